@@ -155,6 +155,7 @@ class Request:
         reasoning_tokens: Budget for the text between <think> and </think>; 0 answers at once.
         answer_tokens: Budget for the answer.
         multiline: False ends the answer at its first line break.
+        logprobs: Report every sampled token with its log-probability in `Completion.tokens`.
     """
 
     turns: tuple[Turn, ...]
@@ -162,6 +163,7 @@ class Request:
     reasoning_tokens: int = 64
     answer_tokens: int = 64
     multiline: bool = False
+    logprobs: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,12 +182,22 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class SampledToken:
+    """A token that was drawn, and the model's log-probability of it: before penalties, temperature and top-k/p."""
+
+    id: int
+    logprob: float
+    channel: Literal["reasoning", "answer"]
+
+
+@dataclass(frozen=True)
 class Completion:
-    """What a backend says at the end of its stream."""
+    """What a backend says at the end of its stream. `tokens` only where the request asked for log-probabilities."""
 
     finish_reason: FinishReason
     usage: Usage
     reasoning_truncated: bool = False
+    tokens: tuple[SampledToken, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,8 +210,34 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One of the answers that best-of-n chooses from.
+
+    Attributes:
+        answer: The answer.
+        reasoning: What led to it.
+        seed: The seed it was drawn with.
+        logprob: Mean log-probability of the answer's tokens; None where the backend doesn't tell.
+        finish_reason: As in `Completion`.
+        reasoning_truncated: As in `Completion`.
+        score: What the scorer made of it; higher is better, comparable among these candidates only.
+    """
+
+    answer: str
+    reasoning: str = ""
+    seed: int = 0
+    logprob: float | None = None
+    finish_reason: FinishReason = "stop"
+    reasoning_truncated: bool = False
+    score: float = 0.0
+
+
+@dataclass(frozen=True)
 class Result:
-    """One finished answer and everything that is known about how it came to be."""
+    """One finished answer and everything that is known about how it came to be.
+
+    `candidates` and `select` are those of best-of-n: all answers, best first, and the name of the scorer.
+    """
 
     answer: str
     reasoning: str = ""
@@ -213,6 +251,8 @@ class Result:
     retriever: str = ""
     layout: str = ""
     notes: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    select: str = ""
 
 
 @dataclass(frozen=True)
@@ -290,6 +330,14 @@ class Backend(TokenCounter, Protocol):
 
     def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
         """Yield "prefill", "reasoning" and "answer" events, then one "done" event with a Completion."""
+        ...
+
+    def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
+        """The events of `stream` for each of `requests`, interleaved, with the request's place in the sequence.
+
+        Every request ends with its "done" event, cancelled or not. A backend that can decodes several at a time and
+        evaluates what their prompts share once: best-of-n is n requests that differ in their seeds alone.
+        """
         ...
 
     def close(self) -> None:

@@ -13,8 +13,8 @@ import contextlib
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -28,20 +28,12 @@ from prlm_edge.prompt import Renderer
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.settings import Settings, load_settings
 from prlm_edge.style import Style, style_of
-from prlm_edge.types import Backend, Cancel, Completion, Event, Hit, Item, Result, Retriever, Usage
+from prlm_edge.types import Backend, Cancel, Completion, Event, Hit, Result, Usage
+from prlm_edge.writer_pool import Pool, make_pool, profile_notes
 
 _TAG_TOKENS = 24  # room for the tags that a backend puts around reasoning and answer
 _EMPTY = "the model gave an empty answer: try --temperature 0.7 with another --seed"
 _SMALLEST_PROMPT = 64  # tokens; less holds no system prompt and request
-
-
-@dataclass
-class _Pool:
-    """The items that a task can learn from, their style, and the retrievers built over them."""
-
-    items: list[Item]
-    style: Style
-    retrievers: dict[tuple[str, int], Retriever]
 
 
 class Writer:
@@ -57,7 +49,7 @@ class Writer:
     def __init__(self, profile: Profile | None, settings: Settings, backend: Backend | None = None) -> None:
         self.profile, self.settings = profile, settings
         self._backend = backend
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[str, Pool] = {}
         self._lock = threading.Lock()
         self._closed = False
         self._progress: Callable[[int, int], None] | None = None
@@ -233,8 +225,8 @@ class Writer:
         with self._lock:
             if self.profile.refresh():
                 self._pools.clear()
-            pool = self._pools.get(task.name) or self._pools.setdefault(task.name, _pool(self.profile.items, task))
-            notes = _profile_notes(self.profile, pool, task)
+            pool = self._pools.get(task.name) or self._pools.setdefault(task.name, make_pool(self.profile.items, task))
+            notes = profile_notes(self.profile, pool, task)
             key = (settings.retriever, settings.seed)
             if key not in pool.retrievers:
                 pool.retrievers[key] = make_retriever(
@@ -249,21 +241,6 @@ class Writer:
     def on_index_progress(self, callback: Callable[[int, int], None] | None) -> None:
         """Call `callback(done, total)` while an index is built, which for dense retrieval can take minutes."""
         self._progress = callback
-
-
-def _pool(items: Sequence[Item], task: tasks.Task) -> _Pool:
-    chosen = task.examples(items)
-    return _Pool(chosen, style_of([task.answer_of(item) for item in chosen]), {})
-
-
-def _profile_notes(profile: Profile, pool: _Pool, task: tasks.Task) -> list[str]:
-    notes = []
-    if profile.bad:
-        noun = "line" if len(profile.bad) == 1 else "lines"
-        notes.append(f"{len(profile.bad)} {noun} of the profile can't be read: `prlm-edge profile verify` names them")
-    if not pool.items:
-        notes.append(f"the profile has no item with a {task.learns_from} to learn from, so this is nobody's voice yet")
-    return notes
 
 
 def _last(events: list[Event]) -> Result:

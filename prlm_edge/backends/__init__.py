@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from prlm_edge.settings import Settings
-from prlm_edge.types import Backend
+from prlm_edge.types import Backend, Cancel, Event, Request
 
 
 def open_backend(settings: Settings) -> Backend:
@@ -25,3 +27,12 @@ def open_backend(settings: Settings) -> Backend:
 
     path = models.resolve(settings.model)
     return LlamaCpp(path, n_ctx=settings.n_ctx, n_threads=settings.threads, sha256=models.sha256_of(path))
+
+
+def one_by_one(
+    backend: Backend, requests: Sequence[Request], cancel: Cancel | None = None
+) -> Iterator[tuple[int, Event]]:
+    """`Backend.stream_many` for backends that answer one request at a time."""
+    for place, request in enumerate(requests):
+        for event in backend.stream(request, cancel):
+            yield place, event

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from prlm_edge.backends import llama_lib
+from prlm_edge.backends import llama_lib, one_by_one
 from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append
 from prlm_edge.backends.llama_context import Cancelled, Context, Sampler
 from prlm_edge.backends.llama_phase import Phase
@@ -175,6 +175,10 @@ class LlamaCpp:
             if self._closing:
                 self._free()
             self._lock.release()
+
+    def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
+        """See `Backend.stream_many`."""
+        return one_by_one(self, requests, cancel)
 
     @property
     def _open_vocab(self) -> Vocab:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prlm_edge.backends import one_by_one
 from prlm_edge.backends.sse import Client
 from prlm_edge.errors import BackendError
 from prlm_edge.reasoning import ANSWER_CLOSE, Splitter
@@ -96,6 +97,10 @@ class OpenAI:
             reply.usage = {key: usage.get(key, 0) + reply.usage.get(key, 0) for key in keys}
         total = time.perf_counter() - started
         yield Event("done", completion=self._completion(reply, total, truncated, cancelled=cancel.cancelled))
+
+    def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
+        """See `Backend.stream_many`; one after the other."""
+        return one_by_one(self, requests, cancel)
 
     def _events(self, request: Request, turns: Sequence[Turn], reply: _Reply, cancel: Cancel) -> Iterator[Event]:
         started = time.perf_counter()

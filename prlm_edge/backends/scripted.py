@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from prlm_edge.backends import one_by_one
 from prlm_edge.reasoning import Splitter
 from prlm_edge.types import Cancel, Completion, Event, ModelInfo, Request, Turn, Usage
 
@@ -54,6 +55,10 @@ class Scripted:
             yield from (Event(channel, text=text) for channel, text in splitter.feed(word + " "))
         yield from (Event(channel, text=text) for channel, text in splitter.finish())
         yield Event("done", completion=Completion("stop", Usage(prompt_tokens=n_prompt)))
+
+    def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
+        """See `Backend.stream_many`; one after the other."""
+        return one_by_one(self, requests, cancel)
 
     def close(self) -> None:
         """Nothing to free."""
