@@ -1,70 +1,63 @@
-"""Decodes one phase, reasoning or answer: sample, tokens to text, look for its end. Not here: what comes next."""
+"""One phase of an answer, reasoning or answer: takes tokens, gives text, knows its end. Not here: what comes next."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
 
-from prlm_edge.backends.llama_context import Cancelled, Context, Sampler
 from prlm_edge.backends.llama_vocab import Vocab
 from prlm_edge.reasoning import StopMatcher
-from prlm_edge.types import Cancel
 
 
 class Phase:
-    """Decodes one phase, text piece by text piece, up to a stop string, an end token or the budget.
+    """Turns tokens into text up to a stop string, an end token or the budget.
 
     Attributes:
-        n_tokens: Tokens decoded, those of the stop string included.
+        n_tokens: Tokens taken, those of the stop string included, an end token not.
+        ended: Whether it is over.
         stopped: Whether it ended by itself, not by its budget.
-        start: Length of the cache when it began.
-        tokens: After `run`: the tokens that lie wholly before the stop; the last may not be in the cache yet.
+        kept: Once ended: how many of the tokens lie wholly before the stop.
     """
 
     def __init__(self, vocab: Vocab, stops: tuple[str, ...], budget: int, *, multiline: bool) -> None:
-        self._vocab, self._budget, self._multiline = vocab, budget, multiline
+        self._vocab, self._budget = vocab, budget
         self._stops = stops if multiline else (*stops, "\n")
-        self.n_tokens, self.stopped, self.start = 0, False, 0
-        self.tokens: list[int] = []
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._matcher = StopMatcher(self._stops)
+        self._begun = multiline  # a line break before the first word does not end a one-line answer
+        self._n_safe = self._n_decoded = 0  # characters passed on, and decoded
+        self._ends: list[int] = []  # characters decoded by the end of each token
+        self.ended = self.stopped = budget <= 0
+        self.kept = 0
 
-    def run(self, context: Context, sampler: Sampler, cancel: Cancel) -> Iterator[str]:
-        """Decode, yielding text that is certainly before the stop.
+    @property
+    def n_tokens(self) -> int:
+        """Tokens taken."""
+        return len(self._ends)
 
-        Raises:
-            Cancelled: `cancel` was set.
-            ModelError: llama.cpp failed.
-        """
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        matcher = StopMatcher(self._stops)
-        self.start = len(context.tokens)
-        n_safe, ends = 0, []  # characters passed on; characters decoded by the end of each token
-        n_decoded, begun = 0, self._multiline  # a line break before the first word does not end a one-line answer
-        while len(self.tokens) < self._budget and not self.stopped:
-            if cancel.cancelled:
-                raise Cancelled
-            if self.tokens:
-                context.step(self.tokens[-1])
-            token = sampler.next()
-            if self._ends_turn(token):
-                self.stopped = True
-                break
-            self.tokens.append(token)
-            text = decoder.decode(self._vocab.piece(token))
-            n_decoded += len(text)
-            ends.append(n_decoded)
-            if not begun:
-                n_safe += len(text) - len(text := text.lstrip())
-                begun = bool(text)
-            safe = matcher.feed(text)
-            n_safe += len(safe)
-            if safe:
-                yield safe
-            self.stopped = bool(matcher.found)
-        if not matcher.found and (rest := matcher.flush()):  # a character that the budget cut apart is no text
-            n_safe += len(rest)
-            yield rest
-        self.n_tokens = len(self.tokens)
-        del self.tokens[sum(end <= n_safe for end in ends) :]
+    def push(self, token: int) -> str:
+        """Take the next token; returns the text that is now certainly before the stop."""
+        if self._ends_turn(token):
+            self.stopped = True
+            return self._end("")
+        text = self._decoder.decode(self._vocab.piece(token))
+        self._n_decoded += len(text)
+        self._ends.append(self._n_decoded)
+        if not self._begun:
+            self._n_safe += len(text) - len(text := text.lstrip())
+            self._begun = bool(text)
+        safe = self._matcher.feed(text)
+        self._n_safe += len(safe)
+        self.stopped = bool(self._matcher.found)
+        return self._end(safe) if self.stopped or len(self._ends) >= self._budget else safe
+
+    def _end(self, safe: str) -> str:
+        if not self._matcher.found:  # a character that the budget cut apart is no text
+            rest = self._matcher.flush()
+            self._n_safe += len(rest)
+            safe += rest
+        self.ended = True
+        self.kept = sum(end <= self._n_safe for end in self._ends)
+        return safe
 
     def _ends_turn(self, token: int) -> bool:
         if self._vocab.is_end(token):

@@ -40,10 +40,13 @@ class Vocab:
 
     def encode(self, spans: Sequence[Span]) -> list[int]:
         """Token ids of a whole prompt, with the beginning-of-sequence token where the model wants one."""
-        tokens = [token for span in spans for token in self.encode_text(span.text, trusted=span.trusted)]
+        return self.with_bos([token for span in spans for token in self.encode_text(span.text, trusted=span.trusted)])
+
+    def with_bos(self, tokens: list[int]) -> list[int]:
+        """`tokens` with the beginning-of-sequence token in front where the model wants one."""
         bos = self._lib.llama_vocab_bos(self._vocab)
         if self._lib.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [bos]:
-            tokens.insert(0, bos)
+            return [bos, *tokens]
         return tokens
 
     def encode_text(self, text: str, *, trusted: bool = False) -> list[int]:

@@ -1,29 +1,33 @@
-"""The llama.cpp backend: a GGUF model on this machine's CPU, decoded in two forced phases.
+"""The llama.cpp backend: a GGUF model on this machine's CPU.
 
-Forced format instead of a grammar (which costs 35-50% of the speed): the assistant's turn is opened with <think>,
-runs to </think> or its budget, `</think>` and `<answer>` are appended, and the answer runs to </answer>, a line break
-or its limit. What the model wrote behind a phase's end is rolled back, so the cache always holds the canonical tags.
+One request is decoded in the context its prompt was evaluated in (`stream`), several at a time in a batch
+(`stream_many`). What prompts share stands evaluated in that context or in a `PrefixStore`.
 
-Deterministic at temperature 0, and at any temperature for a given seed, prompt and cache state.
+Deterministic for a given seed and prompt, whatever was cached and whatever else is in the batch.
+Not here: the two phases (`llama_decoding.py`), llama.cpp's calls (`llama_raw.py`).
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
 
-from prlm_edge.backends import llama_lib, one_by_one
+from prlm_edge.backends import llama_lib
 from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append
-from prlm_edge.backends.llama_context import Cancelled, Context, Sampler
-from prlm_edge.backends.llama_phase import Phase
+from prlm_edge.backends.llama_batch import Batch
+from prlm_edge.backends.llama_cells import Cells
+from prlm_edge.backends.llama_context import Context
+from prlm_edge.backends.llama_decoding import Decoding
+from prlm_edge.backends.llama_prefixes import Prefixes
+from prlm_edge.backends.llama_prompt import tokenize
+from prlm_edge.backends.llama_raw import Cancelled, Threads
 from prlm_edge.backends.llama_vocab import Vocab
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, PrlmError, UsageError
-from prlm_edge.reasoning import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, TO_ANSWER
+from prlm_edge.reasoning import ANSWER_OPEN, THINK_OPEN
+from prlm_edge.storage import cache_dir
 from prlm_edge.types import Cancel, Completion, Event, ModelInfo, Request, Span, Turn, Usage
 
 # A step of a smaller model is over sooner than sleeping threads wake: 47 tokens/s on one thread against 20 on two. Two
@@ -31,34 +35,8 @@ from prlm_edge.types import Cancel, Completion, Event, ModelInfo, Request, Span,
 ONE_THREAD_BYTES = 256 << 20
 _SMALLEST_CONTEXT = 512
 _POLL_S = 0.05
-
-
-@dataclass
-class _Tally:
-    """What is counted while one request runs."""
-
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    answer_tokens: int = 0
-    prefill_s: float = 0.0
-    started: float = 0.0
-    reasoning_truncated: bool = False
-    stopped: bool = False
-
-    def completion(self, *, cancelled: bool = False) -> Completion:
-        total = time.perf_counter() - self.started
-        usage = Usage(
-            prompt_tokens=self.prompt_tokens,
-            cached_tokens=self.cached_tokens,
-            reasoning_tokens=self.reasoning_tokens,
-            answer_tokens=self.answer_tokens,
-            prefill_s=self.prefill_s,
-            decode_s=total - self.prefill_s,
-            total_s=total,
-        )
-        reason: Literal["stop", "length", "cancelled"] = "stop" if self.stopped else "length"
-        return Completion("cancelled" if cancelled else reason, usage, self.reasoning_truncated)
+BATCH_BYTES = 1 << 30  # of a batch's cache; fewer requests run at a time where that is too little
+_CANCELLED = Event("done", completion=Completion("cancelled", Usage()))
 
 
 class LlamaCpp:
@@ -69,7 +47,9 @@ class LlamaCpp:
         n_ctx: Upper bound of the context in tokens; 0 for the model's own. Memory is taken as needed.
         n_threads: Threads; 0 for as many as this process may use, but one to decode with a model under
             `ONE_THREAD_BYTES`. After long prompts another number decodes otherwise in the last bits.
-        sha256: The file's hash where known, for the record.
+        sha256: The file's hash where known, for the record and for the cache on disk.
+        prefix_cache: Where evaluated prompt prefixes are kept: "off", "memory" or "disk".
+        prefix_cache_mb: MiB they may take on disk.
 
     Raises:
         UsageError: No such file.
@@ -77,7 +57,18 @@ class LlamaCpp:
         MissingError: llama-cpp-python isn't installed.
     """
 
-    def __init__(self, path: str | Path, *, n_ctx: int = 0, n_threads: int = 0, sha256: str = "") -> None:
+    reports_logprobs = True
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        n_ctx: int = 0,
+        n_threads: int = 0,
+        sha256: str = "",
+        prefix_cache: str = "memory",
+        prefix_cache_mb: int = 1024,
+    ) -> None:
         self._path = Path(path)
         _check_file(self._path)
         self._lib = lib = llama_lib.load()
@@ -98,11 +89,12 @@ class LlamaCpp:
         except PrlmError:
             self.close()
             raise
+        self._prefixes = self._open_prefixes(prefix_cache, prefix_cache_mb, sha256)
         trained = int(lib.llama_model_n_ctx_train(self._model))
         self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained)
-        self._n_prompt_threads = n_threads or default_threads()
+        all_threads = n_threads or default_threads()
         small = self._path.stat().st_size < ONE_THREAD_BYTES
-        self._n_step_threads = n_threads or (1 if small else self._n_prompt_threads)
+        self._threads = Threads(all_threads, n_threads or (1 if small else all_threads))
 
     def close(self) -> None:
         """Free context and model, at once or when the running stream ends. Idempotent."""
@@ -133,26 +125,6 @@ class LlamaCpp:
         """Tokens of the whole prompt, chat template included, opening tag excluded."""
         return len(self._open_vocab.encode(self._template.render(turns)))
 
-    def _fit(self, n_tokens: int) -> int:
-        """Grow the context to at least `n_tokens`, in powers of two; returns its size, at most the model's."""
-        have = self._context.n_ctx if self._context else 0
-        if have >= min(n_tokens, self.info.n_ctx_max):
-            return have
-        size = _SMALLEST_CONTEXT
-        while size < n_tokens:
-            size *= 2
-        if self._context:
-            self._context.close()
-            self._context = None
-        self._context = Context(
-            self._lib,
-            self._model,
-            min(size, self.info.n_ctx_max),
-            n_prompt_threads=self._n_prompt_threads,
-            n_step_threads=self._n_step_threads,
-        )
-        return self._context.n_ctx
-
     def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
         """Yield "prefill", "reasoning" and "answer" events, then "done" with a Completion.
 
@@ -161,24 +133,131 @@ class LlamaCpp:
             UsageError: Prompt and budgets don't fit into the model's context, or a stream of this thread is still open.
         """
         cancel = cancel or Cancel()
+        if not self._acquire(cancel):
+            yield _CANCELLED
+            return
+        try:
+            yield from self._alone(self._sequence(request), cancel)
+        finally:
+            self._release()
+
+    def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
+        """See `Backend.stream_many`: up to `llama_batch.MAX_SLOTS` at a time; raises as `stream` does."""
+        cancel = cancel or Cancel()
+        if len(requests) == 1:  # alone is quicker: its state needn't move
+            yield from ((0, event) for event in self.stream(requests[0], cancel))
+            return
+        if not self._acquire(cancel):
+            yield from ((place, _CANCELLED) for place in range(len(requests)))
+            return
+        try:
+            batch = Batch(
+                len(requests),
+                prepare=lambda place: self._sequence(requests[place]),
+                evaluate=lambda sequence: self._evaluate(sequence, cancel),
+                make_cells=lambda n_cells, n_slots: Cells(self._lib, self._model, n_cells, n_slots, self._threads),
+                room=lambda sequence: Decoding.room(self._vocab, sequence.request),
+                max_cells=BATCH_BYTES // self._cell_bytes,
+            )
+            yield from batch.run(cancel)
+        finally:
+            self._release()
+
+    def _alone(self, sequence: Decoding, cancel: Cancel) -> Iterator[Event]:
+        try:
+            context, events = self._evaluate(sequence, cancel)
+            yield from events
+            yield from sequence.draw(context.raw)
+            while not sequence.finished:
+                if cancel.cancelled:
+                    raise Cancelled
+                context.roll_back(sequence.n_kept)
+                context.append(sequence.pending)
+                sequence.n_tokens = len(context.tokens)
+                yield from sequence.draw(context.raw)
+            yield sequence.done()
+        except Cancelled:
+            yield sequence.done(cancelled=True)
+        finally:
+            sequence.close()
+
+    def _sequence(self, request: Request) -> Decoding:
+        vocab = self._open_vocab
+        spans = self._template.render(request.turns)
+        append(spans, Span(THINK_OPEN if request.reasoning_tokens else ANSWER_OPEN, trusted=True))
+        prompt = tokenize(vocab, spans, request.turns)
+        need = len(prompt.tokens) + Decoding.room(vocab, request)
+        if need > self.info.n_ctx_max:
+            raise UsageError(
+                f"{need} tokens of prompt and budgets exceed the context of {self.info.n_ctx_max}",
+                "lower -k, --item-words, --reasoning-tokens or --answer-tokens",
+            )
+        return Decoding(vocab, request, prompt, self._lib)
+
+    def _evaluate(self, sequence: Decoding, cancel: Cancel) -> tuple[Context, Iterator[Event]]:
+        """The context in which the sequence's prompt gets evaluated while the events are read."""
+        prompt = sequence.prompt
+        context = self._context_for(len(prompt.tokens) + Decoding.room(self._vocab, sequence.request))
+
+        def events() -> Iterator[Event]:
+            sequence.started()
+            if self._prefixes:
+                self._prefixes.fetch(context, prompt)
+            sequence.n_cached = context.begin(prompt)
+            for done in context.evaluate(cancel):
+                yield Event("prefill", done=done, total=len(prompt.tokens))
+            sequence.evaluated()
+
+        return context, events()
+
+    def _context_for(self, n_tokens: int) -> Context:
+        """The prompt context, grown to at least `n_tokens` in powers of two."""
+        if self._context and self._context.n_ctx >= n_tokens:
+            return self._context
+        size = _SMALLEST_CONTEXT
+        while size < n_tokens:
+            size *= 2
+        if self._context:
+            if self._prefixes:
+                self._prefixes.keep(self._context)
+            self._context.close()
+            self._context = None
+        self._context = Context(self._lib, self._model, min(size, self.info.n_ctx_max), self._threads)
+        return self._context
+
+    def _acquire(self, cancel: Cancel) -> bool:
+        """Wait for the running stream to end; False where `cancel` was set meanwhile."""
         while not self._lock.acquire(timeout=_POLL_S):
             if self._owner == threading.get_ident():  # it would wait for itself
                 raise UsageError("another stream of this thread is still open", "finish it or close() it first")
             if cancel.cancelled:
-                yield Event("done", completion=Completion("cancelled", Usage()))
-                return
+                return False
         self._owner = threading.get_ident()
+        return True
+
+    def _release(self) -> None:
+        self._owner = 0
         try:
-            yield from self._stream(request, cancel)
-        finally:
-            self._owner = 0
             if self._closing:
                 self._free()
+            elif self._prefixes and self._context:
+                self._prefixes.finished(self._context)
+        finally:
             self._lock.release()
 
-    def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
-        """See `Backend.stream_many`."""
-        return one_by_one(self, requests, cancel)
+    def _open_prefixes(self, where: str, disk_mb: int, sha256: str) -> Prefixes | None:
+        if where == "off":
+            return None
+        try:
+            from prlm_edge.backends.prefix_store import PrefixStore
+        except ModuleNotFoundError:
+            return None
+        status = self._path.stat()
+        model = sha256 or f"{self._path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        build = sorted((f.name, f.stat().st_size) for f in (Path(self._lib.__file__).parent / "lib").iterdir())
+        key = blake2b(f"{model}\n{build}".encode(), digest_size=16).hexdigest()  # the digests say the rest
+        folder = cache_dir() / "prefix" if where == "disk" else None
+        return Prefixes(PrefixStore(key, folder=folder, disk_bytes=disk_mb << 20), lasting=folder is not None)
 
     @property
     def _open_vocab(self) -> Vocab:
@@ -186,60 +265,12 @@ class LlamaCpp:
             raise ModelError("the model is closed", "open a new Writer")
         return self._vocab
 
-    def _stream(self, request: Request, cancel: Cancel) -> Iterator[Event]:
-        vocab = self._open_vocab
-        tally = _Tally(started=time.perf_counter())
-        spans = self._template.render(request.turns)
-        append(spans, Span(THINK_OPEN if request.reasoning_tokens else ANSWER_OPEN, trusted=True))
-        tokens = vocab.encode(spans)
-        tally.prompt_tokens = len(tokens)
-        context = self._room_for(len(tokens), request)
-        sampler = context.sampler(request.sampling, vocab.n_tokens)
-        try:
-            tally.cached_tokens = context.keep_common(tokens)
-            for done in context.evaluate(tokens[tally.cached_tokens :], cancel):
-                yield Event("prefill", done=tally.cached_tokens + done, total=len(tokens))
-            tally.prefill_s = time.perf_counter() - tally.started
-            if request.reasoning_tokens:
-                yield from self._reason(context, sampler, request, tally, cancel)
-            yield from self._answer(context, sampler, request, tally, cancel)
-            yield Event("done", completion=tally.completion())
-        except Cancelled:
-            yield Event("done", completion=tally.completion(cancelled=True))
-        finally:
-            sampler.close()
-
-    def _reason(
-        self, context: Context, sampler: Sampler, request: Request, tally: _Tally, cancel: Cancel
-    ) -> Iterator[Event]:
-        phase = Phase(self._vocab, (THINK_CLOSE, ANSWER_OPEN), request.reasoning_tokens, multiline=True)
-        for text in phase.run(context, sampler, cancel):
-            yield Event("reasoning", text=text)
-        tally.reasoning_tokens, tally.reasoning_truncated = phase.n_tokens, not phase.stopped
-        context.roll_back(phase.start + len(phase.tokens))
-        missing = phase.tokens[len(context.tokens) - phase.start :]
-        for _ in context.evaluate([*missing, *self._vocab.encode_text(TO_ANSWER, trusted=True)], cancel):
-            pass
-
-    def _answer(
-        self, context: Context, sampler: Sampler, request: Request, tally: _Tally, cancel: Cancel
-    ) -> Iterator[Event]:
-        sampler.forget()
-        phase = Phase(self._vocab, (ANSWER_CLOSE,), request.answer_tokens, multiline=request.multiline)
-        for text in phase.run(context, sampler, cancel):
-            yield Event("answer", text=text)
-        tally.answer_tokens, tally.stopped = phase.n_tokens, phase.stopped
-
-    def _room_for(self, n_prompt: int, request: Request) -> Context:
-        n_tags = self._vocab.count(TO_ANSWER) + 1
-        need = n_prompt + request.reasoning_tokens + n_tags + request.answer_tokens
-        if self._fit(need) < need:
-            raise UsageError(
-                f"{need} tokens of prompt and budgets exceed the context of {self.info.n_ctx_max}",
-                "lower -k, --item-words, --reasoning-tokens or --answer-tokens",
-            )
-        assert self._context is not None
-        return self._context
+    @property
+    def _cell_bytes(self) -> int:
+        """Memory of one token in the cache, keys and values in 16 bits."""
+        lib, model = self._lib, self._model
+        head = lib.llama_model_n_embd(model) // max(lib.llama_model_n_head(model), 1)
+        return 4 * max(int(lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * head), 1)
 
     def _chat_template(self) -> ChatTemplate:
         source = self._lib.llama_model_chat_template(self._model, None)

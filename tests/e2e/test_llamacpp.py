@@ -79,7 +79,8 @@ def test_a_seed_repeats_and_another_differs(backend: LlamaCpp) -> None:
 
 
 def test_repeat_penalty_changes_what_repeats(backend: LlamaCpp) -> None:
-    request = replace(REQUEST, reasoning_tokens=0, answer_tokens=48, multiline=True)
+    chant = (Turn("user", (Span("Repeat after me, again and again: rye rye rye rye rye rye rye rye rye"),)),)
+    request = Request(chant, reasoning_tokens=0, answer_tokens=48, multiline=True)
     plain = run(backend, replace(request, sampling=Sampling(repeat_penalty=1.0)))[1]
     penalized = run(backend, replace(request, sampling=Sampling(repeat_penalty=1.8)))[1]
     assert plain != penalized

@@ -1,0 +1,52 @@
+"""Keeps evaluated prompt prefixes (system prompt and profile turns) and brings them back into a context.
+
+What is kept ends where the last user turn begins: the request itself is never kept. Not here: where (prefix_store.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prlm_edge.backends.llama_context import Context
+from prlm_edge.backends.llama_prompt import TokenizedPrompt
+
+if TYPE_CHECKING:
+    from prlm_edge.backends.prefix_store import PrefixStore
+
+MIN_TOKENS = 64  # a shorter prefix is evaluated sooner than it is found
+
+
+class Prefixes:
+    """The kept prefixes of one model.
+
+    Args:
+        store: Where they are kept.
+        lasting: Whether they outlive the process, so that each is kept at once, not only when another displaces it.
+    """
+
+    def __init__(self, store: PrefixStore, *, lasting: bool) -> None:
+        self.store, self._lasting = store, lasting
+
+    def fetch(self, context: Context, prompt: TokenizedPrompt) -> None:
+        """Make `context` hold what is kept of `prompt`, where that beats what it holds; keep what this displaces."""
+        shared = context.shares(prompt)
+        if context.prompt is not None and shared < context.prompt.n_stable:
+            self.keep(context)
+        have = prompt.cuts[shared - 1] if shared else 0
+        found = self.store.find(prompt.digests[:-1], at_least=have + MIN_TOKENS)
+        if found is not None:
+            context.resume(prompt, found.n_cuts, found.state)
+
+    def keep(self, context: Context) -> None:
+        """Keep the prefix of the context's prompt; the context is rolled back to it unless it was kept already."""
+        prompt = context.prompt
+        if prompt is None or not 0 < prompt.n_stable <= context.n_cuts:
+            return
+        digests, n_tokens = prompt.digests[: prompt.n_stable], prompt.cuts[: prompt.n_stable]
+        if n_tokens[-1] >= MIN_TOKENS and not self.store.has(digests) and context.roll_back(n_tokens[-1]):
+            self.store.keep(digests, n_tokens, context.raw.save())
+
+    def finished(self, context: Context) -> None:
+        """A request has been answered."""
+        if self._lasting:
+            self.keep(context)
