@@ -8,7 +8,10 @@ from typing import TypedDict
 from prlm_edge.errors import UsageError
 from prlm_edge.settings import Settings, check
 from prlm_edge.tasks import Task
-from prlm_edge.types import Hit, Prompt, Request, Sampling
+from prlm_edge.types import Hit, Prompt, Request, Sampling, Scorer, Scoring
+
+OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
+_SEEDS = 2**32
 
 
 class Options(TypedDict, total=False):
@@ -18,6 +21,7 @@ class Options(TypedDict, total=False):
     retriever: str
     k: int
     layout: str
+    item_order: str
     reasoning: str
     reasoning_tokens: int
     answer_tokens: int
@@ -28,6 +32,8 @@ class Options(TypedDict, total=False):
     min_p: float
     repeat_penalty: float
     seed: int
+    best_of: int
+    select: str | Scorer
 
 
 @dataclass(frozen=True)
@@ -42,17 +48,31 @@ class Plan:
     answer_tokens: int
     notes: tuple[str, ...]
     retrieve_s: float
+    scorer: Scorer
+    scoring: Scoring
 
     @property
     def request(self) -> Request:
-        """What the backend is asked."""
-        s = self.settings
-        sampling = Sampling(s.temperature, s.top_k, s.top_p, s.min_p, s.repeat_penalty, s.seed)
-        return Request(self.prompt.turns, sampling, self.reasoning_tokens, self.answer_tokens, self.task.multiline)
+        """What the backend is asked; of best-of-n, the first request."""
+        return self.requests[0]
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What the backend is asked: `best_of` requests that differ in how tokens are chosen alone.
+
+        The first is the one that would be asked alone, so that its answer is among the candidates. The others have the
+        seeds that follow, and `OTHER_TEMPERATURE` where the temperature is 0.
+        """
+        s, multiline = self.settings, self.task.multiline
+        first = Sampling(s.temperature, s.top_k, s.top_p, s.min_p, s.repeat_penalty, s.seed)
+        others = replace(first, temperature=s.temperature or OTHER_TEMPERATURE)
+        drawn = [first, *(replace(others, seed=(s.seed + i) % _SEEDS) for i in range(1, s.best_of))]
+        budgets = (self.reasoning_tokens, self.answer_tokens)
+        return tuple(Request(self.prompt.turns, each, *budgets, multiline, logprobs=s.best_of > 1) for each in drawn)
 
 
 def override(settings: Settings, options: Options) -> Settings:
-    """`settings` with a request's own options; None means not given.
+    """`settings` with a request's own options; None means not given. A `select` that is a scorer stands for itself.
 
     Raises:
         UsageError: An option that can't be set for one request, or a value it may not have.
@@ -61,5 +81,5 @@ def override(settings: Settings, options: Options) -> Settings:
     if unknown:
         these = ", ".join(Options.__annotations__)
         raise UsageError(f"{unknown[0]!r} can't be set for one request", f"these can: {these}")
-    given = {key: check(key, value, key) for key, value in options.items() if value is not None}
-    return replace(settings, **given)
+    given = {key: value for key, value in options.items() if value is not None and not hasattr(value, "score")}
+    return replace(settings, **{key: check(key, value, key) for key, value in given.items()})

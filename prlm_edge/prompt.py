@@ -2,7 +2,8 @@
 
 Two layouts. `turns` (default): each item is a past user/assistant turn, the assistant's being `<think>one line</think>`
 and `<answer>what the user wrote</answer>`; small models follow the format they see. `block`: numbered items in one
-message, the paper's way (PrLM, arXiv 2508.07342), for models trained on it. Items stand least relevant first.
+message, the paper's way (PrLM, arXiv 2508.07342), for models trained on it. Items stand least relevant first, or in an
+order of their own (`item_order`), so that requests with common items begin alike and what was evaluated is reused.
 
 Budget: every item first gets its share of words (`item_words`), then the longest texts are levelled down to a common
 cap (water-filling) until all fits, then the least relevant items go. A long request leaves half the budget to items.
@@ -49,6 +50,8 @@ class Renderer:
         layout: "turns" or "block".
         reasoning: Whether examples reason before they answer.
         item_words: Words of an item's text at most.
+        item_order: "relevance": the best item stands next to the request. "date": oldest first. "length": longest
+            first, which reuses most, since it is the long items that many requests have in common.
     """
 
     task: Task
@@ -57,6 +60,7 @@ class Renderer:
     layout: str = "turns"
     reasoning: bool = True
     item_words: int = 60
+    item_order: str = "relevance"
 
     def render(self, query: str, hits: Sequence[Hit], budget: int) -> Prompt:
         """The prompt for `query` with as much of `hits` (best first) as `budget` tokens hold.
@@ -76,7 +80,7 @@ class Renderer:
                 break
             slack += tokens - budget  # pieces joined cost a token more here and there
         dropped += self._report(shots, kept, shortened)
-        return Prompt(tuple(turns), tuple(shot.hit for shot in reversed(kept)), tuple(dropped), tokens)
+        return Prompt(tuple(turns), tuple(shot.hit for shot in self._ordered(kept)), tuple(dropped), tokens)
 
     def _measure(self, hits: Sequence[Hit], budget: int, dropped: list[Drop]) -> list[_Shot]:
         """Clip each hit to its words and count it; hits that no budget could hold are reported at once."""
@@ -145,8 +149,8 @@ class Renderer:
         return gone + cut
 
     def _assemble(self, shots: Sequence[_Shot], query: str, *, explain: bool = True) -> list[Turn]:
-        """Turns with `shots` (best first) in prompt order, worst first; without any, words explain the format."""
-        ordered = list(reversed(shots))
+        """Turns with `shots` (best first) in prompt order; without any, words explain the format."""
+        ordered = self._ordered(shots)
         if self.layout == "block":
             return self._block(ordered, query)
         turns = [Turn("system", self._system(show_format=explain and not ordered))]
@@ -156,6 +160,14 @@ class Renderer:
             turns.append(Turn("assistant", self._reply(number, shot, earlier)))
             earlier.append((number, f"{shot.text} {shot.answer}"))
         return [*turns, Turn("user", (Span(self._ask(query)),))]
+
+    def _ordered(self, shots: Sequence[_Shot]) -> list[_Shot]:
+        """`shots` (best first) in prompt order. But for "relevance", it depends on the items alone."""
+        if self.item_order == "date":
+            return sorted(shots, key=lambda shot: (shot.hit.item.date, shot.hit.item.id))
+        if self.item_order == "length":
+            return sorted(shots, key=lambda shot: (-len(shot.hit.item.searchable), shot.hit.item.id))
+        return list(reversed(shots))
 
     def _block(self, ordered: Sequence[_Shot], query: str) -> list[Turn]:
         noun = self.task.noun

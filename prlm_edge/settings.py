@@ -41,6 +41,7 @@ class Settings:
     retriever: str = "bm25"
     k: int = 4
     layout: str = "turns"
+    item_order: str = "relevance"
     reasoning: str = "show"
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
@@ -51,6 +52,8 @@ class Settings:
     min_p: float = Sampling.min_p
     repeat_penalty: float = Sampling.repeat_penalty
     seed: int = Sampling.seed
+    best_of: int = 1
+    select: str = "consensus"
     threads: int = 0
     n_ctx: int = 0
     base_url: str = ""

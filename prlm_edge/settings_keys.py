@@ -44,6 +44,9 @@ KEYS: Mapping[str, Key] = {
         int, "past items shown to the model", low=1, high=1000, advice="to write without past items use retriever none"
     ),
     "layout": Key(str, "how the prompt shows past items", ("turns", "block")),
+    "item_order": Key(
+        str, "the order of past items: least relevant, oldest or longest first", ("relevance", "date", "length")
+    ),
     "reasoning": Key(str, "whether the model reasons, and whether you see it", ("show", "hide", "off")),
     "reasoning_tokens": Key(int, "reasoning budget in tokens (default: the task's own)", high=100_000, optional=True),
     "answer_tokens": Key(int, "answer budget in tokens (default: the task's own)", low=1, high=100_000, optional=True),
@@ -54,6 +57,8 @@ KEYS: Mapping[str, Key] = {
     "min_p": Key(float, "least probability, relative to the likeliest token; 0 is off", high=1),
     "repeat_penalty": Key(float, "above 1 discourages repetition; 1 is off", low=0.1, high=10),
     "seed": Key(int, "the same seed and settings give the same text", high=2**32 - 1),
+    "best_of": Key(int, "how many answers are written, of which the best is kept", low=1, high=64),
+    "select": Key(str, "how the best of several answers is chosen", ("consensus", "rouge", "chrf", "logprob", "style")),
     "threads": Key(int, "CPU threads; 0 chooses", high=4096),
     "n_ctx": Key(int, "largest context in tokens; 0 takes what the prompt needs", high=16_777_216),
     "base_url": Key(str, "an OpenAI-compatible server such as http://127.0.0.1:8080/v1; empty runs the model here"),

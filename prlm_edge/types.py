@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from prlm_edge.style import Style
 
 Role = Literal["system", "user", "assistant"]
 Reasoning = Literal["show", "hide", "off"]
@@ -220,7 +223,8 @@ class Candidate:
         logprob: Mean log-probability of the answer's tokens; None where the backend doesn't tell.
         finish_reason: As in `Completion`.
         reasoning_truncated: As in `Completion`.
-        score: What the scorer made of it; higher is better, comparable among these candidates only.
+        score: What the scorer made of it; higher is better, comparable among these candidates only. None for an empty
+            answer, which is not scored.
     """
 
     answer: str
@@ -229,7 +233,7 @@ class Candidate:
     logprob: float | None = None
     finish_reason: FinishReason = "stop"
     reasoning_truncated: bool = False
-    score: float = 0.0
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -260,17 +264,18 @@ class Event:
     """One step of a stream.
 
     Attributes:
-        type: "loading", "retrieved", "prompt", "prefill", "reasoning", "answer" or "done".
-        text: The new text of a "reasoning" or "answer" event.
-        done: Tokens (or items) done, of a "prefill" or "loading" event.
-        total: Tokens (or items) in all, of a "prefill" or "loading" event.
+        type: "loading", "retrieved", "prompt", "prefill", "candidate", "reasoning", "answer" or "done".
+        text: The new text of a "reasoning" or "answer" event; the whole answer of a "candidate" event.
+        done: Tokens (items) done, of a "prefill" or "loading" event; answers finished, of a "candidate" event, the
+            first of which says 0.
+        total: Tokens, items or answers in all.
         prompt: The rendered prompt, of a "prompt" event.
         hits: The retrieved items, of a "retrieved" event.
         completion: What a backend's own "done" event carries.
         result: What a Writer's "done" event carries.
     """
 
-    type: Literal["loading", "retrieved", "prompt", "prefill", "reasoning", "answer", "done"]
+    type: Literal["loading", "retrieved", "prompt", "prefill", "candidate", "reasoning", "answer", "done"]
     text: str = ""
     done: int = 0
     total: int = 0
@@ -324,9 +329,10 @@ class TokenCounter(Protocol):
 
 
 class Backend(TokenCounter, Protocol):
-    """A language model behind a uniform face."""
+    """A language model behind a uniform face. `reports_logprobs`: whether it fills `Completion.tokens` when asked."""
 
     info: ModelInfo
+    reports_logprobs: bool
 
     def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
         """Yield "prefill", "reasoning" and "answer" events, then one "done" event with a Completion."""
@@ -342,4 +348,34 @@ class Backend(TokenCounter, Protocol):
 
     def close(self) -> None:
         """Free the model. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What a scorer may know beside the candidates.
+
+    Attributes:
+        query: What was asked for.
+        task: The task's name.
+        style: What is steady in all of the user's texts that the task learns from.
+        used: The past items that the prompt showed, in prompt order.
+        past: What the user wrote for each of `used`.
+    """
+
+    query: str
+    task: str
+    style: Style
+    used: tuple[Hit, ...] = ()
+    past: tuple[str, ...] = ()
+
+
+class Scorer(Protocol):
+    """Chooses among the answers of best-of-n. `needs_logprobs`: candidates without `logprob` are of no use to it."""
+
+    name: str
+    needs_logprobs: bool
+
+    def score(self, candidates: Sequence[Candidate], context: Scoring) -> Sequence[float]:
+        """A finite number for each candidate, higher is better. Answers are not empty; there is at least one."""
         ...

@@ -8,8 +8,6 @@ Thread-safe: requests of several threads are answered one after the other. Nothi
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import threading
 import time
 import weakref
@@ -25,14 +23,16 @@ from prlm_edge.ingest.diff import diff_to_text, is_diff
 from prlm_edge.plan import Options, Plan, override
 from prlm_edge.profile import Profile
 from prlm_edge.prompt import Renderer
+from prlm_edge.rerank import make_scorer, no_logprobs
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.settings import Settings, load_settings
 from prlm_edge.style import Style, style_of
-from prlm_edge.types import Backend, Cancel, Completion, Event, Hit, Result, Usage
+from prlm_edge.types import Backend, Cancel, Event, Hit, Result, Scorer, Scoring
+from prlm_edge.writer_async import in_thread
+from prlm_edge.writer_draw import draw
 from prlm_edge.writer_pool import Pool, make_pool, profile_notes
 
 _TAG_TOKENS = 24  # room for the tags that a backend puts around reasoning and answer
-_EMPTY = "the model gave an empty answer: try --temperature 0.7 with another --seed"
 _SMALLEST_PROMPT = 64  # tokens; less holds no system prompt and request
 
 
@@ -44,10 +44,17 @@ class Writer:
         settings: How; see `Writer.open` for the usual way to make them.
         backend: The model, which may be shared and stays the caller's to close; None opens what `settings` name, at the
             first request.
+        scorer: Chooses the best of several answers, in place of what the settings' `select` names.
     """
 
-    def __init__(self, profile: Profile | None, settings: Settings, backend: Backend | None = None) -> None:
-        self.profile, self.settings = profile, settings
+    def __init__(
+        self,
+        profile: Profile | None,
+        settings: Settings,
+        backend: Backend | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
+        self.profile, self.settings, self.scorer = profile, settings, scorer
         self._backend = backend
         self._pools: dict[str, Pool] = {}
         self._lock = threading.Lock()
@@ -109,8 +116,7 @@ class Writer:
         Raises:
             UsageError: An empty request, or an unknown option value.
         """
-        settings = override(self.settings, options)
-        started = time.perf_counter()
+        settings, scorer = override(self.settings, options), self._scorer(options)
         folder = Path(settings.tasks_dir) if settings.tasks_dir else None
         task, text = tasks.get_task(settings.task, folder), query.strip()
         if task.name == "write":
@@ -119,9 +125,14 @@ class Writer:
             text = diff_to_text(text)
         if not text.strip():
             raise UsageError("the request is empty", 'say what to write, such as "title for my post on ..."')
+        backend = self.load()
+        if settings.best_of > 1 and scorer.needs_logprobs and not backend.reports_logprobs:
+            raise no_logprobs()
+        started = time.perf_counter()
         hits, style, notes = self._retrieve(task, text, settings)
         retrieve_s = time.perf_counter() - started
-        backend = self.load()
+        if settings.best_of == 1 and (options.get("select") or settings.origins.get("select") == "flag"):
+            notes.append("select chooses among several answers: --best-of 8 writes as many")
         n_reason = task.reasoning_tokens if settings.reasoning_tokens is None else settings.reasoning_tokens
         n_reason = 0 if settings.reasoning == "off" else n_reason
         n_answer = settings.answer_tokens or task.answer_tokens
@@ -131,14 +142,25 @@ class Writer:
                 f"a context of {backend.info.n_ctx_max} tokens leaves {max(budget, 0)} for the prompt",
                 "lower --reasoning-tokens or --answer-tokens, or raise --n-ctx",
             )
-        renderer = Renderer(task, backend, style, settings.layout, n_reason > 0, settings.item_words)
-        prompt = renderer.render(text, hits, budget)
-        return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s)
+        words, order = settings.item_words, settings.item_order
+        prompt = Renderer(task, backend, style, settings.layout, n_reason > 0, words, order).render(text, hits, budget)
+        past = tuple(task.answer_of(hit.item) for hit in prompt.used)
+        scoring = Scoring(text, task.name, style, prompt.used, past)
+        return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scorer, scoring)
+
+    def _scorer(self, options: Options) -> Scorer:
+        """What selects: the request's own choice, else this Writer's, else that of the settings."""
+        select = options.get("select")
+        if select is None:
+            return self.scorer or make_scorer(self.settings.select)
+        return make_scorer(select) if isinstance(select, str) else select
 
     def stream(self, query: str, *, cancel: Cancel | None = None, **options: Unpack[Options]) -> Iterator[Event]:
         """Answer `query`, event by event: "loading", "retrieved", "prompt", "prefill", "reasoning", "answer", "done".
 
         The last event carries the Result, also when cancelled. Options are those of `Options`, for this request only.
+        With `best_of` above 1, "candidate" events tell how many answers are finished, then the best comes as a whole;
+        cancelled, it is the best of those that were finished.
 
         Raises:
             UsageError: An empty request, or an unknown option value.
@@ -152,36 +174,26 @@ class Writer:
         plan = self.plan(query, **options)
         yield Event("retrieved", hits=plan.hits)
         yield Event("prompt", prompt=plan.prompt)
-        reasoning, answer = [], []
-        completion = Completion("cancelled", Usage())
-        for event in backend.stream(plan.request, cancel):
-            if event.completion is not None:
-                completion = event.completion
-                continue
-            if event.type == "reasoning":
-                reasoning.append(event.text)
-            elif event.type == "answer":
-                answer.append(event.text)
-            yield event
-        usage = replace(
-            completion.usage, load_s=load_s, retrieve_s=plan.retrieve_s, total_s=time.perf_counter() - started
-        )
+        drawn = yield from draw(backend, plan, cancel)
+        best = drawn.best
+        usage = replace(drawn.usage, load_s=load_s, retrieve_s=plan.retrieve_s, total_s=time.perf_counter() - started)
+        several = plan.settings.best_of > 1
         result = Result(
-            answer="".join(answer).strip(),
-            reasoning="".join(reasoning).strip(),
+            answer=best.answer,
+            reasoning=best.reasoning,
             used=plan.prompt.used,
             dropped=plan.prompt.dropped,
-            finish_reason=completion.finish_reason,
-            reasoning_truncated=completion.reasoning_truncated,
+            finish_reason="cancelled" if drawn.cancelled else best.finish_reason,
+            reasoning_truncated=best.reasoning_truncated,
             usage=usage,
             model=backend.info,
             task=plan.task.name,
             retriever=plan.settings.retriever,
             layout=plan.settings.layout,
-            notes=plan.notes,
+            notes=plan.notes + drawn.notes,
+            candidates=drawn.candidates if several else (),
+            select=plan.scorer.name if several else "",
         )
-        if not result.answer and result.finish_reason != "cancelled":
-            result = replace(result, notes=(*result.notes, _EMPTY))
         yield Event("done", result=result)
 
     def generate(self, query: str, *, cancel: Cancel | None = None, **options: Unpack[Options]) -> Result:
@@ -193,24 +205,8 @@ class Writer:
     ) -> AsyncIterator[Event]:
         """The async twin of `stream`: it runs in a thread of its own, and ending the loop early cancels it."""
         cancel = cancel or Cancel()
-        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Event | BaseException | None]()
-
-        def run() -> None:
-            last: BaseException | None = None
-            try:
-                for event in self.stream(query, cancel=cancel, **options):
-                    loop.call_soon_threadsafe(queue.put_nowait, event)
-            except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
-                last = error
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens any more
-                loop.call_soon_threadsafe(queue.put_nowait, last)
-
-        # Not the loop's thread pool: streams that wait for their turn would fill it and starve the one that runs.
-        threading.Thread(target=run, name="prlm-edge", daemon=True).start()
         try:
-            while (event := await queue.get()) is not None:
-                if isinstance(event, BaseException):
-                    raise event
+            async for event in in_thread(lambda: self.stream(query, cancel=cancel, **options)):
                 yield event
         finally:
             cancel.cancel()

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from prlm_edge.backends import one_by_one
-from prlm_edge.reasoning import Splitter
-from prlm_edge.types import Cancel, Completion, Event, ModelInfo, Request, Turn, Usage
+from prlm_edge.reasoning import THINK_CLOSE, Splitter
+from prlm_edge.types import Cancel, Completion, Event, ModelInfo, Request, SampledToken, Turn, Usage
 
 
 class Scripted:
@@ -18,13 +18,16 @@ class Scripted:
     Args:
         replies: Whole replies such as "<think>why</think><answer>what</answer>".
         n_ctx: Context size in words.
+        logprobs: For each reply the log-probability that every word of its answer is said to have; None reports none.
 
     Attributes:
         requests: The requests received.
     """
 
-    def __init__(self, replies: Iterable[str], n_ctx: int = 8192) -> None:
+    def __init__(self, replies: Iterable[str], n_ctx: int = 8192, logprobs: Sequence[float] | None = None) -> None:
         self._replies = list(replies)
+        self._logprobs = logprobs
+        self.reports_logprobs = logprobs is not None
         self.info = ModelInfo("scripted", "", n_ctx)
         self.requests: list[Request] = []
 
@@ -44,7 +47,8 @@ class Scripted:
     def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
         """Replay the next reply, word by word."""
         self.requests.append(request)
-        reply = self._replies[min(len(self.requests), len(self._replies)) - 1]
+        place = min(len(self.requests), len(self._replies)) - 1
+        reply = self._replies[place]
         n_prompt = self.count_turns(request.turns)
         yield Event("prefill", done=n_prompt, total=n_prompt)
         splitter = Splitter()
@@ -54,11 +58,20 @@ class Scripted:
                 return
             yield from (Event(channel, text=text) for channel, text in splitter.feed(word + " "))
         yield from (Event(channel, text=text) for channel, text in splitter.finish())
-        yield Event("done", completion=Completion("stop", Usage(prompt_tokens=n_prompt)))
+        tokens = self._tokens(reply, place) if request.logprobs else ()
+        yield Event("done", completion=Completion("stop", Usage(prompt_tokens=n_prompt), tokens=tokens))
 
     def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
         """See `Backend.stream_many`; one after the other."""
         return one_by_one(self, requests, cancel)
+
+    def _tokens(self, reply: str, place: int) -> tuple[SampledToken, ...]:
+        if self._logprobs is None:
+            return ()
+        reasoning, _, answer = reply.rpartition(THINK_CLOSE)
+        token = SampledToken(0, self._logprobs[place], "answer")
+        aside = SampledToken(0, -1.0, "reasoning")
+        return (aside,) * self.count(reasoning) + (token,) * self.count(answer)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -61,17 +61,18 @@ def printable(text: str, keep: str = "") -> str:
 
 
 @contextlib.contextmanager
-def progress(label: str, unit: str = "items") -> Iterator[Update]:
+def progress(label: str, unit: str = "items", *, at_once: bool = False) -> Iterator[Update]:
     """Yield `update(done, total)`, which draws a bar on stderr when that is a terminal, and does nothing otherwise.
 
     Args:
         label: What is going on, such as "pulling smollm2-135m".
         unit: What is counted; "bytes" is shown as MB with a rate.
+        at_once: Draw from the first update on, for work that tells little before it is nearly done.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         yield _no_update
         return
-    bar = _Bar(label, unit)
+    bar = _Bar(label, unit, 0.0 if at_once else PROGRESS_DELAY_S)
     try:
         yield bar.update
     finally:
@@ -83,10 +84,10 @@ def _no_update(done: int, total: int | None = None) -> None:
 
 
 class _Bar:
-    """A Rich bar that appears after `PROGRESS_DELAY_S` and vanishes at the end."""
+    """A Rich bar that appears `delay_s` after its first update and vanishes at the end."""
 
-    def __init__(self, label: str, unit: str) -> None:
-        self._label, self._unit = label, unit
+    def __init__(self, label: str, unit: str, delay_s: float) -> None:
+        self._label, self._unit, self._delay_s = label, unit, delay_s
         self._started = 0.0  # of the first update: what comes before is no work of this bar
         self._rich: Any = None
         self._task: Any = None
@@ -94,7 +95,7 @@ class _Bar:
     def update(self, done: int, total: int | None = None) -> None:
         if self._rich is None:
             self._started = self._started or time.monotonic()
-            if time.monotonic() - self._started < PROGRESS_DELAY_S:
+            if time.monotonic() - self._started < self._delay_s:
                 return
             self._open()
         self._rich.update(self._task, completed=done, total=total)

@@ -52,6 +52,8 @@ def result_record(result: Result, query: str) -> dict[str, Any]:
         "usage": result.usage,
         "model": result.model,
         "notes": result.notes,
+        "select": result.select,
+        "candidates": result.candidates,
     }
 
 
@@ -62,6 +64,8 @@ def event_record(event: Event, query: str) -> dict[str, Any]:
         record["text"] = event.text
     elif event.type == "prefill":
         record |= {"done": event.done, "total": event.total}
+    elif event.type == "candidate":
+        record |= {"done": event.done, "total": event.total, "text": event.text}
     elif event.type == "retrieved":
         record["hits"] = hit_records(event.hits)
     elif event.prompt is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -42,6 +43,42 @@ def test_turns_show_items_as_past_answers_the_most_relevant_last() -> None:
     assert last.startswith("<think>")
     assert last.endswith("</think>\n<answer>rye wins: three flours</answer>")
     assert prompt.tokens == COUNTER.count_turns(prompt.turns)
+
+
+@pytest.mark.parametrize("layout", ["turns", "block"])
+@pytest.mark.parametrize(("order", "expected"), [("date", ["y", "x", "z"]), ("length", ["z", "x", "y"])])
+def test_an_order_of_their_own_does_not_depend_on_the_request(layout: str, order: str, expected: list[str]) -> None:
+    items = [
+        Item("x", text="a text of middling length", title="x it is", date="2024-08"),
+        Item("y", text="short", title="y it is", date="2023"),
+        Item("z", text="the longest text of all of these three", title="z it is", date="2024-08"),
+    ]
+    prompts = []
+    for first, second, third in itertools.permutations(items):
+        hits = [Hit(first, 3.0), Hit(second, 2.0), Hit(third, 1.0)]
+        prompts.append(renderer(item_order=order, layout=layout).render("q", hits, 2000))
+    assert {tuple(hit.item.id for hit in prompt.used) for prompt in prompts} == {tuple(expected)}
+    assert len({prompt.turns for prompt in prompts}) == 1
+    text = "".join(turn.text for turn in prompts[0].turns)
+    assert sorted(expected, key=lambda name: text.index(f"{name} it is")) == expected
+
+
+@pytest.mark.parametrize("order", ["date", "length"])
+def test_whatever_the_order_the_least_relevant_item_goes_first(order: str) -> None:
+    hits = [Hit(Item(str(i), text="w " * (10 + i), title=f"t{i}", date=f"200{9 - i}"), 9.0 - i) for i in range(5)]
+    full = renderer(item_order=order).render("q", hits, 5000)
+    tight = renderer(item_order=order).render("q", hits, full.tokens // 2)
+    kept = {hit.item.id for hit in tight.used}
+    assert kept == {str(i) for i in range(len(kept))}
+    assert 0 < len(kept) < 5
+
+
+def test_requests_with_common_long_items_begin_alike_in_the_order_by_length() -> None:
+    hits = [Hit(Item(str(n), text="w " * n, title=f"t{n}"), 1.0) for n in (5, 50, 30, 40)]
+    one = renderer(item_order="length").render("q", hits[:3], 2000)
+    other = renderer(item_order="length").render("another", [hits[3], hits[1]], 2000)
+    alike = [a == b for a, b in zip(one.turns, other.turns, strict=False)]
+    assert alike[:3] == [True] * 3  # the system prompt and the longest item, asked and answered
 
 
 def test_the_examples_reasoning_is_true_of_their_answers() -> None:
@@ -115,13 +152,14 @@ def test_an_item_without_what_the_task_learns_from_is_reported() -> None:
     st.integers(60, 2000),
     st.sampled_from(["turns", "block"]),
     st.booleans(),
+    st.sampled_from(["relevance", "date", "length"]),
 )
 @settings(max_examples=150, deadline=None)
 def test_any_budget_holds_and_nothing_goes_unreported(
-    sizes: list[tuple[int, int]], n_query: int, budget: int, layout: str, reasoning: bool
+    sizes: list[tuple[int, int]], n_query: int, budget: int, layout: str, reasoning: bool, order: str
 ) -> None:
     hits = [Hit(Item(str(i), text="t " * a, title="w " * b), 1.0) for i, (a, b) in enumerate(sizes)]
-    prompt = renderer(layout=layout, reasoning=reasoning).render("q " * n_query, hits, budget)
+    prompt = renderer(layout=layout, reasoning=reasoning, item_order=order).render("q " * n_query, hits, budget)
     assert prompt.tokens <= budget
     used, gone = {h.item.id for h in prompt.used}, {d.id for d in prompt.dropped if d.what == "item"}
     assert used | gone == {hit.item.id for hit in hits}

@@ -7,7 +7,7 @@ import gc
 import json
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from prlm_edge import Cancel, Profile, Writer
 from prlm_edge.backends.scripted import Scripted
 from prlm_edge.errors import ConfigError, MissingError, UsageError
 from prlm_edge.settings import load_settings
-from prlm_edge.types import Event, Item, Request, Sampling
+from prlm_edge.types import Candidate, Completion, Event, Item, Request, Result, Sampling, Scoring, Usage
 
 REPLY = "<think>short, a colon</think>\n<answer>winter bread: an experiment</answer>"
 ITEMS = [
@@ -265,3 +265,203 @@ def test_public_names_load_lazily() -> None:
     assert "Writer" in dir(prlm_edge)
     with pytest.raises(AttributeError):
         prlm_edge.Nothing  # noqa: B018
+
+
+# -- best of n
+
+
+def replies(*answers: str) -> list[str]:
+    return [f"<think>thought {i}</think><answer>{answer}</answer>" for i, answer in enumerate(answers)]
+
+
+FOUR = replies("the drain of 1903", "bread: cold and slow", "bread: slow", "bread: cold, slow")
+
+
+def last(events: list[Event]) -> Result:
+    result = events[-1].result
+    assert result is not None
+    return result
+
+
+def test_best_of_n_streams_the_best_of_its_candidates_as_a_whole(profile: Profile) -> None:
+    w = writer(profile, *FOUR, best_of=4, seed=7)
+    events = list(w.stream("title for winter sourdough"))
+    types = [event.type for event in events]
+    assert types == ["retrieved", "prompt", "prefill", *["candidate"] * 5, "reasoning", "answer", "done"]
+    progress = [(event.done, event.total) for event in events if event.type == "candidate"]
+    assert progress == [(i, 4) for i in range(5)]
+    assert [event.text for event in events if event.type == "candidate"][1] == "the drain of 1903"
+    result = last(events)
+    assert [event.text for event in events[-3:-1]] == [result.reasoning, result.answer]
+    assert result.select == "consensus"
+    assert [one.seed for one in result.candidates if one.answer == result.answer] == [result.candidates[0].seed]
+    assert sorted(one.seed for one in result.candidates) == [7, 8, 9, 10]
+    scores = [one.score for one in result.candidates if one.score is not None]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) == 4
+    assert result.candidates[-1].answer == "the drain of 1903"
+    assert result.notes == ()
+
+
+def test_the_first_candidate_is_the_answer_without_best_of(profile: Profile) -> None:
+    plan = writer(profile).plan("title for x", best_of=3, seed=2**32 - 1)
+    assert [request.sampling.temperature for request in plan.requests] == [0.0, 0.8, 0.8]
+    assert [request.sampling.seed for request in plan.requests] == [2**32 - 1, 0, 1]
+    assert all(request.logprobs and request.turns is plan.prompt.turns for request in plan.requests)
+    warm = writer(profile).plan("title for x", best_of=3, temperature=0.4)
+    assert [request.sampling.temperature for request in warm.requests] == [0.4, 0.4, 0.4]
+    [alone] = writer(profile).plan("title for x", seed=2**32 - 1).requests
+    assert alone.sampling == plan.requests[0].sampling
+    assert not alone.logprobs
+
+
+def test_one_answer_has_no_candidates(profile: Profile) -> None:
+    result = writer(profile).generate("title for x")
+    assert (result.candidates, result.select) == ((), "")
+
+
+def test_a_request_chooses_how_to_select(profile: Profile) -> None:
+    logprobs = [-3.0, -2.0, -0.5, -1.0]
+    w = Writer(profile, load_settings(flags={"best_of": 4}), Scripted(FOUR, logprobs=logprobs))
+    result = w.generate("title for x", select="logprob")
+    assert (result.answer, result.select) == ("bread: slow", "logprob")
+    assert [(one.logprob, one.score) for one in result.candidates] == [(x, x) for x in sorted(logprobs, reverse=True)]
+
+
+def test_log_probabilities_that_the_backend_lacks_are_refused_before_any_work(profile: Profile) -> None:
+    w = writer(profile, *FOUR, best_of=4, select="logprob")
+    with pytest.raises(UsageError, match="log-probabilities"):
+        w.generate("title for x")
+    assert w.load().requests == []  # type: ignore[attr-defined]
+    assert w.generate("title for x", best_of=1).answer  # nothing to select, nothing to refuse
+
+
+class Longest:
+    """What an app would plug in."""
+
+    name = "longest"
+    needs_logprobs = False
+
+    def __init__(self) -> None:
+        self.context: Scoring | None = None
+
+    def score(self, candidates: Sequence[Candidate], context: Scoring) -> list[float]:
+        self.context = context
+        return [float(len(candidate.answer)) for candidate in candidates]
+
+
+def test_an_app_plugs_its_own_scorer_in(profile: Profile) -> None:
+    scorer = Longest()
+    w = Writer(profile, load_settings(flags={"best_of": 4}), Scripted(FOUR), scorer)
+    result = w.generate("title for winter sourdough")
+    assert (result.answer, result.select) == ("bread: cold and slow", "longest")
+    context = scorer.context
+    assert context is not None
+    assert (context.query, context.task) == ("winter sourdough", "title")
+    assert context.past == tuple(hit.item.title for hit in context.used)
+    assert context.used == result.used
+    assert context.style.n == 3
+    other = Writer(profile, load_settings(flags={"best_of": 4}), Scripted(FOUR))
+    assert other.generate("title for x", select=Longest()).select == "longest"
+    # A name given for one request is stronger than the Writer's scorer.
+    assert w.generate("title for x", select="chrf").select == "chrf"
+
+
+@pytest.mark.parametrize("wrong", ["concensus", 5, ""])
+def test_a_wrong_way_of_selecting_is_named(profile: Profile, wrong: object) -> None:
+    with pytest.raises(ConfigError, match="select"):
+        writer(profile).generate("title for x", best_of=2, select=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [0, 65, True])
+def test_the_number_of_answers_has_bounds(profile: Profile, wrong: int) -> None:
+    with pytest.raises(ConfigError, match="best_of"):
+        writer(profile).generate("title for x", best_of=wrong)
+
+
+@pytest.mark.parametrize(
+    ("answers", "select", "note"),
+    [
+        (["the same"] * 3, "consensus", "all 3 answers are the same"),
+        (["same", "same", ""], "consensus", "all 2 answers are the same"),
+        (["one thing", "other matter"], "rouge", "equally good: the first was kept"),
+        ([""], "consensus", "empty answer"),
+        (["slow bread", "slow bread in winter", "bread"], "rouge", ""),
+    ],
+)
+def test_a_choice_that_was_none_is_noted(profile: Profile, answers: list[str], select: str, note: str) -> None:
+    result = writer(profile, *replies(*answers), best_of=max(len(answers), 2), select=select).generate("title for rye")
+    if note:
+        assert note in result.notes[-1]
+    else:
+        assert result.notes == ()
+    assert result.answer == answers[0]
+
+
+def test_a_way_of_selecting_without_a_choice_is_noted(profile: Profile) -> None:
+    assert "select chooses among several" in writer(profile).generate("title for rye", select="rouge").notes[0]
+    assert "select chooses among several" in writer(profile, select="rouge").generate("title for rye").notes[0]
+    assert writer(profile).generate("title for rye").notes == ()
+
+
+@pytest.mark.parametrize("n_finished", [0, 1, 3])
+def test_cancelled_midway_the_best_of_the_finished_is_kept(profile: Profile, n_finished: int) -> None:
+    cancel, events = Cancel(), []
+    for event in writer(profile, *FOUR, best_of=4).stream("title for x", cancel=cancel):
+        events.append(event)
+        if event.type == "candidate" and event.done == n_finished:
+            cancel.cancel()
+    result = last(events)
+    assert result.finish_reason == "cancelled"
+    assert len(result.candidates) == n_finished
+    answers = ["the drain of 1903", "bread: cold and slow", "bread: slow"][:n_finished]
+    assert result.answer in (answers or [""])
+    assert all(one.finish_reason == "stop" for one in result.candidates)
+
+
+def test_cancelled_before_anything_it_is_empty(profile: Profile) -> None:
+    cancel = Cancel()
+    cancel.cancel()
+    result = writer(profile, *FOUR, best_of=4).generate("title for rye", cancel=cancel)
+    assert (result.answer, result.finish_reason, result.candidates) == ("", "cancelled", ())
+    assert result.notes == ()
+
+
+def test_usage_counts_the_prompt_once_and_every_answer(profile: Profile) -> None:
+    class Interleaved(Scripted):
+        """Decodes side by side, as a batch does: events of all requests mixed, done in another order."""
+
+        def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
+            for done in (100, 250, 400):
+                yield 0, Event("prefill", done=done, total=400)
+            yield 1, Event("prefill", done=300, total=400)
+            for word in ("bread", " is", " slow"):
+                for place in range(len(requests)):
+                    yield place, Event("answer", text=word)
+            for place in reversed(range(len(requests))):
+                usage = Usage(400, 128 if place == 0 else 399, 2, 3 + place)
+                yield place, Event("done", completion=Completion("stop", usage))
+
+    w = Writer(profile, load_settings(flags={"best_of": 3}), Interleaved([REPLY]))
+    events = list(w.stream("title for x"))
+    assert [event.done for event in events if event.type == "prefill"] == [100, 250, 400]
+    result = last(events)
+    usage = result.usage
+    assert (usage.prompt_tokens, usage.cached_tokens) == (400, 128)
+    assert (usage.reasoning_tokens, usage.answer_tokens) == (6, 12)
+    assert [one.answer for one in result.candidates] == ["bread is slow"] * 3
+    assert usage.total_s >= usage.prefill_s + usage.decode_s > 0
+
+
+def test_the_async_twin_selects_too(profile: Profile) -> None:
+    result = asyncio.run(writer(profile, *FOUR).agenerate("title for x", best_of=4, select="chrf"))
+    assert len(result.candidates) == 4
+    assert result.answer == result.candidates[0].answer
+
+
+def test_the_order_of_items_is_a_choice_of_the_request(profile: Profile) -> None:
+    w = writer(profile)
+    query = "title for the flooded allotment and a drain"
+    assert w.plan(query).prompt.used[-1].item.id == "b"
+    assert [hit.item.id for hit in w.plan(query, item_order="date").prompt.used] == ["a", "b", "c"]
+    assert [hit.item.id for hit in w.plan(query, item_order="length").prompt.used] == ["b", "a", "c"]

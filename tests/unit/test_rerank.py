@@ -1,0 +1,194 @@
+"""Scorers and ranking: what agreement, belief and style prefer, ties, unsound answers, plug-ins that misbehave."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prlm_edge.errors import UsageError
+from prlm_edge.rerank import SCORERS, make_scorer, rank
+from prlm_edge.rerank.overlap import Counted, chrf, rouge, rouge_1, rouge_2, rouge_l, words
+from prlm_edge.settings import DEFAULTS, KEYS
+from prlm_edge.style import Style, style_of
+from prlm_edge.types import Candidate, Scoring
+
+PLAIN = Scoring("winter bread", "title", Style())
+ODD = "a review of seven kettles"
+ALIKE = ["slow bread in a cold kitchen", "bread in a cold kitchen", "slow bread, cold kitchen"]
+
+
+def candidates(*answers: str) -> list[Candidate]:
+    return [Candidate(answer, seed=i) for i, answer in enumerate(answers)]
+
+
+def best(name: str, given: Sequence[Candidate], context: Scoring = PLAIN) -> Candidate:
+    return rank(given, make_scorer(name), context)[0]
+
+
+class Fixed:
+    name = "fixed"
+    needs_logprobs = False
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = scores
+        self.seen: list[str] = []
+
+    def score(self, candidates: Sequence[Candidate], context: Scoring) -> Sequence[float]:
+        self.seen = [candidate.answer for candidate in candidates]
+        return self.scores
+
+
+# -- ranking
+
+
+def test_the_best_comes_first_and_of_equals_the_earliest() -> None:
+    ranked = rank(candidates("a", "b", "c", "d"), Fixed(1, 3, 2, 3), PLAIN)
+    assert [(one.answer, one.score) for one in ranked] == [("b", 3), ("d", 3), ("c", 2), ("a", 1)]
+
+
+def test_unsound_answers_never_win_against_sound_ones() -> None:
+    given = [
+        Candidate("", seed=0),
+        Candidate("cut at its lim", seed=1, finish_reason="length"),
+        Candidate("whole", seed=2),
+    ]
+    scorer = Fixed(5.0, -5.0)
+    ranked = rank(given, scorer, PLAIN)
+    assert [one.seed for one in ranked] == [2, 1, 0]
+    assert scorer.seen == ["cut at its lim", "whole"]  # nothing to score in an empty answer
+    assert ranked[-1].score is None
+
+
+def test_of_unsound_answers_alone_the_least_bad_is_kept() -> None:
+    cut = [Candidate(text, seed=i, finish_reason="length") for i, text in enumerate(("x", "y"))]
+    assert rank(cut, Fixed(1, 2), PLAIN)[0].answer == "y"
+    assert rank(candidates("", ""), Fixed(), PLAIN)[0].seed == 0
+    assert rank([], Fixed(), PLAIN) == ()
+
+
+@pytest.mark.parametrize("scores", [(), (1.0,), (1.0, 2.0, 3.0), (float("nan"), 1.0), (1.0, float("inf"))])
+def test_a_scorer_that_misbehaves_is_named(scores: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError, match="fixed"):
+        rank(candidates("a", "b"), Fixed(*scores), PLAIN)
+
+
+def test_the_settings_know_every_scorer_and_a_wrong_name_is_answered_with_the_nearest() -> None:
+    assert KEYS["select"].choices == tuple(SCORERS)
+    assert DEFAULTS["select"] in SCORERS
+    assert all(make_scorer(name).name == name for name in SCORERS)
+    with pytest.raises(UsageError, match="concensus") as caught:
+        make_scorer("concensus")
+    assert "did you mean consensus?" in caught.value.hint
+
+
+# -- agreement
+
+
+@pytest.mark.parametrize("name", ["consensus", "rouge", "chrf"])
+def test_agreement_prefers_what_the_others_say(name: str) -> None:
+    assert best(name, candidates(ODD, *ALIKE)).answer in ALIKE
+    assert rank(candidates(*ALIKE, ODD), make_scorer(name), PLAIN)[-1].answer == ODD
+
+
+@pytest.mark.parametrize("name", ["consensus", "rouge", "chrf"])
+def test_equal_answers_vote_for_each_other_and_the_earliest_of_them_wins(name: str) -> None:
+    chosen = best(name, candidates(ODD, "one thing", "another matter", "one thing", "one thing"))
+    assert (chosen.answer, chosen.seed) == ("one thing", 1)
+    ranked = rank(candidates("kettle", "kettle", "kettle"), make_scorer(name), PLAIN)
+    assert [(one.score, one.seed) for one in ranked] == [(1.0, 0), (1.0, 1), (1.0, 2)]
+
+
+@pytest.mark.parametrize("name", ["consensus", "rouge", "chrf"])
+def test_scores_are_means_over_the_others(name: str) -> None:
+    """The definition, written out."""
+    utility = {"rouge": rouge, "chrf": chrf, "consensus": lambda a, b: (rouge(a, b) + chrf(a, b)) / 2}[name]
+    given = candidates(*ALIKE, ODD, ALIKE[0])
+    scores = make_scorer(name).score(given, PLAIN)
+    for i, one in enumerate(given):
+        others = [Counted(other.answer) for j, other in enumerate(given) if j != i]
+        mean = sum(utility(Counted(one.answer), other) for other in others) / len(others)
+        assert scores[i] == pytest.approx(mean)
+
+
+def test_a_lone_candidate_is_chosen() -> None:
+    assert best("consensus", candidates(ODD)).score == 0.0
+
+
+def test_equal_answers_score_equal_to_the_last_bit_whatever_the_order() -> None:
+    rng = random.Random(5)
+    texts = [" ".join(rng.choices(["cold", "bread", "slow", "rye", "a", "of"], k=5)) for _ in range(9)]
+    for _ in range(20):
+        rng.shuffle(texts)
+        given = candidates(*texts, texts[4])
+        scores = make_scorer("consensus").score(given, PLAIN)
+        assert scores[4] == scores[9]
+
+
+# -- overlap in any script
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Rye wins: three_flours, 2x", ["rye", "wins", "three", "flours", "2x"]),
+        ("Η ζωή στο χωριό", ["η", "ζωή", "στο", "χωριό"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("冬の bread", ["冬", "の", "bread"]),
+        ("cafe\u0301 olé", ["café", "olé"]),
+        ("🎉 — …", []),
+    ],
+)
+def test_words_of_any_script(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_one_word_answers_that_agree_agree_wholly() -> None:
+    assert rouge(Counted("kettle"), Counted("kettle")) == 1.0  # though there is no pair of words
+    assert rouge(Counted("🎉"), Counted("🎉")) == chrf(Counted("🎉"), Counted("🎉")) == 1.0
+    assert rouge(Counted("🎉"), Counted("🎂")) == chrf(Counted("🎉"), Counted("🎂")) == 0.0
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_overlap_is_a_share(a: str, b: str) -> None:
+    one, other = Counted(a), Counted(b)
+    for measure in (rouge_1, rouge_2, rouge_l, rouge, chrf):
+        assert 0.0 <= measure(one, other) <= 1.0
+    assert rouge(one, other) == rouge(other, one)
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=12), st.lists(st.sampled_from("abcd"), max_size=12))
+def test_the_longest_common_subsequence_is_that_of_the_table(a: list[str], b: list[str]) -> None:
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+    expected = 2 * table[-1][-1] / (len(a) + len(b)) if table[-1][-1] else 0.0
+    assert rouge_l(Counted(" ".join(a)), Counted(" ".join(b))) == pytest.approx(expected)
+
+
+# -- belief and style
+
+
+def test_belief_is_the_mean_log_probability() -> None:
+    given = [Candidate("a", logprob=-2.0), Candidate("b", logprob=-0.5), Candidate("c", logprob=-1.0)]
+    assert [one.answer for one in rank(given, make_scorer("logprob"), PLAIN)] == ["b", "c", "a"]
+
+
+def test_belief_that_nobody_told_is_an_error_and_no_guess() -> None:
+    with pytest.raises(UsageError, match="log-probabilities"):
+        best("logprob", [Candidate("a", logprob=-1.0), Candidate("b")])
+
+
+def test_style_prefers_what_the_user_would_write() -> None:
+    titles = ["rye wins: three flours", "rain again: a drain", "wheels: true by ear", "kayaks: wet knees"]
+    context = Scoring("bread", "title", style_of(titles))
+    given = candidates("An Exploration Of Bread.", "bread: slow and cold", "Bread In Winter!")
+    assert best("style", given, context).answer == "bread: slow and cold"
+
+
+def test_without_habits_style_keeps_the_first() -> None:
+    assert best("style", candidates("b", "a")).answer == "b"
