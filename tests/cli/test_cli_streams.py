@@ -94,6 +94,21 @@ def test_a_typer_usage_error_inside_a_verb_is_a_usage_error(verb, capsys):
     assert "too big" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "lines"),
+    [
+        (["--select", "concensus"], ["--select: select can't be 'concensus'", "did you mean consensus?"]),
+        (["--best-of", "65"], ["--best-of: 65 is out of range", "at least 1 and at most 64"]),
+        (["--item-order", "dates"], ["--item-order: item_order can't be 'dates'", "did you mean date?"]),
+    ],
+)
+def test_wrong_values_of_best_of_n_are_answered_with_the_right_ones(home, capsys, argv, lines):
+    assert main(["generate", "title for x", *argv]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert lines[0] in first
+    assert lines[1] in second
+
+
 # -- streams
 
 
@@ -232,6 +247,16 @@ def test_progress_is_silent_in_a_file(capsys):
         update(1, 2)
         update(2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_waits_unless_told_to_draw_at_once(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    for at_once in (False, True):
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stderr", screen)
+        with _console.progress("writing", "answers", at_once=at_once) as update:
+            update(0, 8)
+        assert ("0/8" in screen.text) == at_once
 
 
 def test_progress_draws_on_a_terminal_and_clears_it(monkeypatch):

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from helpers import SYSTEM, fold, shot
 
+from prlm_edge import Writer
 from prlm_edge.backends.openai import OpenAI
 from prlm_edge.errors import BackendError, UsageError
+from prlm_edge.settings import load_settings
 from prlm_edge.types import Cancel, Completion, Request, Sampling, Span, Turn
 
 TURNS = (
@@ -85,6 +87,18 @@ def test_a_real_server_stops_when_cancelled(server: str) -> None:
     _, _, completion = run(OpenAI(server), request, cancel)
     assert completion.finish_reason == "cancelled"
     assert time.perf_counter() - at[0] < 0.5
+
+
+@pytest.mark.model
+def test_a_real_server_writes_several_answers_but_tells_no_log_probabilities(server: str, home: Path) -> None:
+    with Writer(None, load_settings(flags={"best_of": 2, "base_url": server, "answer_tokens": 16})) as writer:
+        result = writer.generate("title for my post on winter sourdough")
+        assert [one.logprob for one in result.candidates] == [None, None]
+        assert result.answer == result.candidates[0].answer
+        assert result.usage.prompt_tokens < 200  # once, not for each answer
+        with pytest.raises(UsageError, match="log-probabilities") as caught:
+            writer.generate("title for my post on winter sourdough", select="logprob")
+        assert "consensus" in caught.value.hint
 
 
 @pytest.mark.model

@@ -94,9 +94,9 @@ def test_other_variables_are_left_alone():
         ("k = 0", "k: 0 is out of range", "retriever none"),
         ("model = 3", "model: 3 is not text", ""),
         ("model = ''", "model: may not be empty", "model list"),
-        ("retriever = 'bm52'", "'bm52' is not a retriever", "did you mean bm25?"),
-        ("retriever = 'zz'", "'zz' is not a retriever", "none, bm25, dense, hybrid, recency, random"),
-        ("layout = 'Turns'", "'Turns' is not a layout", "turns, block"),
+        ("retriever = 'bm52'", "retriever can't be 'bm52'", "did you mean bm25?"),
+        ("retriever = 'zz'", "retriever can't be 'zz'", "none, bm25, dense, hybrid, recency, random"),
+        ("layout = 'Turns'", "layout can't be 'Turns'", "turns, block"),
         ("reasoning = false", "reasoning: False is not text", "show, hide, off"),
         ("temperature = -0.1", "temperature: -0.1 is out of range", "at least 0"),
         ("temperature = nan", "temperature: nan is out of range", "at least 0"),
@@ -136,7 +136,7 @@ def test_a_byte_order_mark_is_no_error():
         ({"PRLM_K": "many"}, "PRLM_K: 'many' is not a whole number", "at least 1"),
         ({"PRLM_K": "0"}, "PRLM_K: 0 is out of range", "at least 1"),
         ({"PRLM_TEMPERATURE": "warm"}, "PRLM_TEMPERATURE: 'warm' is not a number", "at least 0"),
-        ({"PRLM_REASONING": "on"}, "PRLM_REASONING: 'on' is not a reasoning", "show, hide, off"),
+        ({"PRLM_REASONING": "on"}, "PRLM_REASONING: reasoning can't be 'on'", "show, hide, off"),
     ],
 )
 def test_a_bad_variable_is_named(env, message, hint):
