@@ -12,6 +12,8 @@ from prlm_edge.types import Hit, Prompt, Request, Sampling, Scorer, Scoring
 
 OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
 _SEEDS = 2**32
+_TAG_TOKENS = 24  # room for the tags that a backend puts around reasoning and answer
+_SMALLEST_PROMPT = 64  # tokens; less holds no system prompt and request
 
 
 class Options(TypedDict, total=False):
@@ -83,3 +85,18 @@ def override(settings: Settings, options: Options) -> Settings:
         raise UsageError(f"{unknown[0]!r} can't be set for one request", f"these can: {these}")
     given = {key: value for key, value in options.items() if value is not None and not hasattr(value, "score")}
     return replace(settings, **{key: check(key, value, key) for key, value in given.items()})
+
+
+def prompt_budget(n_ctx: int, n_reason: int, n_answer: int) -> int:
+    """Tokens that a context of `n_ctx` leaves for the prompt.
+
+    Raises:
+        UsageError: Too few for any prompt.
+    """
+    budget = n_ctx - n_reason - n_answer - _TAG_TOKENS
+    if budget < _SMALLEST_PROMPT:
+        raise UsageError(
+            f"a context of {n_ctx} tokens leaves {max(budget, 0)} for the prompt",
+            "lower --reasoning-tokens or --answer-tokens, or raise --n-ctx",
+        )
+    return budget

@@ -20,7 +20,7 @@ from prlm_edge import tasks
 from prlm_edge.backends import open_backend
 from prlm_edge.errors import UsageError
 from prlm_edge.ingest.diff import diff_to_text, is_diff
-from prlm_edge.plan import Options, Plan, override
+from prlm_edge.plan import Options, Plan, override, prompt_budget
 from prlm_edge.profile import Profile
 from prlm_edge.prompt import Renderer
 from prlm_edge.rerank import make_scorer, no_logprobs
@@ -31,9 +31,6 @@ from prlm_edge.types import Backend, Cancel, Event, Hit, Result, Scorer, Scoring
 from prlm_edge.writer_async import in_thread
 from prlm_edge.writer_draw import draw
 from prlm_edge.writer_pool import Pool, make_pool, profile_notes
-
-_TAG_TOKENS = 24  # room for the tags that a backend puts around reasoning and answer
-_SMALLEST_PROMPT = 64  # tokens; less holds no system prompt and request
 
 
 class Writer:
@@ -63,12 +60,20 @@ class Writer:
         self._own_backend: Backend | None = None  # opened here, so closed here
 
     @classmethod
-    def open(cls, profile: str | Path | None = None, *, config: str | Path | None = None, **settings: Any) -> Self:
+    def open(
+        cls,
+        profile: str | Path | None = None,
+        *,
+        config: str | Path | None = None,
+        scorer: Scorer | None = None,
+        **settings: Any,
+    ) -> Self:
         """Open a Writer for the profile at `profile` (None: the configured one, if any).
 
         Args:
             profile: A JSONL profile.
             config: A TOML file of settings, over the user's own.
+            scorer: As the class says.
             **settings: Any setting by name, such as `model="smollm2-135m"` or `k=6`; over everything else.
 
         Raises:
@@ -79,7 +84,7 @@ class Writer:
         if profile is not None:
             flags["user"] = str(profile)
         loaded = load_settings(config=Path(config) if config else None, flags=flags)
-        return cls(Profile.open(loaded.user) if loaded.user else None, loaded)
+        return cls(Profile.open(loaded.user) if loaded.user else None, loaded, scorer=scorer)
 
     def __enter__(self) -> Self:
         return self
@@ -136,12 +141,7 @@ class Writer:
         n_reason = task.reasoning_tokens if settings.reasoning_tokens is None else settings.reasoning_tokens
         n_reason = 0 if settings.reasoning == "off" else n_reason
         n_answer = settings.answer_tokens or task.answer_tokens
-        budget = backend.info.n_ctx_max - n_reason - n_answer - _TAG_TOKENS
-        if budget < _SMALLEST_PROMPT:
-            raise UsageError(
-                f"a context of {backend.info.n_ctx_max} tokens leaves {max(budget, 0)} for the prompt",
-                "lower --reasoning-tokens or --answer-tokens, or raise --n-ctx",
-            )
+        budget = prompt_budget(backend.info.n_ctx_max, n_reason, n_answer)
         words, order = settings.item_words, settings.item_order
         prompt = Renderer(task, backend, style, settings.layout, n_reason > 0, words, order).render(text, hits, budget)
         past = tuple(task.answer_of(hit.item) for hit in prompt.used)

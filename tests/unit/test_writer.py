@@ -363,6 +363,7 @@ def test_an_app_plugs_its_own_scorer_in(profile: Profile) -> None:
     assert context.style.n == 3
     other = Writer(profile, load_settings(flags={"best_of": 4}), Scripted(FOUR))
     assert other.generate("title for x", select=Longest()).select == "longest"
+    assert Writer.open(profile.path, scorer=scorer).scorer is scorer
     # A name given for one request is stronger than the Writer's scorer.
     assert w.generate("title for x", select="chrf").select == "chrf"
 
