@@ -56,6 +56,8 @@ class Settings:
     select: str = "consensus"
     threads: int = 0
     n_ctx: int = 0
+    prefix_cache: str = "memory"
+    prefix_cache_mb: int = 1024
     base_url: str = ""
     api_key: str = field(default="", repr=False)
     tasks_dir: str | None = None

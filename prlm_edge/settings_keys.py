@@ -61,6 +61,10 @@ KEYS: Mapping[str, Key] = {
     "select": Key(str, "how the best of several answers is chosen", ("consensus", "rouge", "chrf", "logprob", "style")),
     "threads": Key(int, "CPU threads; 0 chooses", high=4096),
     "n_ctx": Key(int, "largest context in tokens; 0 takes what the prompt needs", high=16_777_216),
+    "prefix_cache": Key(
+        str, "where the model's reading of past items is kept; disk holds them readably", ("off", "memory", "disk")
+    ),
+    "prefix_cache_mb": Key(int, "MiB it may take on disk", low=1, high=1_000_000),
     "base_url": Key(str, "an OpenAI-compatible server such as http://127.0.0.1:8080/v1; empty runs the model here"),
     "api_key": Key(str, "that server's key; PRLM_API_KEY keeps it out of the file"),
     "tasks_dir": Key(str, "folder of your own tasks, one TOML file each", optional=True, path=True),

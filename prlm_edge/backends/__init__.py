@@ -26,7 +26,14 @@ def open_backend(settings: Settings) -> Backend:
     from prlm_edge.backends.llamacpp import LlamaCpp
 
     path = models.resolve(settings.model)
-    return LlamaCpp(path, n_ctx=settings.n_ctx, n_threads=settings.threads, sha256=models.sha256_of(path))
+    return LlamaCpp(
+        path,
+        n_ctx=settings.n_ctx,
+        n_threads=settings.threads,
+        sha256=models.sha256_of(path),
+        prefix_cache=settings.prefix_cache,
+        prefix_cache_mb=settings.prefix_cache_mb,
+    )
 
 
 def one_by_one(

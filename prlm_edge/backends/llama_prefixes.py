@@ -5,13 +5,9 @@ What is kept ends where the last user turn begins: the request itself is never k
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from prlm_edge.backends.llama_context import Context
 from prlm_edge.backends.llama_prompt import TokenizedPrompt
-
-if TYPE_CHECKING:
-    from prlm_edge.backends.prefix_store import PrefixStore
+from prlm_edge.backends.prefix_store import PrefixStore
 
 MIN_TOKENS = 64  # a shorter prefix is evaluated sooner than it is found
 

@@ -24,6 +24,7 @@ from prlm_edge.backends.llama_prefixes import Prefixes
 from prlm_edge.backends.llama_prompt import tokenize
 from prlm_edge.backends.llama_raw import Cancelled, Threads
 from prlm_edge.backends.llama_vocab import Vocab
+from prlm_edge.backends.prefix_store import PrefixStore
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.reasoning import ANSWER_OPEN, THINK_OPEN
@@ -137,7 +138,7 @@ class LlamaCpp:
             yield _CANCELLED
             return
         try:
-            yield from self._alone(self._sequence(request), cancel)
+            yield from self._alone(self._decoding(request), cancel)
         finally:
             self._release()
 
@@ -153,7 +154,7 @@ class LlamaCpp:
         try:
             batch = Batch(
                 len(requests),
-                prepare=lambda place: self._sequence(requests[place]),
+                prepare=lambda place: self._decoding(requests[place]),
                 evaluate=lambda sequence: self._evaluate(sequence, cancel),
                 make_cells=lambda n_cells, n_slots: Cells(self._lib, self._model, n_cells, n_slots, self._threads),
                 room=lambda sequence: Decoding.room(self._vocab, sequence.request),
@@ -181,7 +182,7 @@ class LlamaCpp:
         finally:
             sequence.close()
 
-    def _sequence(self, request: Request) -> Decoding:
+    def _decoding(self, request: Request) -> Decoding:
         vocab = self._open_vocab
         spans = self._template.render(request.turns)
         append(spans, Span(THINK_OPEN if request.reasoning_tokens else ANSWER_OPEN, trusted=True))
@@ -248,13 +249,9 @@ class LlamaCpp:
     def _open_prefixes(self, where: str, disk_mb: int, sha256: str) -> Prefixes | None:
         if where == "off":
             return None
-        try:
-            from prlm_edge.backends.prefix_store import PrefixStore
-        except ModuleNotFoundError:
-            return None
         status = self._path.stat()
         model = sha256 or f"{self._path.resolve()} {status.st_size} {status.st_mtime_ns}"
-        build = sorted((f.name, f.stat().st_size) for f in (Path(self._lib.__file__).parent / "lib").iterdir())
+        build = sorted((f.name, f.stat().st_size) for f in (Path(str(self._lib.__file__)).parent / "lib").iterdir())
         key = blake2b(f"{model}\n{build}".encode(), digest_size=16).hexdigest()  # the digests say the rest
         folder = cache_dir() / "prefix" if where == "disk" else None
         return Prefixes(PrefixStore(key, folder=folder, disk_bytes=disk_mb << 20), lasting=folder is not None)

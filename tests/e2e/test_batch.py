@@ -143,7 +143,7 @@ def test_log_probabilities_are_those_of_the_model(backend: LlamaCpp, smollm2_pat
     assert completion.usage.reasoning_tokens <= len(reasoning) <= 8
     assert completion.usage.answer_tokens <= len(answer) <= 16
     llama = llama_cpp.Llama(str(smollm2_path), n_ctx=1024, logits_all=True, verbose=True)
-    prompt = backend._sequence(request).prompt.tokens
+    prompt = backend._decoding(request).prompt.tokens
     ids = [token.id for token in reasoning]
     llama.eval([*prompt, *ids])
     scores = np.asarray(llama.scores[len(prompt) - 1 : len(prompt) + len(ids) - 1], np.float64)

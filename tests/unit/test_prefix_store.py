@@ -1,0 +1,117 @@
+"""Prompt prefixes in memory and on disk: what is found, what is superseded, what goes first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from prlm_edge.backends.prefix_store import PrefixStore
+
+KEY = "ab" * 16
+CUTS = [bytes([i]) * 16 for i in range(9)]
+OTHER = [CUTS[0], *(bytes([100 + i]) * 16 for i in range(5))]
+
+
+def tokens(digests: list[bytes]) -> list[int]:
+    return [100 * (i + 1) for i in range(len(digests))]
+
+
+@pytest.fixture(params=["memory", "disk"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> PrefixStore:
+    return PrefixStore(KEY, folder=tmp_path / "prefix" if request.param == "disk" else None)
+
+
+def keep(store: PrefixStore, digests: list[bytes], state: bytes) -> None:
+    store.keep(digests, tokens(digests), state)
+
+
+def found(store: PrefixStore, digests: list[bytes], at_least: int = 0) -> tuple[int, int, bytes] | None:
+    prefix = store.find(digests, at_least)
+    return None if prefix is None else (prefix.n_cuts, prefix.n_tokens, bytes(prefix.state))
+
+
+def test_nothing_is_found_in_an_empty_store(store: PrefixStore) -> None:
+    assert found(store, CUTS) is None
+    assert not store.has(CUTS[:1])
+
+
+def test_an_entry_serves_every_prompt_that_begins_like_it(store: PrefixStore) -> None:
+    keep(store, CUTS[:5], b"five")
+    assert found(store, CUTS) == (5, 500, b"five")
+    assert found(store, CUTS[:3]) == (3, 300, b"five")
+    assert found(store, [*CUTS[:2], *OTHER]) == (2, 200, b"five")
+    assert found(store, CUTS[1:]) is None
+    assert store.has(CUTS[:5])
+    assert store.has(CUTS[:2])
+    assert not store.has(CUTS[:6])
+
+
+def test_the_longest_wins_and_only_above_what_is_there_already(store: PrefixStore) -> None:
+    keep(store, CUTS[:3], b"three")
+    keep(store, OTHER, b"other")
+    assert found(store, CUTS) == (3, 300, b"three")
+    assert found(store, OTHER) == (6, 600, b"other")
+    assert found(store, CUTS, at_least=299) == (3, 300, b"three")
+    assert found(store, CUTS, at_least=300) is None
+
+
+def test_what_an_entry_extends_is_dropped(store: PrefixStore, tmp_path: Path) -> None:
+    keep(store, CUTS[:2], b"two")
+    keep(store, OTHER, b"other")
+    keep(store, CUTS[:4], b"four")
+    assert found(store, CUTS) == (4, 400, b"four")
+    assert found(store, OTHER) == (6, 600, b"other")
+    count = len(list(tmp_path.rglob("*.kv"))) if store.files else len(store._kept)
+    assert count == 2
+
+
+def test_memory_is_capped_and_the_least_recently_used_goes_first() -> None:
+    store = PrefixStore(KEY, memory_bytes=300)
+    for i in range(3):
+        keep(store, [bytes([i]) * 16], bytes(100))
+    assert found(store, [bytes(16)])  # used now
+    keep(store, [b"x" * 16], bytes(100))
+    assert [found(store, [bytes([i]) * 16]) is not None for i in range(3)] == [True, False, True]
+    keep(store, [b"y" * 16], bytes(301))
+    assert found(store, [b"y" * 16]) is None
+
+
+def test_the_disk_is_capped_over_all_models(tmp_path: Path) -> None:
+    stores = [PrefixStore(key * 16, folder=tmp_path, disk_bytes=3500) for key in ("aa", "bb")]
+    for i, store in enumerate(stores * 2):
+        keep(store, [bytes([i]) * 16], bytes(1000))
+        for path in tmp_path.glob("*.kv"):  # a second older, whatever the file system's clock
+            os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns - 10**9))
+    assert found(stores[0], [bytes(16)]) is None
+    assert [found(store, [bytes([i]) * 16]) is not None for i, store in enumerate(stores * 2)][1:] == [True] * 3
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3500
+
+
+def test_use_counts_on_disk_too(tmp_path: Path) -> None:
+    store = PrefixStore(KEY, folder=tmp_path, disk_bytes=2500)
+    for i in range(2):
+        keep(store, [bytes([i]) * 16], bytes(1000))
+        for path in tmp_path.glob("*.kv"):
+            os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns - 10**9))
+    assert found(store, [bytes(16)])
+    keep(store, [b"x" * 16], bytes(1000))
+    assert found(store, [bytes(16)])
+    assert found(store, [b"\1" * 16]) is None
+
+
+def test_what_is_larger_than_the_cap_is_not_written(tmp_path: Path) -> None:
+    store = PrefixStore(KEY, folder=tmp_path / "prefix", disk_bytes=999)
+    keep(store, CUTS[:1], bytes(1000))
+    assert found(store, CUTS) is None
+    assert store.files
+    assert "too little room" in store.files.problem
+    assert not list(tmp_path.rglob("*.kv"))
+
+
+def test_another_process_finds_it_and_another_model_does_not(tmp_path: Path) -> None:
+    keep(PrefixStore(KEY, folder=tmp_path), CUTS[:4], b"state")
+    assert found(PrefixStore(KEY, folder=tmp_path), CUTS) == (4, 400, b"state")
+    assert found(PrefixStore("cd" * 16, folder=tmp_path), CUTS) is None
+    assert found(PrefixStore(KEY, folder=tmp_path), CUTS) == (4, 400, b"state")  # the other did not delete it
