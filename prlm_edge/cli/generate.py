@@ -88,6 +88,9 @@ def generate(
     select: Annotated[str | None, typer.Option(help=_help("select"), autocompletion=_choices("select"))] = None,
     threads: Annotated[int | None, typer.Option(help=_help("threads"))] = None,
     n_ctx: Annotated[int | None, typer.Option(help=_help("n_ctx"))] = None,
+    prefix_cache: Annotated[
+        str | None, typer.Option(help=_help("prefix_cache"), autocompletion=_choices("prefix_cache"))
+    ] = None,
     base_url: Annotated[str | None, typer.Option(help=_help("base_url"))] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings, over your own.")] = None,
     dry_run: Annotated[
@@ -108,7 +111,7 @@ def generate(
         )
     names = (
         "task model k retriever reasoning layout reasoning_tokens answer_tokens item_words item_order temperature "
-        "top_k top_p min_p repeat_penalty seed best_of select threads n_ctx base_url"
+        "top_k top_p min_p repeat_penalty seed best_of select threads n_ctx prefix_cache base_url"
     )
     given = locals()
     flags = {name: given[name] for name in names.split()}

@@ -100,9 +100,10 @@ def test_a_typer_usage_error_inside_a_verb_is_a_usage_error(verb, capsys):
         (["--select", "concensus"], ["--select: select can't be 'concensus'", "did you mean consensus?"]),
         (["--best-of", "65"], ["--best-of: 65 is out of range", "at least 1 and at most 64"]),
         (["--item-order", "dates"], ["--item-order: item_order can't be 'dates'", "did you mean date?"]),
+        (["--prefix-cache", "disc"], ["--prefix-cache: prefix_cache can't be 'disc'", "did you mean disk?"]),
     ],
 )
-def test_wrong_values_of_best_of_n_are_answered_with_the_right_ones(home, capsys, argv, lines):
+def test_wrong_values_of_generate_are_answered_with_the_right_ones(home, capsys, argv, lines):
     assert main(["generate", "title for x", *argv]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert lines[0] in first
