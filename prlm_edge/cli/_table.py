@@ -24,6 +24,7 @@ VERBS: dict[str, Verb] = {
     "model": Verb("prlm_edge.cli.model", "Fetch and check models: list, pull, path, verify, rm."),
     "task": Verb("prlm_edge.cli.task", "See the tasks and make your own: list, show, which, init."),
     "config": Verb("prlm_edge.cli.config", "Show and change settings: show, path, set, unset, init."),
+    "cache": Verb("prlm_edge.cli.cache", "See and delete what is kept to be quick: show, clear."),
     "doctor": Verb("prlm_edge.cli.doctor", "Say what is installed, what is missing, and the command that mends it."),
     "completion": Verb("prlm_edge.cli.completion", "Print the completion script of bash, zsh, fish or powershell."),
 }

@@ -1,0 +1,110 @@
+"""`prlm-edge cache`: what is kept to be quick, all of which can be made again; see it, delete it.
+
+Not here: what makes and checks these files (`retrieve/`, `backends/prefix_files.py`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from prlm_edge.cli import _console
+from prlm_edge.cli._options import JsonFlag, new_app
+from prlm_edge.cli._table import VERBS
+from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.storage import cache_dir, write_error
+
+app = new_app(help=VERBS["cache"].help, no_args_is_help=True)
+# The folders of the cache, by the name they have here, and what they hold.
+KINDS = {
+    "indexes": ("bm25", "search indexes: the words of profiles"),
+    "embeddings": ("embeddings", "embeddings of profile items"),
+    "prefixes": ("prefix", "what a model made of past items; they can be read from it"),
+    "profiles": ("profiles", "where each item of a large profile lies"),
+}
+
+
+class _Kept(NamedTuple):
+    kind: str
+    about: str
+    folder: str
+    files: int
+    bytes: int
+    used: str
+
+
+@app.command()
+def show(json: JsonFlag = False) -> None:
+    """Show what is kept, how large it is and when it was last used."""
+    kept = [_look(kind) for kind in KINDS]
+    if json:
+        _console.emit_json([one._asdict() for one in kept])
+        return
+    for one in kept:
+        size = f"{one.files} files, {one.bytes / 1e6:.1f} MB, used {one.used}" if one.files else "nothing"
+        _console.out(f"{one.kind:<12}{size}")
+        _console.out(f"{'':<12}{one.about}")
+    _console.note(f"in {cache_dir()}")
+
+
+@app.command()
+def clear(
+    kinds: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KIND",
+            help=f"{', '.join(KINDS)} or all.",
+            autocompletion=lambda incomplete: [kind for kind in (*KINDS, "all") if kind.startswith(incomplete)],
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Delete what is kept. Profiles, models and settings are not touched; the next request takes longer."""
+    unknown = [kind for kind in kinds if kind not in KINDS and kind != "all"]
+    if unknown:
+        raise UsageError(f"no kind of cache is called {unknown[0]!r}", f"there are: {', '.join(KINDS)}, all")
+    kept = [_look(kind) for kind in KINDS if kind in kinds or "all" in kinds]
+    total = sum(one.bytes for one in kept)
+    if total and not yes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise UsageError("there is nobody to ask", "add --yes to delete without asking")
+        if not typer.confirm(f"Delete {', '.join(one.kind for one in kept)} ({total / 1e6:.1f} MB)?", err=True):
+            raise PrlmError("nothing was deleted")
+    for one in kept:
+        _delete(Path(one.folder))
+        if not json:
+            _console.note(f"{one.kind}: {one.bytes / 1e6:.1f} MB freed")
+    if json:
+        _console.emit_json([{"kind": one.kind, "freed": one.bytes} for one in kept])
+
+
+def _look(kind: str) -> _Kept:
+    name, about = KINDS[kind]
+    folder = cache_dir() / name
+    files = size = 0
+    used = 0.0
+    for parent, _, names in os.walk(folder):
+        for file in names:
+            try:
+                status = os.lstat(Path(parent, file))
+            except OSError:  # deleted by another process just now
+                continue
+            files, size, used = files + 1, size + status.st_size, max(used, status.st_mtime)
+    day = datetime.datetime.fromtimestamp(used).astimezone().date().isoformat() if files else ""
+    return _Kept(kind, about, str(folder), files, size, day)
+
+
+def _delete(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise write_error(folder, error) from error
