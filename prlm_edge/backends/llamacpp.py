@@ -97,6 +97,12 @@ class LlamaCpp:
         small = self._path.stat().st_size < ONE_THREAD_BYTES
         self._threads = Threads(all_threads, n_threads or (1 if small else all_threads))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the last request, such as why its prefix could not be kept."""
+        files = self._prefixes.store.files if self._prefixes else None
+        return (files.problem,) if files is not None and files.problem else ()
+
     def close(self) -> None:
         """Free context and model, at once or when the running stream ends. Idempotent."""
         self._closing = True

@@ -13,14 +13,14 @@ import os
 import shutil
 import stat
 import struct
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from prlm_edge.errors import PrlmError
-from prlm_edge.storage import atomic_write, private_dir
+from prlm_edge.storage import private_dir
 
 SUFFIX = ".kv"
 _MAGIC = b"PRLM-KV1"
@@ -84,13 +84,9 @@ class PrefixFiles:
                     f"a prompt prefix of {len(state) >> 20} MiB was not kept on disk: there is too little room"
                 )
                 return
-            with atomic_write(path) as stream:
-                stream.write(head)
-                stream.write(_CRC.pack(zlib.crc32(head)))
-                stream.write(state)
-        except (PrlmError, OSError) as error:
-            reason = error.message if isinstance(error, PrlmError) else f"{self._folder}: {error.strerror}"
-            self.problem = f"the prompt prefix could not be kept on disk: {reason}"
+            _replace(path, (head, _CRC.pack(zlib.crc32(head)), state))
+        except OSError as error:
+            self.problem = f"the prompt prefix could not be kept on disk: {self._folder}: {error.strerror}"
             return
         for old in extended:
             _delete(old)
@@ -127,10 +123,25 @@ class PrefixFiles:
             total += size
             if total > self._max_bytes and path != keep:
                 _delete(path)
-        for path in self._folder.glob(f".*{SUFFIX}.*.tmp"):
+        for path in self._folder.glob(f".*{SUFFIX}.tmp"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE_S:
                     path.unlink()
+
+
+def _replace(path: Path, parts: Sequence[bytes | bytearray | memoryview]) -> None:
+    """Write a file whole or not at all. Unlike `storage.atomic_write` it does not wait for the disk: checksums tell."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=f"{SUFFIX}.tmp", dir=path.parent)  # 0600
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as stream:
+            for part in parts:
+                view = memoryview(part)
+                while view:
+                    view = view[stream.write(view) or 0 :]
+        Path(temporary).replace(path)
+    except BaseException:
+        _delete(Path(temporary))
+        raise
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -77,16 +77,16 @@ def test_files_and_folder_are_the_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a" / "prefix").stat().st_mode) == 0o700
 
 
-def test_a_full_disk_is_a_note_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_a_full_disk_is_a_note_and_no_error(tmp_path: Path) -> None:
     store = PrefixStore(KEY, folder=tmp_path)
-    monkeypatch.setattr(os, "fsync", full)
-    store.keep(CUTS, [10, 20, 30], STATE)
-    monkeypatch.undo()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        store.keep(CUTS, [10, 20, 30], STATE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert store.files
-    assert "No space left" in store.files.problem
+    assert "could not be kept" in store.files.problem
     assert list(tmp_path.iterdir()) == []
     store.keep(CUTS, [10, 20, 30], STATE)
     assert store.files.problem == ""
