@@ -9,15 +9,10 @@ Each round runs all three, in turn, on the same ~300-token prompt and 64 greedy 
 (10th to 90th percentile) and the ratio to the raw loop of the same round. Goal: prlm-edge >= 0.97 of the raw loop.
 """
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+from _common import busy_neighbour, parser, ratios, report, spread
 
 from prlm_edge import models
 from prlm_edge.backends import llama_lib
@@ -70,11 +65,13 @@ class RawLoop:
 
 
 def ours(backend: LlamaCpp) -> tuple[float, float]:
-    backend._context and backend._context.roll_back(0)
+    if backend._context:
+        backend._context.roll_back(0)
     request = Request(TURNS, reasoning_tokens=0, answer_tokens=N_TOKENS, multiline=True)
     *_, done = backend.stream(request)
     usage = done.completion.usage
     assert usage.answer_tokens == N_TOKENS, usage
+    assert usage.cached_tokens == 0, usage
     return usage.prompt_tokens / usage.prefill_s, (N_TOKENS - 1) / usage.decode_s
 
 
@@ -88,21 +85,14 @@ def chat_api(llama: object) -> tuple[float, float]:
     return n_prompt / (times[1] - start), (len(times) - 3) / (times[-2] - times[1])
 
 
-def spread(values: list[float], digits: int) -> str:
-    low, *_, high = statistics.quantiles(values, n=10, method="inclusive")
-    return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", type=Path)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--busy", action="store_true", help="beside one busy process")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    args = parser.parse_args()
+    options = parser(__doc__, 7)
+    options.add_argument("model", nargs="?", type=Path)
+    options.add_argument("--busy", action="store_true", help="beside one busy process")
+    args = options.parse_args()
     path = args.model or models.resolve("default")
     n_threads = default_threads()
-    backend = LlamaCpp(path)
+    backend = LlamaCpp(path, prefix_cache="off")
     list(backend.stream(Request(TURNS, reasoning_tokens=0, answer_tokens=1)))
     from llama_cpp import Llama
 
@@ -110,13 +100,13 @@ def main() -> None:
     llama = Llama(str(path), n_ctx=1024, n_threads=n_threads, n_threads_batch=n_threads, verbose=True)
     llama_lib.load().llama_log_set(llama_lib._keep_alive[0], None)
     runs = {
-        "raw loop": RawLoop(path, prompt, n_threads, backend._n_step_threads).run,
+        "raw loop": RawLoop(path, prompt, n_threads, backend._threads.step).run,
         "raw loop, all threads": RawLoop(path, prompt, n_threads, n_threads).run,
         "prlm-edge": lambda: ours(backend),
         "create_chat_completion": lambda: chat_api(llama),
     }
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if args.busy else None
+    neighbour = busy_neighbour() if args.busy else None
     for round_ in range(args.rounds + 1):
         for name, run in runs.items():
             measured = run()
@@ -124,20 +114,19 @@ def main() -> None:
                 figures[name].append(measured)
     if neighbour:
         neighbour.kill()
-    print(
-        f"{path.name}, {len(prompt)} prompt tokens, {N_TOKENS} greedy tokens, {n_threads} threads, {args.rounds} rounds"
-    )
-    print(f"{platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}\n")
-    raw = figures["raw loop"]
-    print(f"{'':24s}{'prompt t/s':>24s}{'decode t/s':>24s}{'decode ratio':>26s}")
-    table = {}
+    raw = [pair[1] for pair in figures["raw loop"]]
+    rows = []
     for name, pairs in figures.items():
-        ratios = [pair[1] / other[1] for pair, other in zip(pairs, raw, strict=True)]
-        prompts, decodes = zip(*pairs, strict=True)
-        print(f"{name:24s}{spread(prompts, 0):>24s}{spread(decodes, 1):>24s}{spread(ratios, 3):>26s}")
-        table[name] = {"prompt_tps": prompts, "decode_tps": decodes, "ratio": ratios}
-    if args.json:
-        args.json.write_text(json.dumps(table, indent=1) + "\n")
+        prompts, decodes = (list(values) for values in zip(*pairs, strict=True))
+        rows.append(
+            {
+                "what": name,
+                "prompt_tps": spread(prompts)["median"],
+                **{f"decode_tps_{key}": value for key, value in spread(decodes).items()},
+                **ratios(decodes, raw),
+            }
+        )
+    report(f"decode, {'beside one busy process' if args.busy else 'calm'}", rows, args.json)
 
 
 if __name__ == "__main__":

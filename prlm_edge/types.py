@@ -329,10 +329,21 @@ class TokenCounter(Protocol):
 
 
 class Backend(TokenCounter, Protocol):
-    """A language model behind a uniform face. `reports_logprobs`: whether it fills `Completion.tokens` when asked."""
+    """A language model behind a uniform face.
+
+    Attributes:
+        info: Which model.
+        reports_logprobs: Whether it fills `Completion.tokens` when asked.
+        notes: What the user should know of the last request.
+    """
 
     info: ModelInfo
     reports_logprobs: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See above."""
+        ...
 
     def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
         """Yield "prefill", "reasoning" and "answer" events, then one "done" event with a Completion."""

@@ -190,7 +190,7 @@ class Writer:
             task=plan.task.name,
             retriever=plan.settings.retriever,
             layout=plan.settings.layout,
-            notes=plan.notes + drawn.notes,
+            notes=plan.notes + drawn.notes + backend.notes,
             candidates=drawn.candidates if several else (),
             select=plan.scorer.name if several else "",
         )

@@ -10,9 +10,12 @@ from __future__ import annotations
 import collections
 import ctypes
 import functools
+import importlib
 import importlib.util
 import logging
 import os
+import sys
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +29,7 @@ _ERROR = 4
 
 #: The library's last error lines, newest last: the reason when a call returns only NULL.
 last_errors: collections.deque[str] = collections.deque(maxlen=8)
+_import_lock = threading.Lock()
 _keep_alive: list[Any] = []  # a ctypes callback must outlive its last call
 
 
@@ -41,7 +45,7 @@ def load() -> ModuleType:
     before = os.environ.get("OMP_WAIT_POLICY")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        from llama_cpp import llama_cpp
+        llama_cpp = _low_level()
     finally:
         if before is None:
             os.environ.pop("OMP_WAIT_POLICY", None)
@@ -51,6 +55,27 @@ def load() -> ModuleType:
     llama_cpp.llama_backend_init()
     module: ModuleType = llama_cpp
     return module
+
+
+def _low_level() -> ModuleType:
+    """llama_cpp.llama_cpp without llama_cpp's `__init__`, which imports the high-level API: 0.1 s and 25 MB more.
+
+    An empty package stands in for it meanwhile and is gone afterwards, so that a later `import llama_cpp` runs the real
+    one, over the same loaded library.
+    """
+    with _import_lock:
+        if "llama_cpp" in sys.modules:
+            return importlib.import_module("llama_cpp.llama_cpp")
+        spec = importlib.util.find_spec("llama_cpp")
+        assert spec is not None
+        stand_in = ModuleType("llama_cpp")
+        stand_in.__path__ = list(spec.submodule_search_locations or ())
+        stand_in.__spec__ = spec
+        sys.modules["llama_cpp"] = stand_in
+        try:
+            return importlib.import_module("llama_cpp.llama_cpp")
+        finally:
+            del sys.modules["llama_cpp"]
 
 
 def _on_log(level: int, text: bytes, _user_data: Any) -> None:

@@ -57,6 +57,8 @@ class OpenAI:
 
     reports_logprobs = False  # not every server can, and none for a prompt's forced tags
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, base_url: str, *, model: str = "", api_key: str = "", n_ctx: int = 0) -> None:
         self._client = Client(base_url, api_key)
         self.host = self._client.host

@@ -24,6 +24,8 @@ class Scripted:
         requests: The requests received.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, replies: Iterable[str], n_ctx: int = 8192, logprobs: Sequence[float] | None = None) -> None:
         self._replies = list(replies)
         self._logprobs = logprobs

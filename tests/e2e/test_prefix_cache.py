@@ -101,3 +101,16 @@ def test_batches_use_it_too(home: Path, smollm2_path: Path) -> None:
         backend.close()
     assert [(text["reasoning"], text["answer"]) for text in texts] == [one[:2] for one in cold] * 2
     assert min(cached) > 300
+
+
+def test_a_disk_that_takes_nothing_is_a_note_and_no_error(home: Path, smollm2_path: Path) -> None:
+    cache_dir().mkdir(parents=True)
+    (cache_dir() / "prefix").write_text("in the way")
+    backend = LlamaCpp(smollm2_path, prefix_cache="disk")
+    try:
+        assert backend.notes == ()
+        assert fold(backend, ANNA)[1]
+        (note,) = backend.notes
+        assert "could not be kept on disk" in note
+    finally:
+        backend.close()

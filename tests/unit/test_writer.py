@@ -58,6 +58,12 @@ def test_events_come_in_order_and_the_last_carries_the_result(profile: Profile) 
     assert result.notes == ()
 
 
+def test_what_the_backend_has_to_say_reaches_the_user(profile: Profile) -> None:
+    backend = Scripted([REPLY])
+    backend.notes = ("the disk is full",)
+    assert "the disk is full" in Writer(profile, load_settings(), backend).generate("title for sourdough").notes
+
+
 def test_generate_is_the_fold_of_stream(profile: Profile) -> None:
     result = writer(profile).generate("title for winter sourdough")
     assert result.answer == "winter bread: an experiment"

@@ -1,0 +1,114 @@
+"""Every benchmark in one run, one table, and each goal with what was measured; `make bench` calls it.
+
+    python benchmarks/run.py [--quick] [--only decode,batch] [--data ../shared/data/acl_title/dev.jsonl.gz]
+
+Each part runs in a process of its own and hands over JSON. Writes results/latest.json and results/README.md, with the
+machine they were measured on. Takes some 15 minutes on two calm cores; `--quick` some 4, with fewer rounds.
+"""
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from _common import machine, table
+
+from prlm_edge import models
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+class Part(NamedTuple):
+    """A script, its options, and its rounds in a full and in a quick run."""
+
+    script: str
+    options: tuple[str, ...]
+    rounds: int
+    quick: int
+
+
+PARTS = {
+    "decode": Part("decode.py", (), 7, 2),
+    "decode-busy": Part("decode.py", ("--busy",), 7, 2),
+    "batch": Part("batch.py", (), 5, 2),
+    "fresh": Part("fresh.py", (), 7, 2),
+    "server": Part("server.py", (), 5, 2),
+    "growth": Part("growth.py", (), 3, 1),
+    "retrieval": Part("retrieval.py", ("--sizes", "1000", "10000", "100000"), 0, 0),
+    "startup": Part("startup.py", (), 7, 3),
+    "help": Part("help_latency.py", (), 0, 0),
+}
+
+
+def value(parts: dict[str, Any], part: str, what: str, key: str) -> float | None:
+    """One figure of one row."""
+    rows = parts.get(part, {}).get("rows", ())
+    return next((row[key] for row in rows if row["what"] == what and key in row), None)
+
+
+def goals(parts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each goal, what was measured, and whether that meets it."""
+
+    def judge(what: str, limit: float, measured: float | None, *, at_most: bool) -> dict[str, Any]:
+        met = "" if measured is None else ("yes" if (measured <= limit) == at_most or measured == limit else "no")
+        sign = "<=" if at_most else ">="
+        return {
+            "goal": what,
+            "limit": f"{sign} {limit:g}",
+            "measured": measured if measured is not None else "-",
+            "met": met,
+        }
+
+    decode = value(parts, "decode", "prlm-edge", "ratio_median")
+    yield judge("decode speed / raw llama.cpp loop", 0.97, decode, at_most=False)
+    eight = value(parts, "batch", "best of 8", "ratio_median")
+    yield judge("best of 8 / one answer", 2.5, eight, at_most=True)
+    for what in ("Writer", "CLI"):
+        first = value(parts, "fresh", f"{what}, prefix cached on disk", "first_token_s_median")
+        yield judge(f"fresh process, cached prefix, {what}: s to first token", 0.5, first, at_most=True)
+    for reasoning in ("off", "on"):
+        rate = value(parts, "batch", f"evaluation, reasoning {reasoning}, batched", "ratio_median")
+        yield judge(f"evaluation, batched / one at a time, reasoning {reasoning}", 2, rate, at_most=False)
+    busy, calm = (value(parts, name, "prlm-edge", "decode_tps_median") for name in ("decode-busy", "decode"))
+    yield judge("decode beside a busy process / calm", 0.5, busy / calm if busy and calm else None, at_most=False)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true", help="fewer rounds")
+    options.add_argument("--only", default="", help="parts, comma-separated; the others keep their last figures")
+    options.add_argument("--data", type=Path, help="users of a real data set, for batch.py")
+    args = options.parse_args()
+    latest = RESULTS / "latest.json"
+    parts = json.loads(latest.read_text())["parts"] if args.only and latest.exists() else {}
+    for name in args.only.split(",") if args.only else PARTS:
+        part = PARTS[name]
+        more = ["--data", str(args.data)] if name == "batch" and args.data else []
+        rounds = part.quick if args.quick else part.rounds
+        more += ["--rounds", str(rounds)] if rounds else []
+        with tempfile.NamedTemporaryFile(suffix=".json") as out:
+            command = [sys.executable, str(HERE / part.script), *part.options, *more, "--json", out.name]
+            subprocess.run(command, check=True)
+            parts[name] = json.loads(Path(out.name).read_text())
+    path = models.resolve("default")
+    facts = machine() | {"model": path.name, "model_sha256": models.sha256_of(path)[:16]}
+    facts |= {"date": datetime.datetime.now().astimezone().date().isoformat(), "quick": args.quick}
+    RESULTS.mkdir(exist_ok=True)
+    judged = list(goals(parts))
+    latest.write_text(json.dumps({"machine": facts, "goals": judged, "parts": parts}, indent=1) + "\n")
+    text = "# Results\n\nWritten by `make bench`; `latest.json` has the same.\n\n"
+    text += table([{"": key, " ": fact} for key, fact in facts.items()]) + "\n\n## Goals\n\n" + table(judged) + "\n"
+    for name, part in parts.items():
+        text += f"\n## {name}\n\n{table(part['rows'])}\n"
+    (RESULTS / "README.md").write_text(text)
+    print(f"\ngoals\n{table(judged)}")
+
+
+if __name__ == "__main__":
+    main()
