@@ -64,7 +64,10 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Model:
-    """One entry of the registry, or a model named by `hf://`. `kind` is "llm" or "embedder"."""
+    """One entry of the registry, or a model named by `hf://`.
+
+    `kind` is "llm" or "embedder"; `tune` is the format of the copy that is run (`model_tune.py`), "" for none.
+    """
 
     name: str
     kind: str
@@ -73,6 +76,7 @@ class Model:
     files: tuple[ModelFile, ...]
     aliases: tuple[str, ...] = ()
     approx_mb: int = 0
+    tune: str = ""
 
     @property
     def size(self) -> int:
@@ -108,6 +112,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
         tuple(parts),
         tuple(entry.get("aliases", ())),
         entry.get("approx_mb", 0),
+        entry.get("tune", ""),
     )
 
 
@@ -143,12 +148,14 @@ def find(name: str) -> Model:
     )
 
 
-def resolve(name_or_path: str, kind: str = "llm") -> Path:
+def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, make: bool = False) -> Path:
     """Where the model lies: the .gguf file of an "llm", the folder of an "embedder". Never touches the network.
 
     Args:
         name_or_path: A registry name or alias, an `hf://` name, or a path to a local file (folder for an embedder).
         kind: What the caller can use.
+        original: The file as it was pulled, even where a tuned copy is run (`model_tune.py`).
+        make: Make the tuned copy now if there is none; where that fails it is the original.
 
     Raises:
         MissingError: A known model that isn't installed; the hint is the command that installs it.
@@ -165,7 +172,15 @@ def resolve(name_or_path: str, kind: str = "llm") -> Path:
             "`prlm-edge model list` shows what each model is for",
         )
     store.check(model.folder, model.name)
-    return model.folder / model.files[0].name if kind == "llm" else model.folder
+    if kind != "llm":
+        return model.folder
+    if model.tune and not original:
+        from prlm_edge import model_tune
+
+        copy = (model_tune.ready if make else model_tune.find)(model.folder, model.tune)
+        if copy is not None:
+            return copy
+    return model.folder / model.files[0].name
 
 
 def _is_path(name: str) -> bool:

@@ -25,7 +25,7 @@ def open_backend(settings: Settings) -> Backend:
     from prlm_edge import models
     from prlm_edge.backends.llamacpp import LlamaCpp
 
-    path = models.resolve(settings.model)
+    path = models.resolve(settings.model, make=True)
     return LlamaCpp(
         path,
         n_ctx=settings.n_ctx,

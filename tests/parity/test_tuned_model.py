@@ -1,0 +1,41 @@
+"""The tuned copy says what the model says: KL divergence and agreement over real text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from prlm_edge import models
+from prlm_edge.backends.llama_raw import RawContext, Row, Threads
+from prlm_edge.backends.llamacpp import LlamaCpp
+
+pytestmark = pytest.mark.model
+TEXT = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+N_TOKENS, CALL = 512, 128
+
+
+def log_probabilities(path: Path) -> NDArray[np.float64]:
+    backend = LlamaCpp(path, prefix_cache="off")
+    raw = RawContext(backend._lib, backend._model, N_TOKENS, Threads(2, 1), n_batch=CALL)
+    tokens, rows = backend._vocab.encode_text(TEXT)[:N_TOKENS], []
+    for start in range(0, N_TOKENS, CALL):
+        raw.decode([Row(token, start + i, 0, True) for i, token in enumerate(tokens[start : start + CALL])])
+        logits = backend._lib.llama_get_logits(raw.ctx)
+        rows.append(np.ctypeslib.as_array(logits, (CALL, backend._vocab.n_tokens)).astype(np.float64))
+    raw.close()
+    backend.close()
+    logits = np.concatenate(rows)
+    logits -= logits.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return result
+
+
+def test_the_tuned_copy_is_the_model_within_a_hundredth(smollm2_path: Path) -> None:
+    tuned = log_probabilities(smollm2_path)
+    original = log_probabilities(smollm2_path.with_name(models.find("default").files[0].name))
+    divergence = (np.exp(original) * (original - tuned)).sum(axis=1)
+    assert 0 < divergence.mean() < 0.02
+    assert (original.argmax(axis=1) == tuned.argmax(axis=1)).mean() > 0.9
