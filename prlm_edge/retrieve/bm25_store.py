@@ -26,15 +26,17 @@ import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
-from prlm_edge.retrieve.bm25 import K1, B, Progress
+from prlm_edge.retrieve.bm25 import K1, B, Engine, Progress
 from prlm_edge.retrieve.bm25_build import Postings, build_postings, hashes_of
 from prlm_edge.retrieve.bm25_index import FastIndex, IndexArrays, Vocabulary, arrays_of
+from prlm_edge.retrieve.bm25_tail import TailIndex
 from prlm_edge.retrieve.tokens import TOKENIZER_VERSION
 from prlm_edge.storage import cache_dir, private_dir
 from prlm_edge.types import Item
 
 FORMAT = 1
 KEEP = 4  # indexes
+TAIL_SHARE = 20  # a kept index serves on until this part of its items has been appended
 KEEP_BYTES = 1_000_000_000
 _LOOKUP = ("starts.npy", "offsets.npy", "vocabulary.bin", "sums.npy")  # read whole on opening, so checked whole
 _REUSE = ("places.npy", "counts.npy", "lengths.npy", "hashes.npy")  # read whole only to build the next index from
@@ -42,8 +44,8 @@ _STALE_S = 3600.0  # age from which an abandoned temporary folder is deleted
 _UNSOUND = (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError)  # damaged files lead to
 
 
-def open_index(items: Sequence[Item], *, cache: bool, progress: Progress | None) -> tuple[FastIndex | None, str]:
-    """The index of `items`: the kept one, or a new one that is kept from now on.
+def open_index(items: Sequence[Item], *, cache: bool, progress: Progress | None) -> tuple[Engine | None, str]:
+    """The index of `items`: the kept one, with a tail where few items were appended, or a new one, kept from now on.
 
     Returns:
         The index (None where no item has a token), and a note for the user ("" or why it could not be kept).
@@ -54,6 +56,8 @@ def open_index(items: Sequence[Item], *, cache: bool, progress: Progress | None)
     index = _open(root / key, key) if cache else None
     if index is not None:
         return index, ""
+    if cache and (extended := _extended(root, items, hashes)) is not None:
+        return extended, ""
     postings = build_postings(items, hashes, _best_base(root, hashes) if cache else None, progress)
     if not postings.terms:
         return None, ""
@@ -67,6 +71,29 @@ def open_index(items: Sequence[Item], *, cache: bool, progress: Progress | None)
     except OSError as error:
         return in_memory, f"the search index could not be kept, so it is built each time: {error.strerror or error}"
     return in_memory, ""
+
+
+def _extended(root: Path, items: Sequence[Item], hashes: NDArray[np.uint8]) -> TailIndex | None:
+    """A kept index of all but the last few items, and these; None where there is none."""
+    for folder in _folders(root):
+        try:
+            before = _load(folder, "hashes.npy", mmap="r")
+            n_tail = len(hashes) - len(before)
+            if not 0 < n_tail <= len(before) // TAIL_SHARE or not np.array_equal(before, hashes[: len(before)]):
+                continue
+            _checked_manifest(folder, folder.name, (*_LOOKUP, *_REUSE))
+            vocabulary = _vocabulary(folder)
+            names = ("starts", "places", "counts", "lengths", "hashes")
+            base = Postings([], *(_load(folder, f"{name}.npy", mmap="r") for name in names))
+        except _UNSOUND:
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        with contextlib.suppress(OSError):
+            os.utime(folder / "manifest.json")  # used now
+        tail = build_postings(items[len(before) :], hashes[len(before) :])
+        terms = Vocabulary(b"".join(tail.terms), _offsets(tail).tolist())
+        return TailIndex([(base, vocabulary, 0), (tail, terms, len(before))])
+    return None
 
 
 def _parameters() -> str:

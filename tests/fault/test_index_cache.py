@@ -99,6 +99,31 @@ def test_only_new_items_are_tokenized(tokenized):
     assert tokenized == ["rye edited", "oven new"]
 
 
+def test_an_append_costs_its_own_items_alone(tokenized):
+    open_fast()
+    kept = {path: path.stat().st_mtime_ns for path in (cache_dir() / "bm25").rglob("*") if path.suffix == ".npy"}
+    tokenized.clear()
+    grown = [*ITEMS, Item("new", title="oven new rye rye"), Item("", text="")]
+    assert answers(open_fast(grown)) == reference(grown)
+    assert tokenized == ["oven new rye rye", ""]
+    now = {path: path.stat().st_mtime_ns for path in (cache_dir() / "bm25").rglob("*") if path.suffix == ".npy"}
+    assert now == kept  # nothing was written
+    grown += [Item(f"more {i}", title=f"sourdough {i}") for i in range(2)]
+    assert answers(open_fast(grown)) == reference(grown)
+    assert len(folders()) == 2  # the tail had grown too long
+
+
+@pytest.mark.parametrize("name", ["places.npy", "counts.npy", "lengths.npy", "starts.npy", "vocabulary.bin"])
+def test_a_damaged_index_gets_no_tail(name):
+    open_fast()
+    (folder,) = folders()
+    data = bytearray((folder / name).read_bytes())
+    data[-3] ^= 1
+    (folder / name).write_bytes(data)
+    grown = [*ITEMS, Item("new", title="oven new")]
+    assert answers(open_fast(grown)) == reference(grown)
+
+
 def test_profile_edits_are_noticed_whatever_size_and_mtime_say(tmp_path):
     path = tmp_path / "me.jsonl"
     path.write_text("".join(json.dumps({"id": i.id, "title": i.title, "text": i.text}) + "\n" for i in ITEMS))

@@ -12,6 +12,7 @@ from rank_bm25 import BM25Plus
 from prlm_edge.retrieve.bm25 import K1, B, Bm25Retriever, RankBm25Engine
 from prlm_edge.retrieve.bm25_build import build_postings, hashes_of, term_scores
 from prlm_edge.retrieve.bm25_index import FastIndex, Vocabulary, arrays_of
+from prlm_edge.retrieve.bm25_tail import TailIndex
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
 
@@ -94,6 +95,26 @@ def test_an_index_built_from_an_older_one_is_the_same_as_a_new_one(seed):
     assert again.terms == new.terms
     for name in ("starts", "places", "counts", "lengths", "hashes"):
         assert np.array_equal(getattr(again, name), getattr(new, name)), name
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_index_with_a_tail_scores_like_one_built_at_once(seed):
+    rng = random.Random(seed)
+    items = [*random_items(rng, 60), Item("words", text="one ox and a fox"), *random_items(rng, 9), Item("t", "zzz")]
+    cut = rng.choice((61, 65, 70))
+    reference = RankBm25Engine([tokenize(item.searchable) for item in items])
+    parts = []
+    for first, part in ((0, items[:cut]), (cut, items[cut:])):
+        postings = build_postings(part, hashes_of(part))
+        offsets = np.cumsum([0, *map(len, postings.terms)]).tolist()
+        parts.append((postings, Vocabulary(b"".join(postings.terms), offsets), first))
+    index = TailIndex(parts)
+    for _ in range(20):
+        query = tokenize(" ".join(rng.choices([*WORDS, "zzz", "unknown"], k=rng.choice((1, 3, 40)))))
+        known = reference.known(query)
+        assert index.known(query) == known
+        if known:
+            assert np.array_equal(index.scores(known), reference.scores(known))  # every bit
 
 
 def profiles():
