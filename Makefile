@@ -47,7 +47,7 @@ demo: $(STAMP)
 	@$(BIN)/prlm-edge generate --user examples/me.jsonl "$(REQUEST)"
 
 bench: models
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	$(BIN)/python benchmarks/run.py
 
 docs: $(STAMP)
 	$(BIN)/python -m prlm_edge.cli._docs > docs/cli.md.new

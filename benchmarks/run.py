@@ -40,16 +40,14 @@ PARTS = {
     "fresh": Part("fresh.py", (), 7, 2),
     "server": Part("server.py", (), 5, 2),
     "growth": Part("growth.py", (), 3, 1),
-    "retrieval": Part("retrieval.py", ("--sizes", "1000", "10000", "100000"), 0, 0),
-    "startup": Part("startup.py", (), 7, 3),
-    "help": Part("help_latency.py", (), 0, 0),
+    "retrieval": Part("retrieval.py", ("--sizes", "1000", "10000", "100000"), 9, 3),
 }
 
 
 def value(parts: dict[str, Any], part: str, what: str, key: str) -> float | None:
-    """One figure of one row."""
+    """One figure of the last row of that name (the largest size)."""
     rows = parts.get(part, {}).get("rows", ())
-    return next((row[key] for row in rows if row["what"] == what and key in row), None)
+    return next((row[key] for row in reversed(rows) if row["what"] == what and key in row), None)
 
 
 def goals(parts: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -72,6 +70,11 @@ def goals(parts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for what in ("Writer", "CLI"):
         first = value(parts, "fresh", f"{what}, prefix cached on disk", "first_token_s_median")
         yield judge(f"fresh process, cached prefix, {what}: s to first token", 0.5, first, at_most=True)
+    for what, limit in (("title query", 5), ("abstract query", 5), ("open", 50), ("open after an append", 50)):
+        took = value(parts, "retrieval", f"prlm-edge: {what}", "ms_median")
+        yield judge(f"BM25, 100,000 items: {what}, ms", limit, took, at_most=True)
+    dense = value(parts, "retrieval", "dense: scan and top", "ms_median")
+    yield judge("dense, 100,000 items: scan, ms", 10, dense, at_most=True)
     for reasoning in ("off", "on"):
         rate = value(parts, "batch", f"evaluation, reasoning {reasoning}, batched", "ratio_median")
         yield judge(f"evaluation, batched / one at a time, reasoning {reasoning}", 2, rate, at_most=False)

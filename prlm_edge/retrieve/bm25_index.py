@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 from prlm_edge.retrieve.bm25 import K1, B, DamagedIndexError
 from prlm_edge.retrieve.bm25_build import Postings, term_scores
 
+_REMEMBERED = 100_000  # looked-up tokens
+
 
 class Vocabulary(Sequence[bytes]):
     """Terms as UTF-8, sorted, in one piece of memory; a term's number is its place."""
 
     def __init__(self, blob: bytes, offsets: Sequence[int]) -> None:
         self.blob, self.offsets = blob, offsets
+        self._numbers: dict[str, int | None] = {}  # those looked up: a query asks twice, and words recur
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -34,9 +37,13 @@ class Vocabulary(Sequence[bytes]):
 
     def number(self, token: str) -> int | None:
         """The token's number; None for a token that no item has."""
-        term = token.encode("utf-8", "surrogatepass")
-        number = bisect_left(self, term)
-        return number if number < len(self) and self[number] == term else None
+        if token not in self._numbers:
+            if len(self._numbers) >= _REMEMBERED:
+                self._numbers.clear()
+            term = token.encode("utf-8", "surrogatepass")
+            place = bisect_left(self, term)
+            self._numbers[token] = place if place < len(self) and self[place] == term else None
+        return self._numbers[token]
 
 
 @dataclass(frozen=True)
