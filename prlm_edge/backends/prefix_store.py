@@ -67,22 +67,25 @@ class PrefixStore:
         return Prefix(shared, self._tokens(best, shared), self._kept[best][1])
 
     def has(self, digests: Sequence[bytes]) -> bool:
-        """Whether an entry holds all of `digests`, wherever entries are to be kept."""
-        if self.files is not None:
-            return self.files.has(digests)
-        return any(common(kept, digests) == len(digests) for kept in self._kept)
+        """Whether an entry holds all of `digests`, in memory or on disk."""
+        if any(common(kept, digests) == len(digests) for kept in self._kept):
+            return True
+        return self.files is not None and self.files.has(digests)
 
     def keep(self, digests: Sequence[bytes], n_tokens: Sequence[int], state: Buffer) -> None:
         """Keep a state; entries that it extends are dropped. Never fails: what can't be kept is evaluated again.
+
+        What the disk can't take is kept in memory, so that a full disk costs no more than the next process's time.
 
         Args:
             digests: Of its cuts.
             n_tokens: Tokens up to each cut, the last being all that the state holds.
             state: The state.
         """
-        if self.files is not None:
-            self.files.write(digests, n_tokens, state)
+        if self.files is not None and self.files.write(digests, n_tokens, state):
             return  # mapped from there: the system keeps it in memory while there is room
+        if len(state) > self._limit:
+            return  # or it would displace all others and then itself
         for kept in [kept for kept in self._kept if common(kept, digests) == len(kept)]:
             del self._kept[kept]
         self._kept[tuple(digests)] = tuple(n_tokens), state

@@ -76,6 +76,7 @@ def test_memory_is_capped_and_the_least_recently_used_goes_first() -> None:
     assert [found(store, [bytes([i]) * 16]) is not None for i in range(3)] == [True, False, True]
     keep(store, [b"y" * 16], bytes(301))
     assert found(store, [b"y" * 16]) is None
+    assert found(store, [b"x" * 16])  # what doesn't fit displaces nothing
 
 
 def test_the_disk_is_capped_over_all_models(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_use_counts_on_disk_too(tmp_path: Path) -> None:
 def test_what_is_larger_than_the_cap_is_not_written(tmp_path: Path) -> None:
     store = PrefixStore(KEY, folder=tmp_path / "prefix", disk_bytes=999)
     keep(store, CUTS[:1], bytes(1000))
-    assert found(store, CUTS) is None
+    assert found(store, CUTS) == (1, 100, bytes(1000))  # in memory
     assert store.files
     assert "too little room" in store.files.problem
     assert not list(tmp_path.rglob("*.kv"))
