@@ -2,7 +2,7 @@
 
     python benchmarks/fresh.py [MODEL.gguf]
 
-A profile of 14 items makes a prefix of about 1,500 tokens; the request has about 40. Side by side in each round:
+A profile of 12 items makes a prefix of 1,560 tokens; the request has about 40. Side by side in each round:
 `prlm-edge generate` and `Writer`, cold and with the prefix cache on disk, and a script around llama-cpp-python's
 `create_chat_completion` with the same prompt. Goal: at most 0.5 s to the first token with the prefix cached.
 """
@@ -21,7 +21,7 @@ from prlm_edge import models
 
 REQUEST = "title for my post on a long cold winter and the sourdough that would not rise before march, week {}"
 POST = "The oven was cold and the dough was slow, and nobody wrote down what the weather did to the loaf in week {}. "
-N_ITEMS = 14
+N_ITEMS = 12
 OURS = "retriever", "recency", "k", str(N_ITEMS), "reasoning", "off", "answer_tokens", "12", "item_words", "90"
 WRITER = """
 import sys, time

@@ -8,12 +8,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import filelock
 import platformdirs
 
 from prlm_edge.errors import PrlmError
@@ -63,6 +61,8 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         PrlmError: The lock is held for more than `LOCK_TIMEOUT_S` seconds, or can't be made.
     """
+    import filelock  # 10 ms that only writing costs
+
     path = path.resolve()
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_TIMEOUT_S, mode=0o600)
     try:
@@ -89,6 +89,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         PrlmError: The disk is full, read-only or not writable.
     """
+    import tempfile
+
     path = path.resolve()
     temporary: str | None = None
     try:

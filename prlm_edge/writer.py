@@ -28,7 +28,6 @@ from prlm_edge.retrieve import make_retriever
 from prlm_edge.settings import Settings, load_settings
 from prlm_edge.style import Style, style_of
 from prlm_edge.types import Backend, Cancel, Event, Hit, Result, Scorer, Scoring
-from prlm_edge.writer_async import in_thread
 from prlm_edge.writer_draw import draw
 from prlm_edge.writer_pool import Pool, make_pool, profile_notes
 
@@ -204,6 +203,8 @@ class Writer:
         self, query: str, *, cancel: Cancel | None = None, **options: Unpack[Options]
     ) -> AsyncIterator[Event]:
         """The async twin of `stream`: it runs in a thread of its own, and ending the loop early cancels it."""
+        from prlm_edge.writer_async import in_thread  # asyncio takes 10 ms to import
+
         cancel = cancel or Cancel()
         try:
             async for event in in_thread(lambda: self.stream(query, cancel=cancel, **options)):

@@ -145,12 +145,13 @@ class RawContext:
         return state
 
     def restore(self, state: bytes | bytearray | memoryview, seq: int = 0) -> bool:
-        """Replace a sequence by a saved one; False where llama.cpp refuses it (the sequence is then empty)."""
-        import numpy as np  # a pointer into read-only memory, such as a mapped file, without copying it
+        """Replace a sequence by a saved one; False where llama.cpp refuses it (the sequence is then empty).
 
-        view = np.frombuffer(state, np.uint8)
-        pointer = ctypes.cast(view.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
-        if self.lib.llama_state_seq_set_data(self.ctx, pointer, len(view), seq) == len(view):
+        A memoryview must be of writable memory, though it is only read: ctypes points into no other without a copy.
+        """
+        kind = ctypes.c_uint8 * len(state)
+        pointer = kind.from_buffer_copy(state) if isinstance(state, bytes) else kind.from_buffer(state)
+        if self.lib.llama_state_seq_set_data(self.ctx, pointer, len(state), seq) == len(state):
             return True
         self.remove(seq)
         return False

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from prlm_edge.backends import llama_lib
-from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append
+from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append, prepare
 from prlm_edge.backends.llama_batch import Batch
 from prlm_edge.backends.llama_cells import Cells
 from prlm_edge.backends.llama_context import Context
@@ -78,7 +78,10 @@ class LlamaCpp:
         self._lock = threading.Lock()  # held by the running stream
         self._owner = 0  # the thread that began it
         self._closing = False
+        preparing = threading.Thread(target=prepare)
+        preparing.start()
         self._model = lib.llama_model_load_from_file(str(self._path).encode(), lib.llama_model_default_params())
+        preparing.join()
         if not self._model:
             raise ModelError(
                 f"{self._path}: llama.cpp can't load it: {'; '.join(llama_lib.last_errors) or 'no reason given'}",

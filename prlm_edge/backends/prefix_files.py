@@ -62,7 +62,8 @@ class PrefixFiles:
             try:
                 with _opened(path) as (descriptor, size):
                     offset, length, crc = _layout(descriptor, size)
-                    state = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))[offset:]
+                    # private and writable, since ctypes points into no read-only memory; nobody writes
+                    state = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))[offset:]
                     if zlib.crc32(state) != crc or len(state) != length:
                         raise _DamagedError
                 with contextlib.suppress(OSError):
