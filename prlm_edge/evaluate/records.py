@@ -1,0 +1,129 @@
+"""What an evaluation is made of: rows of a data set, conditions to answer them under, answers, scores.
+
+Not here: reading data (`data.py`), keeping a run (`run_folder.py`), what a score means (`metrics/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+from prlm_edge.types import Item
+
+#: Whose past items a condition shows: the user's own, those of another user of the data set, or none at all.
+Owner = Literal["own", "other", "none"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request of a data set, with the answer that the user really wrote.
+
+    Attributes:
+        id: Unique within the data set.
+        user: Whose it is; a user may have several rows, and is what confidence intervals count.
+        task: Name of the task (`prlm_edge.tasks`) that it is answered with.
+        query: What was asked.
+        target: What the user wrote.
+        profile: The user's past items, oldest first; all older than the query.
+        date: ISO 8601, "" when unknown.
+        domain: Such as the repository; "" when unknown.
+    """
+
+    id: str
+    user: str
+    task: str
+    query: str
+    target: str
+    profile: tuple[Item, ...] = ()
+    date: str = ""
+    domain: str = ""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way of answering: settings of the Writer, whose profile it gets, or a trivial baseline instead of a model.
+
+    Attributes:
+        name: Short and unique within a run; a file name and a table's row.
+        settings: Over the user's own, by the names of `prlm_edge.settings`.
+        profile: See `Owner`.
+        baseline: Name of a trivial baseline (`baselines.py`); "" runs the model.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    profile: Owner = "own"
+    baseline: str = ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A past item that a prompt showed; its place in `Answer.used` is its number in the reasoning, less one."""
+
+    id: str
+    title: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of a run's answers.jsonl: all of it that the model said, and what it was asked.
+
+    Attributes:
+        condition: Name of the condition.
+        row: Id of the row.
+        user: Its user.
+        query: As in `Row`, at most 2,000 characters of it.
+        target: As in `Row`.
+        answer: What was written; of best-of-n the chosen one.
+        reasoning: What led to it.
+        used: The items that the prompt showed, in prompt order.
+        retrieved: Scores of the items that the search found, best first.
+        finish_reason: "stop", "length" or "cancelled"; "" for baselines.
+        reasoning_truncated: Whether the reasoning ran into its budget.
+        prompt_tokens: Tokens of the prompt.
+        reasoning_tokens: Drawn, of all candidates together.
+        answer_tokens: Drawn, of all candidates together.
+        seconds: From the prompt's first token to the last candidate's end; several rows share the machine meanwhile.
+        candidates: Of best-of-n, each {"answer", "reasoning", "logprob", "score"}, best first.
+    """
+
+    condition: str
+    row: str
+    user: str
+    query: str
+    target: str
+    answer: str
+    reasoning: str = ""
+    used: tuple[Shown, ...] = ()
+    retrieved: tuple[float, ...] = ()
+    finish_reason: str = ""
+    reasoning_truncated: bool = False
+    prompt_tokens: int = 0
+    reasoning_tokens: int = 0
+    answer_tokens: int = 0
+    seconds: float = 0.0
+    candidates: tuple[Mapping[str, Any], ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """From a JSON object; unknown keys are left out.
+
+        Raises:
+            TypeError: A key is missing.
+        """
+        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        known["used"] = tuple(Shown(**shown) for shown in record.get("used", ()))
+        known["retrieved"] = tuple(record.get("retrieved", ()))
+        known["candidates"] = tuple(record.get("candidates", ()))
+        return cls(**known)
+
+
+#: One line of a run's scores.jsonl is {"condition", "row", "user"} and these, by metric name; None where a metric does
+#: not apply (no reasoning to judge, no profile to copy from).
+Scores = Mapping[str, float | None]
