@@ -1,14 +1,17 @@
-"""A request made ready: the options it may set, and what was retrieved and rendered for it. Not here: making it."""
+"""A request made ready: the options it may set, and what was retrieved and rendered for it. Not here: retrieving."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from prlm_edge.errors import UsageError
+from prlm_edge.prompt import Renderer
 from prlm_edge.settings import Settings, check
+from prlm_edge.style import Style
 from prlm_edge.tasks import Task
-from prlm_edge.types import Hit, Prompt, Request, Sampling, Scorer, Scoring
+from prlm_edge.types import Backend, Hit, Prompt, Request, Sampling, Scorer, Scoring
 
 OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
 _SEEDS = 2**32
@@ -85,6 +88,33 @@ def override(settings: Settings, options: Options) -> Settings:
         raise UsageError(f"{unknown[0]!r} can't be set for one request", f"these can: {these}")
     given = {key: value for key, value in options.items() if value is not None and not hasattr(value, "score")}
     return replace(settings, **{key: check(key, value, key) for key, value in given.items()})
+
+
+def make_plan(
+    backend: Backend,
+    task: Task,
+    text: str,
+    settings: Settings,
+    scorer: Scorer,
+    hits: Sequence[Hit],
+    style: Style,
+    notes: Sequence[str] = (),
+    retrieve_s: float = 0.0,
+) -> Plan:
+    """Render what was retrieved for `text` into the prompt that `backend` is asked; the only place where that is done.
+
+    Raises:
+        UsageError: The context leaves no room for any prompt.
+    """
+    n_reason = task.reasoning_tokens if settings.reasoning_tokens is None else settings.reasoning_tokens
+    n_reason = 0 if settings.reasoning == "off" else n_reason
+    n_answer = settings.answer_tokens or task.answer_tokens
+    budget = prompt_budget(backend.info.n_ctx_max, n_reason, n_answer)
+    words, order = settings.item_words, settings.item_order
+    prompt = Renderer(task, backend, style, settings.layout, n_reason > 0, words, order).render(text, hits, budget)
+    past = tuple(task.answer_of(hit.item) for hit in prompt.used)
+    scoring = Scoring(text, task.name, style, prompt.used, past)
+    return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scorer, scoring)
 
 
 def prompt_budget(n_ctx: int, n_reason: int, n_answer: int) -> int:

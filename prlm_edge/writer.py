@@ -20,14 +20,13 @@ from prlm_edge import tasks
 from prlm_edge.backends import open_backend
 from prlm_edge.errors import UsageError
 from prlm_edge.ingest.diff import diff_to_text, is_diff
-from prlm_edge.plan import Options, Plan, override, prompt_budget
+from prlm_edge.plan import Options, Plan, make_plan, override
 from prlm_edge.profile import Profile
-from prlm_edge.prompt import Renderer
 from prlm_edge.rerank import make_scorer, no_logprobs
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.settings import Settings, load_settings
 from prlm_edge.style import Style, style_of
-from prlm_edge.types import Backend, Cancel, Event, Hit, Result, Scorer, Scoring
+from prlm_edge.types import Backend, Cancel, Event, Hit, Result, Scorer
 from prlm_edge.writer_draw import draw
 from prlm_edge.writer_pool import Pool, make_pool, profile_notes
 
@@ -137,15 +136,7 @@ class Writer:
         retrieve_s = time.perf_counter() - started
         if settings.best_of == 1 and (options.get("select") or settings.origins.get("select") == "flag"):
             notes.append("select chooses among several answers, and one is written: add --best-of 8")
-        n_reason = task.reasoning_tokens if settings.reasoning_tokens is None else settings.reasoning_tokens
-        n_reason = 0 if settings.reasoning == "off" else n_reason
-        n_answer = settings.answer_tokens or task.answer_tokens
-        budget = prompt_budget(backend.info.n_ctx_max, n_reason, n_answer)
-        words, order = settings.item_words, settings.item_order
-        prompt = Renderer(task, backend, style, settings.layout, n_reason > 0, words, order).render(text, hits, budget)
-        past = tuple(task.answer_of(hit.item) for hit in prompt.used)
-        scoring = Scoring(text, task.name, style, prompt.used, past)
-        return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scorer, scoring)
+        return make_plan(backend, task, text, settings, scorer, hits, style, notes, retrieve_s)
 
     def _scorer(self, options: Options) -> Scorer:
         """What selects: the request's own choice, else this Writer's, else that of the settings."""

@@ -41,8 +41,8 @@ class Drawn:
 
 
 @dataclass
-class _Reply:
-    """What has come of one answer."""
+class Reply:
+    """What has come of one request so far: fed a backend's events, it is a Candidate at any time."""
 
     request: Request
     parts: dict[str, list[str]] = field(default_factory=lambda: {"reasoning": [], "answer": []})
@@ -91,7 +91,7 @@ def draw(backend: Backend, plan: Plan, cancel: Cancel | None) -> Generator[Event
 
 
 def _draw_one(backend: Backend, request: Request, cancel: Cancel | None) -> Generator[Event, None, Drawn]:
-    reply = _Reply(request)
+    reply = Reply(request)
     for event in backend.stream(request, cancel):
         reply.take(event)
         if event.completion is None:
@@ -102,9 +102,9 @@ def _draw_one(backend: Backend, request: Request, cancel: Cancel | None) -> Gene
 
 def _draw_several(
     backend: Backend, requests: Sequence[Request], cancel: Cancel | None
-) -> Generator[Event, None, tuple[list[_Reply], Usage]]:
+) -> Generator[Event, None, tuple[list[Reply], Usage]]:
     """Yield "prefill" of the prompt they share, which only ever grows, then "candidate" as answers are finished."""
-    replies = [_Reply(request) for request in requests]
+    replies = [Reply(request) for request in requests]
     started, prefill_s = time.perf_counter(), 0.0
     n_read = n_finished = 0
     for place, event in backend.stream_many(requests, cancel):
@@ -123,7 +123,7 @@ def _draw_several(
     return replies, _usage(replies, prefill_s, time.perf_counter() - started)
 
 
-def _usage(replies: Sequence[_Reply], prefill_s: float, total_s: float) -> Usage:
+def _usage(replies: Sequence[Reply], prefill_s: float, total_s: float) -> Usage:
     each = [reply.completion.usage for reply in replies]
     return Usage(
         prompt_tokens=max(usage.prompt_tokens for usage in each),

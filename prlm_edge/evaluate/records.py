@@ -11,8 +11,9 @@ from typing import Any, Literal, Self
 
 from prlm_edge.types import Item
 
-#: Whose past items a condition shows: the user's own, those of another user of the data set, or none at all.
-Owner = Literal["own", "other", "none"]
+#: Whose past items a condition shows: the user's own, those of another user (of another domain where there are
+#: domains), those of another user of the same domain, or none at all.
+Owner = Literal["own", "other", "neighbour", "none"]
 
 
 @dataclass(frozen=True)

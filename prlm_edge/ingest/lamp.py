@@ -19,7 +19,7 @@ from prlm_edge.profile_lines import LineError, item_from
 from prlm_edge.types import Item
 
 MAX_ROW_BYTES = 256 * 1024 * 1024  # a row holds a whole profile
-_KINDS = {
+KINDS = {
     "LaMP_1": "paper",
     "LaMP_2": "film",
     "LaMP_3": "review",
@@ -31,7 +31,7 @@ _KINDS = {
     "commit_subject": "commit",
     "release_note": "note",
 }
-_INSTRUCTION = re.compile(r"^[^:\n]{10,160}:\s+")
+INSTRUCTION = re.compile(r"^[^:\n]{10,160}:\s+")
 _N_LISTED = 3
 
 
@@ -58,9 +58,9 @@ def read(
     Raises:
         UsageError: No such file or user, several users and none chosen, or no rows of this shape.
     """
-    golds, task = _golds(path) if with_target else ({}, "")
+    golds, task = read_golds(path) if with_target else ({}, "")
     for row in _rows_of(path, user, on_progress):
-        label = kind or _KINDS.get(str(row.get("task") or task), "")
+        label = kind or KINDS.get(str(row.get("task") or task), "")
         source = f"lamp:{path.name.partition('.')[0]}"
         records = [(f"item {number}", record) for number, record in enumerate(row["profile"], 1)]
         if with_target:
@@ -71,7 +71,7 @@ def read(
                     raise LineError("not a JSON object" if record is not None else "no answer in the outputs file")
                 yield item_from(complete(record, source=source, kind=label), extras=True)
             except LineError as error:
-                on_skip(f"user {_owner(row)}, {what}", str(error))
+                on_skip(f"user {owner_of(row)}, {what}", str(error))
 
 
 def _rows_of(path: Path, user: str, on_progress: OnProgress) -> Iterator[Mapping[str, Any]]:
@@ -80,12 +80,12 @@ def _rows_of(path: Path, user: str, on_progress: OnProgress) -> Iterator[Mapping
     rows: list[Mapping[str, Any]] = []
     for done, record in enumerate(read_records(path, max_line_bytes=MAX_ROW_BYTES), 1):
         row = record.value
-        if row is None or not isinstance(row.get("profile"), list) or not _owner(row):
+        if row is None or not isinstance(row.get("profile"), list) or not owner_of(row):
             raise UsageError(
                 f"{path}: {record.where}: {record.error or 'no id and profile in it'}",
                 "name LaMP questions, or rows with user_id and profile",
             )
-        owner = _owner(row)
+        owner = owner_of(row)
         users[owner] = None
         if user and owner == user:
             yield row
@@ -101,7 +101,8 @@ def _rows_of(path: Path, user: str, on_progress: OnProgress) -> Iterator[Mapping
     yield from rows if not user else ()
 
 
-def _owner(row: Mapping[str, Any]) -> str:
+def owner_of(row: Mapping[str, Any]) -> str:
+    """The row's user, or the id of a LaMP question; "" where there is neither."""
     owner = row.get("user_id", row.get("id", ""))
     return str(owner) if isinstance(owner, str | int) else ""
 
@@ -120,11 +121,15 @@ def _target(row: Mapping[str, Any], golds: Mapping[str, str], task: str) -> dict
         return None
     if task == "LaMP_7":  # the question is a paraphrase; the answer is the user's own text
         return {"id": id, "text": golds[id]}
-    return {"id": id, "text": _INSTRUCTION.sub("", str(row.get("input", "")), count=1), "title": golds[id]}
+    return {"id": id, "text": INSTRUCTION.sub("", str(row.get("input", "")), count=1), "title": golds[id]}
 
 
-def _golds(path: Path) -> tuple[dict[str, str], str]:
-    """(answer by question id, task) of the outputs file beside LaMP questions; nothing for rows that hold targets."""
+def read_golds(path: Path) -> tuple[dict[str, str], str]:
+    """(answer by question id, task) of the outputs file beside LaMP questions; nothing for rows that hold targets.
+
+    Raises:
+        UsageError: No such file beside the questions, or of another shape.
+    """
     if "questions" not in path.name:
         return {}, ""
     beside = path.with_name(path.name.replace("questions", "outputs"))

@@ -1,0 +1,90 @@
+"""Where a run's figures come from: data, models, settings, versions and machine, as run.json holds them."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prlm_edge import models
+from prlm_edge.evaluate.conditions import settings_of
+from prlm_edge.evaluate.data import Dataset
+from prlm_edge.evaluate.records import Condition
+
+_PACKAGES = ("prlm-edge", "llama-cpp-python", "rank_bm25", "onnxruntime", "rouge-score", "sacrebleu", "numpy")
+
+
+def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: str) -> dict[str, Any]:
+    """What a new run's run.json says. "asked" is what must be equal for a run to go on.
+
+    Raises:
+        UsageError: A condition's model does not exist.
+        MissingError: It isn't pulled yet.
+    """
+    return {
+        "command": command,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "asked": {
+            "data": {
+                "name": data.name,
+                "sha256": data.sha256,
+                "task": data.task,
+                "n_rows": len(data.rows),
+                "n_users": data.n_users,
+                "skipped": data.skipped,
+            },
+            "models": _models(conditions),
+            "conditions": [{**asdict(condition), "settings": dict(condition.settings)} for condition in conditions],
+            "seed": seed,
+        },
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "machine": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
+    """{name: {"file", "sha256"}} of the models that the conditions run."""
+    found: dict[str, dict[str, str]] = {}
+    for condition in conditions:
+        settings = settings_of(condition, "")
+        if condition.baseline or settings.model in found:
+            continue
+        if settings.base_url:
+            found[settings.model] = {"file": settings.base_url, "sha256": ""}
+        else:
+            path = models.resolve(settings.model, make=True)
+            found[settings.model] = {"file": path.name, "sha256": models.sha256_of(path) or _hash(path)}
+    return found
+
+
+def _hash(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -1,0 +1,250 @@
+"""Answers rows under conditions, many at a time, each answer kept as it comes: a stopped run goes on where it was.
+
+Retrieval, prompt and decoding are the runtime's own. Conditions that differ only in how the best of several answers
+is chosen share their draws. Not here: what the answers are worth (`scoring.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from prlm_edge import tasks
+from prlm_edge.backends import open_backend
+from prlm_edge.evaluate import baselines
+from prlm_edge.evaluate.conditions import settings_of
+from prlm_edge.evaluate.data import Dataset
+from prlm_edge.evaluate.records import Answer, Condition, Row, Shown
+from prlm_edge.evaluate.run_folder import RunFolder
+from prlm_edge.plan import Plan, make_plan
+from prlm_edge.rerank import make_scorer, rank
+from prlm_edge.retrieve import make_retriever
+from prlm_edge.settings import Settings
+from prlm_edge.storage import append_bytes
+from prlm_edge.types import Backend, Cancel, Candidate, Item, Request
+from prlm_edge.writer_draw import Reply
+from prlm_edge.writer_pool import Pool, make_pool
+
+_QUERY_CHARS = 2000  # kept of a query in an answer's line
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What is asked of the model once for all of `conditions`, which differ in `select` alone."""
+
+    conditions: tuple[Condition, ...]
+    rows: tuple[Row, ...]
+
+
+def answer_all(
+    run: RunFolder,
+    data: Dataset,
+    conditions: Sequence[Condition],
+    *,
+    seed: int = 0,
+    cancel: Cancel | None = None,
+    progress: Progress = lambda done, total: None,
+) -> bool:
+    """Answer what the run still lacks; returns whether it is whole.
+
+    Args:
+        run: Where answers go.
+        data: What to answer.
+        conditions: How.
+        seed: Of sampling, of the random retriever and of the baselines.
+        cancel: Stops between two tokens; all finished answers are kept.
+        progress: Called with (answers there, answers in all).
+    """
+    cancel = cancel or Cancel()
+    run.close_torn_line()
+    done = {(answer.condition, answer.row) for answer in run.answers()}
+    total = len(conditions) * len(data.rows)
+    missing = {
+        c.name: tuple(row for row in data.rows if (c.name, row.id) not in done and _profile(c, row, data) is not None)
+        for c in conditions
+    }
+    n_done = total - sum(map(len, missing.values()))
+    progress(n_done, total)
+    for condition in conditions:
+        if condition.baseline:
+            for row in missing[condition.name]:
+                text = baselines.answer(condition.baseline, row, data, seed)
+                run.append(Answer(condition.name, row.id, row.user, row.query[:_QUERY_CHARS], row.target, text))
+                n_done += 1
+            progress(n_done, total)
+    models = [c for c in conditions if not c.baseline and missing[c.name]]
+    for same_backend in _grouped(models, _backend_key):
+        backend = open_backend(settings_of(same_backend[0], "", seed))
+        try:
+            for draw in _draws(same_backend, missing):
+                for answers in _answered(run, backend, draw, data, seed, cancel):
+                    for answer in answers:
+                        run.append(answer)
+                    n_done += len(answers)
+                    progress(n_done, total)
+                if cancel.cancelled:
+                    return False
+        finally:
+            backend.close()
+    return True
+
+
+def _answered(
+    run: RunFolder, backend: Backend, draw: _Draw, data: Dataset, seed: int, cancel: Cancel
+) -> Iterator[list[Answer]]:
+    """The answers of a draw, a row at a time; how long it took goes to timings.jsonl."""
+    requests = _Requests(backend, draw, data, seed)
+    started, n_rows = time.perf_counter(), 0
+    try:
+        for place, event in backend.stream_many(requests, cancel):
+            finished = requests.take(place, event)
+            if finished and not any(reply.cancelled for reply in finished.replies):
+                n_rows += 1
+                yield [_answer(condition, finished) for condition in draw.conditions]
+    finally:
+        record = {
+            "conditions": [condition.name for condition in draw.conditions],
+            "rows": n_rows,
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        if n_rows:
+            append_bytes(run.path / "timings.jsonl", json.dumps(record).encode() + b"\n")
+
+
+@dataclass
+class _Asked:
+    """A row being answered."""
+
+    row: Row
+    plan: Plan
+    replies: list[Reply]
+    n_open: int
+    started: float
+    seconds: float = 0.0
+
+
+class _Requests(Sequence[Request]):
+    """All requests of a draw, each made when the backend comes to it."""
+
+    def __init__(self, backend: Backend, draw: _Draw, data: Dataset, seed: int) -> None:
+        self._backend, self._draw, self._data = backend, draw, data
+        self._settings = settings_of(draw.conditions[0], draw.rows[0].task if draw.rows else "", seed)
+        self._asked: dict[int, _Asked] = {}
+        self._pool: tuple[tuple[Item, ...], Pool] | None = None
+
+    def __len__(self) -> int:
+        return len(self._draw.rows) * self._settings.best_of
+
+    def __getitem__(self, place: int) -> Request:  # type: ignore[override] # nobody slices it
+        number, which = divmod(place, self._settings.best_of)
+        if number not in self._asked:
+            if not 0 <= number < len(self._draw.rows):
+                raise IndexError(place)
+            self._asked[number] = self._ask(self._draw.rows[number])
+        return self._asked[number].replies[which].request
+
+    def take(self, place: int, event: object) -> _Asked | None:
+        """Note an event; returns the row when that was the last event of its last answer."""
+        number, which = divmod(place, self._settings.best_of)
+        if number not in self._asked:  # cancelled before it was begun
+            return None
+        asked = self._asked[number]
+        asked.replies[which].take(event)  # type: ignore[arg-type]
+        if getattr(event, "completion", None) is None:
+            return None
+        asked.n_open -= 1
+        if asked.n_open:
+            return None
+        asked.seconds = time.perf_counter() - asked.started
+        return self._asked.pop(number)
+
+    def _ask(self, row: Row) -> _Asked:
+        settings = replace(self._settings, task=row.task)
+        task = tasks.get_task(row.task)
+        pool = self._pool_of(row, task)
+        key = (settings.retriever, settings.seed)
+        if key not in pool.retrievers:
+            pool.retrievers[key] = make_retriever(settings.retriever, pool.items, seed=settings.seed)
+        hits = pool.retrievers[key].search(row.query, settings.k)
+        scorer = make_scorer(settings.select)
+        plan = make_plan(self._backend, task, row.query, settings, scorer, hits, pool.style)
+        replies = [Reply(request) for request in plan.requests]
+        return _Asked(row, plan, replies, len(replies), time.perf_counter())
+
+    def _pool_of(self, row: Row, task: tasks.Task) -> Pool:
+        """What the task can learn from. Rows of one user follow each other and mostly share it."""
+        profile = _profile(self._draw.conditions[0], row, self._data) or ()
+        if self._pool is None or self._pool[0] != profile:
+            self._pool = profile, make_pool(profile, task)
+        return self._pool[1]
+
+
+def _answer(condition: Condition, asked: _Asked) -> Answer:
+    plan, row = asked.plan, asked.row
+    select = str(condition.settings.get("select", plan.settings.select))
+    candidates = rank([reply.candidate for reply in asked.replies], make_scorer(select), plan.scoring)
+    best, usages = candidates[0], [reply.completion.usage for reply in asked.replies]
+    return Answer(
+        condition=condition.name,
+        row=row.id,
+        user=row.user,
+        query=row.query[:_QUERY_CHARS],
+        target=row.target,
+        answer=best.answer,
+        reasoning=best.reasoning,
+        used=tuple(Shown(h.item.id, plan.task.answer_of(h.item), round(h.score, 4)) for h in plan.prompt.used),
+        retrieved=tuple(round(hit.score, 4) for hit in plan.hits),
+        finish_reason=best.finish_reason,
+        reasoning_truncated=best.reasoning_truncated,
+        prompt_tokens=plan.prompt.tokens,
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
+        answer_tokens=sum(usage.answer_tokens for usage in usages),
+        seconds=round(asked.seconds, 3),
+        candidates=tuple(map(_record, candidates)) if len(candidates) > 1 else (),
+    )
+
+
+def _record(candidate: Candidate) -> dict[str, object]:
+    return {
+        "answer": candidate.answer,
+        "reasoning": candidate.reasoning,
+        "logprob": candidate.logprob,
+        "score": candidate.score,
+    }
+
+
+def _profile(condition: Condition, row: Row, data: Dataset) -> tuple[Item, ...] | None:
+    """The past items that a condition shows; None where there is no such user."""
+    if condition.profile in ("other", "neighbour"):
+        return data.other(row, same_domain=condition.profile == "neighbour")
+    return () if condition.profile == "none" else row.profile
+
+
+def _grouped(conditions: Sequence[Condition], key: Callable[[Condition], object]) -> list[list[Condition]]:
+    groups: dict[object, list[Condition]] = {}
+    for condition in conditions:
+        groups.setdefault(key(condition), []).append(condition)
+    return list(groups.values())
+
+
+def _backend_key(condition: Condition) -> tuple[object, ...]:
+    s: Settings = settings_of(condition, "")
+    return s.model, s.base_url, s.api_key, s.threads, s.n_ctx, s.prefix_cache
+
+
+def _draws(conditions: Sequence[Condition], missing: dict[str, tuple[Row, ...]]) -> Iterator[_Draw]:
+    """Conditions of equal draws and equal missing rows together, in the order of the first of each."""
+
+    def key(condition: Condition) -> object:
+        settings = replace(settings_of(condition, ""), select="consensus") if _several(condition) else None
+        return settings or condition.name, condition.profile, missing[condition.name]
+
+    for group in _grouped(conditions, lambda c: repr(key(c))):
+        yield _Draw(tuple(group), missing[group[0].name])
+
+
+def _several(condition: Condition) -> bool:
+    return settings_of(condition, "").best_of > 1
