@@ -74,7 +74,7 @@ def rouge_2(a: Counted, b: Counted) -> float:
 
 def rouge_l(a: Counted, b: Counted) -> float:
     """F1 of the longest common subsequence of words."""
-    return _f1(_longest_common(a.words, b.words), len(a.words), len(b.words))
+    return _f1(longest_common(a.words, b.words), len(a.words), len(b.words))
 
 
 def rouge(a: Counted, b: Counted) -> float:
@@ -110,8 +110,9 @@ def _f1(shared: int, n_a: int, n_b: int) -> float:
     return 2 * shared / (n_a + n_b) if shared else 0.0
 
 
-def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest common subsequence, a row of its table at a time, as the bits of one number."""
+def longest_common(a: Sequence[str], b: Sequence[str]) -> int:
+    """Length of the longest common subsequence of two lists of words."""
+    # a row of its table at a time, as the bits of one number
     where: dict[str, int] = {}
     for i, word in enumerate(a):
         where[word] = where.get(word, 0) | 1 << i

@@ -1,0 +1,84 @@
+"""Scores a run: a line of metrics an answer, then means with intervals, speed and failure signatures.
+
+Computed from answers.jsonl and the data set alone, so it can be done again at any time. Not here: the metrics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from prlm_edge import tasks
+from prlm_edge.evaluate.data import Dataset
+from prlm_edge.evaluate.metrics import METRICS, score_answer
+from prlm_edge.evaluate.metrics.similarity import similarities
+from prlm_edge.evaluate.records import Answer, Row
+from prlm_edge.evaluate.run_folder import RunFolder, write_json
+from prlm_edge.evaluate.signatures import signatures
+from prlm_edge.evaluate.stats import summarize
+from prlm_edge.style import Style, style_of
+
+_USAGE = ("prompt_tokens", "reasoning_tokens", "answer_tokens")
+
+
+def score_run(
+    run: RunFolder, data: Dataset, *, seed: int = 0, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Mapping[str, Any]:
+    """Write the run's scores.jsonl and summary.json; returns the summary.
+
+    Args:
+        run: The run, whole or not.
+        data: What it answered.
+        seed: Of the bootstrap.
+        progress: Told of answers scored.
+    """
+    rows = {row.id: row for row in data.rows}
+    answers = [answer for answer in run.answers() if answer.row in rows]
+    past = {row.id: _past(row) for row in data.rows}
+    styles: dict[str, Style] = {}
+    near = similarities([(answer.answer, answer.target) for answer in answers])
+    scores = []
+    for done, (answer, similarity) in enumerate(zip(answers, near, strict=True), 1):
+        style = styles.get(answer.row) or styles.setdefault(answer.row, style_of(past[answer.row]))
+        metrics = {**score_answer(answer, style, past[answer.row]), "similarity": similarity}
+        usage = {name: getattr(answer, name) for name in _USAGE}
+        scores.append({"condition": answer.condition, "row": answer.row, "user": answer.user, **metrics, **usage})
+        progress(done, len(answers))
+    run.write_scores(scores)
+    by_condition: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_condition.setdefault(answer.condition, []).append(answer)
+    estimates = summarize(scores, [*METRICS, *_USAGE], seed)
+    order = [condition["name"] for condition in run.header["asked"]["conditions"]]
+    summary = {
+        "seed": seed,
+        "conditions": {
+            name: {metric: asdict(estimate) for metric, estimate in estimates[name].items()}
+            for name in order
+            if name in estimates
+        },
+        "users_per_minute": _speeds(run),
+        "signatures": [one.record() for name in order for one in signatures(name, by_condition.get(name, []), past)],
+    }
+    write_json(run.path / "summary.json", summary)
+    return summary
+
+
+def _past(row: Row) -> list[str]:
+    task = tasks.get_task(row.task)
+    return [task.answer_of(item) for item in task.examples(row.profile)]
+
+
+def _speeds(run: RunFolder) -> dict[str, float]:
+    """Rows answered a minute, by condition. Conditions that share their draws share the time."""
+    rows: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    path = run.path / "timings.jsonl"
+    for line in path.read_text().splitlines() if path.exists() else ():
+        record = json.loads(line)
+        for name in record["conditions"]:
+            rows[name] = rows.get(name, 0) + record["rows"]
+            seconds[name] = seconds.get(name, 0) + record["seconds"]
+    return {name: round(60 * rows[name] / seconds[name], 2) for name in rows if seconds[name]}

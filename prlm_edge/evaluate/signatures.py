@@ -1,0 +1,124 @@
+"""Named ways in which a condition fails, each with the figure that shows it and what to do about it.
+
+    retrieval irrelevant   what the search found fits little better than what it did not take
+    generic reasoning      the same reasoning for many users
+    copied answer          the answer is a past title, word for word
+    ignored request        the answer has no content word of the request, though the user's own has
+    truncated reasoning    the reasoning runs into its budget, and takes the answer's room
+    empty answer           nothing was written
+    loop                   the answer repeats itself
+
+Not here: metrics of one answer (`metrics/`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from prlm_edge.evaluate.metrics.manner import is_copy
+from prlm_edge.evaluate.records import Answer
+from prlm_edge.style_traits import content_words
+
+_MIN_MARGIN = 0.15  # of the best score: less between the best and the last hit, and the ranking says little
+_MIN_REPEATS = 3  # users with one reasoning, numbers and quoted words aside
+_LOOP_WORDS = 3  # words in a row, twice or more
+_N_EXAMPLES = 3
+_DETAIL = re.compile(r"'[^']*'|\d+")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One failure that a condition shows.
+
+    Attributes:
+        condition: Its name.
+        name: As the module lists them.
+        share: Of the answers for which it can be told.
+        n: How many answers show it.
+        limit: The share from which it is worth a word.
+        advice: What to do.
+        examples: Rows that show it.
+    """
+
+    condition: str
+    name: str
+    share: float
+    n: int
+    limit: float
+    advice: str
+    examples: tuple[str, ...]
+
+    def record(self) -> dict[str, object]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+def signatures(condition: str, answers: Sequence[Answer], past: Mapping[str, Sequence[str]]) -> list[Signature]:
+    """What is wrong with a condition's answers, the most frequent first; [] where nothing stands out.
+
+    Args:
+        condition: Its name.
+        answers: Its answers.
+        past: The past texts of each row's user, by row id.
+    """
+    repeated = _repeated(answers)
+    checks: list[tuple[str, float, str, Callable[[Answer], bool | None]]] = [
+        ("empty answer", 0.02, "raise answer_tokens, or reasoning off", lambda a: not a.answer.strip()),
+        ("truncated reasoning", 0.2, "raise reasoning_tokens, or reasoning off", _truncated),
+        ("generic reasoning", 0.3, "reasoning says nothing here: reasoning off, or train it", repeated),
+        ("copied answer", 0.1, "lower k, or train: the model repeats its examples", _copied(past)),
+        ("ignored request", 0.3, "lower k or item_words: the examples drown the request", _ignored),
+        ("retrieval irrelevant", 0.5, "another retriever, or more past items", _irrelevant),
+        ("loop", 0.05, "raise repeat_penalty", lambda a: _loops(a.answer)),
+    ]
+    found = []
+    for name, limit, advice, check in checks:
+        told = [(answer, shown) for answer in answers if (shown := check(answer)) is not None]
+        rows = [answer.row for answer, shown in told if shown]
+        if rows and len(rows) / len(told) >= limit:
+            share = len(rows) / len(told)
+            found.append(Signature(condition, name, share, len(rows), limit, advice, tuple(rows[:_N_EXAMPLES])))
+    return sorted(found, key=lambda one: -one.share)
+
+
+def _truncated(answer: Answer) -> bool | None:
+    return answer.reasoning_truncated if answer.reasoning else None
+
+
+def _repeated(answers: Sequence[Answer]) -> Callable[[Answer], bool | None]:
+    def gist(answer: Answer) -> str:
+        return _DETAIL.sub("*", " ".join(answer.reasoning.lower().split()))
+
+    users: dict[str, set[str]] = {}
+    for answer in answers:
+        users.setdefault(gist(answer), set()).add(answer.user)
+    return lambda answer: len(users[gist(answer)]) >= _MIN_REPEATS if answer.reasoning else None
+
+
+def _copied(past: Mapping[str, Sequence[str]]) -> Callable[[Answer], bool | None]:
+    return lambda answer: is_copy(answer.answer, past.get(answer.row, ())) if answer.answer.strip() else None
+
+
+def _ignored(answer: Answer) -> bool | None:
+    """Told only where the user's own text shares a content word with the request."""
+    request = set(content_words(answer.query))
+    if request.isdisjoint(content_words(answer.target)) or not answer.answer.strip():
+        return None
+    return request.isdisjoint(content_words(answer.answer))
+
+
+def _irrelevant(answer: Answer) -> bool | None:
+    """Told only where the search ranked several items by a score."""
+    scores = answer.retrieved
+    if len(scores) < 2 or len(set(scores)) == 1:
+        return True if scores and not any(scores) else None
+    return scores[0] <= 0 or (scores[0] - scores[-1]) / scores[0] < _MIN_MARGIN
+
+
+def _loops(text: str) -> bool:
+    run = text.lower().split()
+    grams = Counter(tuple(run[i : i + _LOOP_WORDS]) for i in range(len(run) - _LOOP_WORDS + 1))
+    return any(count > 1 for count in grams.values())
