@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from prlm_edge.errors import PrlmError
@@ -29,6 +29,14 @@ def out(text: str = "", end: str = "\n") -> None:
     if sys.stdout is not None and sys.stdout.isatty():
         text = printable(text, keep="\n\t")
     _to_stdout(text + end)
+
+
+def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> None:
+    """Print rows of cells in columns as wide as need be, those of `right` flush right; the first row is the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        out("  ".join(cells).rstrip())
 
 
 def note(text: str, end: str = "\n") -> None:

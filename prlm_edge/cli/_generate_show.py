@@ -6,12 +6,12 @@ Not here: the options (`generate.py`), and what the JSON holds (`_records.py`).
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prlm_edge.cli import _console
+from prlm_edge.cli._interrupt import cancel_on_interrupt
 from prlm_edge.cli._records import event_record, result_record
 from prlm_edge.types import Cancel, Drop, Event, Result
 
@@ -38,7 +38,7 @@ class Show:
             for event in self._writer.stream(query, cancel=cancel):
                 if event.type == "prompt":
                     bar.close()
-                    signals.enter_context(_cancel_on_interrupt(cancel))
+                    signals.enter_context(cancel_on_interrupt(cancel))
                     reading = self._bar(bar, "reading the prompt", "tokens")
                 elif event.type == "prefill":
                     reading(event.done, event.total)
@@ -82,25 +82,6 @@ class Show:
         if not self._quiet:
             show_notes(dropped_lines(result.dropped) + list(result.notes) + _cut_lines(result))
         return result.finish_reason == "cancelled"
-
-
-@contextlib.contextmanager
-def _cancel_on_interrupt(cancel: Cancel) -> Iterator[None]:
-    """The first Ctrl-C ends the stream in good order; a second one ends the program."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:  # started in the background: Ctrl-C is not meant for us
-        yield
-        return
-
-    def on_interrupt(*_: object) -> None:
-        cancel.cancel()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _no_progress(_done: int, _total: int | None = None) -> None:

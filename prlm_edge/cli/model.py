@@ -62,9 +62,7 @@ def list_(json: JsonFlag = False) -> None:
             for r in rows
         ),
     ]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-    for row in table:
-        _console.out("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    _console.table(table)
 
 
 def _rows() -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Answers rows under conditions, many at a time, each answer kept as it comes: a stopped run goes on where it was.
 
-Retrieval, prompt and decoding are the runtime's own. Conditions that differ only in how the best of several answers
-is chosen share their draws. Not here: what the answers are worth (`scoring.py`).
+Retrieval, prompt and decoding are the runtime's own. Conditions that differ only in how many answers are drawn and how
+the best of them is chosen share their draws: the first of eight is the one that is drawn alone. Not here: what the
+answers are worth (`scoring.py`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class _Draw:
-    """What is asked of the model once for all of `conditions`, which differ in `select` alone."""
+    """What is asked of the model once for all of `conditions`, which differ in `best_of` and `select` alone."""
 
     conditions: tuple[Condition, ...]
     rows: tuple[Row, ...]
@@ -110,7 +111,8 @@ def _answered(
             "rows": n_rows,
             "seconds": round(time.perf_counter() - started, 3),
         }
-        if n_rows:
+        # Shared draws of several sizes tell no speed of any one of them.
+        if n_rows and len({_best_of(condition) for condition in draw.conditions}) == 1:
             append_bytes(run.path / "timings.jsonl", json.dumps(record).encode() + b"\n")
 
 
@@ -131,7 +133,8 @@ class _Requests(Sequence[Request]):
 
     def __init__(self, backend: Backend, draw: _Draw, data: Dataset, seed: int) -> None:
         self._backend, self._draw, self._data = backend, draw, data
-        self._settings = settings_of(draw.conditions[0], draw.rows[0].task if draw.rows else "", seed)
+        most = max(draw.conditions, key=_best_of)
+        self._settings = settings_of(most, draw.rows[0].task if draw.rows else "", seed)
         self._asked: dict[int, _Asked] = {}
         self._pool: tuple[tuple[Item, ...], Pool] | None = None
 
@@ -183,10 +186,10 @@ class _Requests(Sequence[Request]):
 
 
 def _answer(condition: Condition, asked: _Asked) -> Answer:
-    plan, row = asked.plan, asked.row
-    select = str(condition.settings.get("select", plan.settings.select))
-    candidates = rank([reply.candidate for reply in asked.replies], make_scorer(select), plan.scoring)
-    best, usages = candidates[0], [reply.completion.usage for reply in asked.replies]
+    plan, row, settings = asked.plan, asked.row, settings_of(condition, "")
+    replies = asked.replies[: settings.best_of]
+    candidates = rank([reply.candidate for reply in replies], make_scorer(settings.select), plan.scoring)
+    best, usages = candidates[0], [reply.completion.usage for reply in replies]
     return Answer(
         condition=condition.name,
         row=row.id,
@@ -238,13 +241,13 @@ def _backend_key(condition: Condition) -> tuple[object, ...]:
 def _draws(conditions: Sequence[Condition], missing: dict[str, tuple[Row, ...]]) -> Iterator[_Draw]:
     """Conditions of equal draws and equal missing rows together, in the order of the first of each."""
 
-    def key(condition: Condition) -> object:
-        settings = replace(settings_of(condition, ""), select="consensus") if _several(condition) else None
-        return settings or condition.name, condition.profile, missing[condition.name]
+    def key(condition: Condition) -> str:
+        settings = replace(settings_of(condition, ""), best_of=1, select="consensus")
+        return repr((settings, condition.profile, [row.id for row in missing[condition.name]]))
 
-    for group in _grouped(conditions, lambda c: repr(key(c))):
+    for group in _grouped(conditions, key):
         yield _Draw(tuple(group), missing[group[0].name])
 
 
-def _several(condition: Condition) -> bool:
-    return settings_of(condition, "").best_of > 1
+def _best_of(condition: Condition) -> int:
+    return settings_of(condition, "").best_of

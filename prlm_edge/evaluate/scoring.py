@@ -14,7 +14,7 @@ from prlm_edge import tasks
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.metrics import METRICS, score_answer
 from prlm_edge.evaluate.metrics.similarity import similarities
-from prlm_edge.evaluate.records import Answer, Row
+from prlm_edge.evaluate.records import Answer, Condition, Row
 from prlm_edge.evaluate.run_folder import RunFolder, write_json
 from prlm_edge.evaluate.signatures import signatures
 from prlm_edge.evaluate.stats import summarize
@@ -51,16 +51,18 @@ def score_run(
     for answer in answers:
         by_condition.setdefault(answer.condition, []).append(answer)
     estimates = summarize(scores, [*METRICS, *_USAGE], seed)
-    order = [condition["name"] for condition in run.header["asked"]["conditions"]]
+    asked = [Condition(**one) for one in run.header["asked"]["conditions"]]
     summary = {
         "seed": seed,
         "conditions": {
-            name: {metric: asdict(estimate) for metric, estimate in estimates[name].items()}
-            for name in order
-            if name in estimates
+            one.name: {metric: asdict(estimate) for metric, estimate in estimates[one.name].items()}
+            for one in asked
+            if one.name in estimates
         },
         "users_per_minute": _speeds(run),
-        "signatures": [one.record() for name in order for one in signatures(name, by_condition.get(name, []), past)],
+        "signatures": [
+            found.record() for one in asked for found in signatures(one, by_condition.get(one.name, []), past)
+        ],
     }
     write_json(run.path / "summary.json", summary)
     return summary

@@ -18,10 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from prlm_edge.evaluate.conditions import settings_of
 from prlm_edge.evaluate.metrics.manner import is_copy
-from prlm_edge.evaluate.records import Answer
+from prlm_edge.evaluate.records import Answer, Condition
 from prlm_edge.style_traits import content_words
 
+_SCORED = ("bm25", "dense")
 _MIN_MARGIN = 0.15  # of the best score: less between the best and the last hit, and the ranking says little
 _MIN_REPEATS = 3  # users with one reasoning, numbers and quoted words aside
 _LOOP_WORDS = 3  # words in a row, twice or more
@@ -56,14 +58,15 @@ class Signature:
         return asdict(self)
 
 
-def signatures(condition: str, answers: Sequence[Answer], past: Mapping[str, Sequence[str]]) -> list[Signature]:
+def signatures(condition: Condition, answers: Sequence[Answer], past: Mapping[str, Sequence[str]]) -> list[Signature]:
     """What is wrong with a condition's answers, the most frequent first; [] where nothing stands out.
 
     Args:
-        condition: Its name.
+        condition: It.
         answers: Its answers.
         past: The past texts of each row's user, by row id.
     """
+    scored = not condition.baseline and settings_of(condition, "").retriever in _SCORED
     repeated = _repeated(answers)
     checks: list[tuple[str, float, str, Callable[[Answer], bool | None]]] = [
         ("empty answer", 0.02, "raise answer_tokens, or reasoning off", lambda a: not a.answer.strip()),
@@ -71,7 +74,7 @@ def signatures(condition: str, answers: Sequence[Answer], past: Mapping[str, Seq
         ("generic reasoning", 0.3, "reasoning says nothing here: reasoning off, or train it", repeated),
         ("copied answer", 0.1, "lower k, or train: the model repeats its examples", _copied(past)),
         ("ignored request", 0.3, "lower k or item_words: the examples drown the request", _ignored),
-        ("retrieval irrelevant", 0.5, "another retriever, or more past items", _irrelevant),
+        ("retrieval irrelevant", 0.5, "another retriever, or more past items", _irrelevant if scored else _untold),
         ("loop", 0.05, "raise repeat_penalty", lambda a: _loops(a.answer)),
     ]
     found = []
@@ -80,7 +83,7 @@ def signatures(condition: str, answers: Sequence[Answer], past: Mapping[str, Seq
         rows = [answer.row for answer, shown in told if shown]
         if rows and len(rows) / len(told) >= limit:
             share = len(rows) / len(told)
-            found.append(Signature(condition, name, share, len(rows), limit, advice, tuple(rows[:_N_EXAMPLES])))
+            found.append(Signature(condition.name, name, share, len(rows), limit, advice, tuple(rows[:_N_EXAMPLES])))
     return sorted(found, key=lambda one: -one.share)
 
 
@@ -111,11 +114,15 @@ def _ignored(answer: Answer) -> bool | None:
 
 
 def _irrelevant(answer: Answer) -> bool | None:
-    """Told only where the search ranked several items by a score."""
+    """Told only where the search found several items."""
     scores = answer.retrieved
-    if len(scores) < 2 or len(set(scores)) == 1:
-        return True if scores and not any(scores) else None
+    if len(scores) < 2:
+        return None
     return scores[0] <= 0 or (scores[0] - scores[-1]) / scores[0] < _MIN_MARGIN
+
+
+def _untold(_answer: Answer) -> None:
+    """Ranks, dates and dice say nothing of how well an item fits."""
 
 
 def _loops(text: str) -> bool:

@@ -1,0 +1,244 @@
+"""`prlm-edge eval`: does the profile help, does the reasoning, does the training, and how sure are we.
+
+Not here: what is done (`prlm_edge.evaluate`), and how figures are shown (`_eval_show.py`).
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prlm_edge.cli import EXIT_INTERRUPTED, _console
+from prlm_edge.cli._interrupt import cancel_on_interrupt
+from prlm_edge.cli._options import JsonFlag, new_app
+from prlm_edge.cli._table import PROG, VERBS
+from prlm_edge.errors import MissingError, UsageError
+from prlm_edge.types import Cancel
+
+if TYPE_CHECKING:
+    from prlm_edge.evaluate.data import Dataset
+
+app = new_app(help=VERBS["eval"].help, no_args_is_help=True)
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+
+
+@app.callback()
+def _needs_packages() -> None:
+    """Say at once what is missing, not after an hour of answering."""
+    missing = [name for name in ("rouge_score", "sacrebleu", "jieba", "yaml", "matplotlib") if not find_spec(name)]
+    if missing:
+        raise MissingError(f"evaluation needs {', '.join(missing)}", 'pip install "prlm-edge[eval]"')
+
+
+@app.command()
+def run(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines with user_id, query, target and profile.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run's folder, new or to go on with.")],
+    plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Conditions in YAML.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Users, drawn by --seed.")] = None,
+    per_user: Annotated[int | None, typer.Option(min=1, help="Rows of each user.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the draw of users and of sampling.")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Where the data don't say it.")] = None,
+    k: Annotated[str | None, typer.Option("-k", help="Past items shown, such as 1,2,4.")] = None,
+    retriever: Annotated[str | None, typer.Option("--retriever", "-r", help="Such as bm25,dense.")] = None,
+    reasoning: Annotated[str | None, typer.Option(help="Such as off,hide.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Whose past items: own, other, neighbour, none.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Names or GGUF files.")] = None,
+    best_of: Annotated[str | None, typer.Option(help="Answers to choose from, such as 1,8.")] = None,
+    select: Annotated[str | None, typer.Option(help="How the best is chosen.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUES", help="Any other setting; may be repeated.")
+    ] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Also the trivial baselines.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    r"""Answer a data set under one condition or many, score the answers, show the table.
+
+    Values with commas make a grid: -k 2,4 -r bm25,dense are four conditions. Conditions start from prlm-edge's own
+    defaults, not from your config. Every answer is kept as it comes; the same command goes on where it was.
+
+    \b
+    A plan names its conditions:
+      settings: {reasoning: "off"}
+      conditions:
+        zero-shot: {profile: none}
+        turns: {k: 4}
+      grid: {k: [1, 2, 8]}
+    """
+    from prlm_edge.evaluate import conditions as cond
+    from prlm_edge.evaluate.provenance import header
+    from prlm_edge.evaluate.run_folder import RunFolder
+    from prlm_edge.evaluate.runner import answer_all
+
+    read = cond.read_plan(plan) if plan else None
+    named = {"k": k, "retriever": retriever, "reasoning": reasoning, "profile": profile, "model": model}
+    axes = _axes({**named, "best_of": best_of, "select": select}, set_ or [])
+    chosen = [*(cond.baselines() if baselines else ()), *(read.conditions if read else ())]
+    chosen += cond.product(axes) if axes or not read else ()
+    asked = cond.unique(chosen)
+    seed = seed if seed is not None else (read.seed if read else None) or 0
+    limit = limit if limit is not None else read.limit if read else None
+    with _console.progress("reading the data", unit="rows") as update:
+        data_set = _load(data, {"limit": limit, "per_user": per_user, "seed": seed, "task": task}, update)
+    source = {"path": str(data), "limit": limit, "per_user": per_user, "task": task}
+    folder = RunFolder.create(out, {**header(data_set, asked, seed, _command()), "source": source})
+    cancel = Cancel()
+    with cancel_on_interrupt(cancel), _console.progress("answering", unit="answers", at_once=True) as update:
+        whole = answer_all(folder, data_set, asked, seed=seed, cancel=cancel, progress=update)
+    if not whole:
+        _console.note(f"stopped; the same command goes on: {_command()}")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    _score(folder.path, data_set, seed, json=json)
+
+
+@app.command()
+def score(
+    run: RunArgument,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DATA", help="Where the data are now.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Score a run again, whole or not: after an upgrade, or while it is still running."""
+    from prlm_edge.evaluate.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    source, seed = folder.header["source"], int(folder.header["seed"])
+    options = {key: source[key] for key in ("limit", "per_user", "task")}
+    data_set = _load(data or Path(source["path"]), {**options, "seed": seed})
+    if data_set.sha256 != folder.header["asked"]["data"]["sha256"]:
+        raise UsageError(f"{data or source['path']}: not the data of this run", "name them with --data")
+    _score(run, data_set, seed, json=json)
+
+
+@app.command()
+def show(run: RunArgument, json: JsonFlag = False, full: Annotated[bool, typer.Option("--full")] = False) -> None:
+    """Show a run's table: a line a condition, means over users with 95% intervals."""
+    from prlm_edge.cli._eval_show import show_run
+    from prlm_edge.evaluate.run_folder import RunFolder
+
+    summary = RunFolder(run).summary()
+    if json:
+        _console.emit_json(summary)
+    else:
+        show_run(summary, full=full)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="RUN:CONDITION, or a run with one condition.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same; :CONDITION alone means the run of A.")],
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="May be repeated.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Compare two conditions on the rows that both answered: paired bootstrap by user, wins, ties and losses."""
+    from prlm_edge.cli._eval_show import show_differences
+    from prlm_edge.evaluate.compare import compare as compare_scores
+    from prlm_edge.evaluate.compare import side
+
+    ours = side(a)
+    theirs = side(f"{ours.run.path}{b}" if b.startswith(":") else b)
+    found = compare_scores(ours, theirs, metric or ())
+    if json:
+        _console.emit_json({"a": ours.name, "b": theirs.name, "metrics": found})
+    else:
+        show_differences(ours.name, theirs.name, found)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, one data set each.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The HTML file.")] = Path("report.html"),
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Also the tables, as Markdown.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="The page's title.")] = "Evaluation",
+    no_examples: Annotated[
+        bool, typer.Option("--no-examples", help="Leave out what users wrote: figures only, to be shared.")
+    ] = False,
+) -> None:
+    """Write one HTML file that needs no network: tables, plots, examples, what went wrong."""
+    from prlm_edge.evaluate.report import markdown_tables, write_report
+    from prlm_edge.evaluate.run_folder import RunFolder
+
+    folders = [RunFolder(path) for path in runs]
+    write_report(folders, out, title=title, examples=not no_examples)
+    if markdown:
+        from prlm_edge.storage import atomic_write
+
+        with atomic_write(markdown) as stream:
+            stream.write(markdown_tables(folders).encode())
+    _console.note(f"wrote {out}")
+
+
+@app.command()
+def ab(
+    a: Annotated[str, typer.Argument(metavar="A", help="RUN:CONDITION.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="RUN:CONDITION; :CONDITION alone means the run of A.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Votes, new or to go on with.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Pairs to judge.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of pairs and sides.")] = 0,
+    show: Annotated[bool, typer.Option("--show", help="Only the result of the votes so far.")] = False,
+) -> None:
+    """Judge two conditions blind, in a page on this machine: which answer would you rather send?"""
+    from prlm_edge.cli._eval_show import show_votes
+    from prlm_edge.evaluate.ab import Votes, pairs, serve
+    from prlm_edge.evaluate.compare import side
+
+    ours = side(a)
+    theirs = side(f"{ours.run.path}{b}" if b.startswith(":") else b)
+    votes = Votes(out, ours.name, theirs.name, pairs(ours, theirs, seed=seed, limit=limit))
+    if not show:
+        serve(votes, port=port, on_ready=lambda url: _console.note(f"open {url}   (Ctrl-C when done)"))
+    show_votes(votes.result())
+
+
+def _axes(flags: Mapping[str, str | None], pairs: Sequence[str]) -> dict[str, list[Any]]:
+    """Values by setting, in the order given."""
+    axes = {key: _values(key, value) for key, value in flags.items() if value is not None}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: not of the form KEY=VALUES", "such as --set item_words=20,60")
+        key = key.strip().replace("-", "_")
+        if key in axes:
+            raise UsageError(f"--set {pair}: {key} is given twice", "give all its values at once")
+        axes[key] = _values(key, value)
+    return axes
+
+
+def _values(key: str, text: str) -> list[Any]:
+    from prlm_edge.settings import KEYS, parse
+
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise UsageError(f"{key}: no value", f"such as --{key.replace('_', '-')} 4")
+    return [parse(key, part, key) if key in KEYS else part for part in parts]
+
+
+def _load(path: Path, options: Mapping[str, Any], update: _console.Update = lambda done, total=None: None) -> Dataset:
+    from prlm_edge.evaluate.data import load
+
+    return load(path, **options, on_progress=lambda done: update(done, None))
+
+
+def _score(path: Path, data_set: Dataset, seed: int, *, json: bool) -> None:
+    from prlm_edge.cli._eval_show import show_run
+    from prlm_edge.evaluate.run_folder import RunFolder
+    from prlm_edge.evaluate.scoring import score_run
+
+    with _console.progress("scoring", unit="answers") as update:
+        summary = score_run(RunFolder(path), data_set, seed=seed, progress=update)
+    if json:
+        _console.emit_json(summary)
+    else:
+        show_run(summary)
+
+
+def _command() -> str:
+    return shlex.join([PROG, *sys.argv[1:]])
