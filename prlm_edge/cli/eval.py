@@ -221,10 +221,10 @@ def _values(key: str, text: str) -> list[Any]:
     return [parse(key, part, key) if key in KEYS else part for part in parts]
 
 
-def _load(path: Path, options: Mapping[str, Any], update: _console.Update = lambda done, total=None: None) -> Dataset:
+def _load(path: Path, options: Mapping[str, Any], update: _console.Update | None = None) -> Dataset:
     from prlm_edge.evaluate.data import load
 
-    return load(path, **options, on_progress=lambda done: update(done, None))
+    return load(path, **options, on_progress=lambda done: update(done, None) if update else None)
 
 
 def _score(path: Path, data_set: Dataset, seed: int, *, json: bool) -> None:

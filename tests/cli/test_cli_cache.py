@@ -34,7 +34,7 @@ def filled(home: Path) -> Path:
 def test_an_empty_cache(home: Path) -> None:
     result = run("show")
     assert result.returncode == 0
-    assert result.stdout.count("nothing") == 4
+    assert result.stdout.count("nothing") == 5
     assert str(cache_dir()) in result.stderr
     assert run("clear", "all").returncode == 0
     assert not cache_dir().exists()

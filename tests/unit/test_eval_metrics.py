@@ -1,0 +1,110 @@
+"""Metrics of one answer, on answers whose scores are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from prlm_edge.evaluate.metrics import METRICS, score_answer
+from prlm_edge.evaluate.records import Answer, Condition, Shown
+from prlm_edge.evaluate.signatures import signatures
+from prlm_edge.style import style_of
+
+PAST = ["docs: mend the index page", "docs: say what a profile is", "docs: link the manual", "docs: name the tests"]
+STYLE = style_of(PAST)
+ANSWER = Answer(
+    "c", "r", "u", "The manual lacks a page about tests.", "docs: add a page about tests", "docs: add a page on tests",
+    reasoning="About page and tests. [1] is closest. 6 words, lower case, tag 'docs:', no final period.",
+    used=(Shown("i", PAST[0], 1.0),), finish_reason="stop",
+)  # fmt: skip
+
+
+def scores(answer: Answer = ANSWER) -> dict[str, float | None]:
+    return score_answer(answer, STYLE, PAST)
+
+
+def test_every_metric_is_listed_and_given() -> None:
+    assert set(scores()) | {"similarity"} == set(METRICS)
+
+
+def test_the_users_own_words_are_perfect() -> None:
+    found = scores(replace(ANSWER, answer=ANSWER.target))
+    for name in (
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "bleu",
+        "chrf",
+        "paper_rouge1",
+        "paper_rouge2",
+        "paper_rougeL",
+        "paper_bleu",
+    ):
+        assert found[name] == pytest.approx(1), name
+    assert found["length_ratio"] == 1
+    assert found["style_match"] == found["target_style_match"]
+
+
+def test_rouge_by_hand() -> None:
+    assert scores()["rouge1"] == pytest.approx(5 / 6)  # six words each, five shared
+    assert scores()["rouge2"] == pytest.approx(3 / 5)
+
+
+def test_style_is_the_users() -> None:
+    plain = scores(replace(ANSWER, answer="A Completely New Page"))["style_match"]
+    assert plain is not None
+    assert plain < 0.5 < 0.9 < (scores()["style_match"] or 0)
+    assert score_answer(ANSWER, style_of([]), [])["style_match"] is None
+
+
+def test_copies_are_seen_word_for_word_and_in_part() -> None:
+    assert scores(replace(ANSWER, answer="Docs: mend the INDEX page"))["copied"] == 1
+    assert scores(replace(ANSWER, answer=PAST[0]))["copy_rate"] == 1
+    half = scores(replace(ANSWER, answer="docs: mend the index of all our dreams"))
+    assert (half["copied"], half["copy_rate"]) == (0, 0.5)
+    assert scores(replace(ANSWER, answer="two words"))["copy_rate"] is None
+    assert scores(replace(ANSWER, answer="lacks a page about tests"))["query_copy"] == 1
+
+
+def test_format() -> None:
+    assert scores()["format_ok"] == 1
+    for bad in ({"finish_reason": "length"}, {"answer": ""}, {"answer": "x </think>"}):
+        assert scores(replace(ANSWER, **bad))["format_ok"] == 0  # type: ignore[arg-type]
+    assert scores(replace(ANSWER, finish_reason=""))["format_ok"] == 1  # a baseline
+
+
+def test_reasoning_is_held_against_the_answer_and_against_the_profile() -> None:
+    assert scores()["faithfulness"] == 1
+    wrong = replace(ANSWER, reasoning="[7] is closest. 3 words, title case, tag 'docs:'.")
+    assert scores(wrong)["faithfulness"] == 0.25
+    assert scores(wrong)["grounded"] == pytest.approx(1 / 3)  # the tag alone is this user's
+    assert scores(replace(ANSWER, reasoning=""))["faithfulness"] is None
+    assert scores(replace(ANSWER, reasoning="hm"))["grounded"] is None
+
+
+@pytest.mark.parametrize("text", ["", " ", "🙂", "？", "a\nb"])
+def test_odd_answers_score_without_a_crash(text: str) -> None:
+    for name, value in scores(replace(ANSWER, answer=text)).items():
+        assert value is None or 0 <= value <= 2, name
+
+
+def test_signatures_name_what_goes_wrong() -> None:
+    users = [replace(ANSWER, row=f"r{i}", user=f"u{i}", retrieved=(2.0, 1.0)) for i in range(10)]
+    past = {f"r{i}": PAST for i in range(10)}
+    model, trivial = Condition("m"), Condition("t", baseline="copy")
+
+    def names(changed: dict[str, object], condition: Condition = model) -> set[str]:
+        answers = [replace(one, **changed) for one in users]  # type: ignore[arg-type]
+        return {found.name for found in signatures(condition, answers, past)}
+
+    assert names({"reasoning": ""}) == set()
+    assert names({}) == {"generic reasoning"}
+    assert "truncated reasoning" in names({"reasoning_truncated": True})
+    assert names({"reasoning": "", "answer": PAST[1]}) == {"copied answer", "ignored request"}
+    assert names({"reasoning": "", "answer": ""}) == {"empty answer"}
+    assert names({"reasoning": "", "answer": "tests are tests are tests are"}) == {"loop"}
+    assert names({"reasoning": "", "retrieved": (1.0, 0.95)}) == {"retrieval irrelevant"}
+    assert names({"reasoning": "", "retrieved": (0.0, 0.0)}) == {"retrieval irrelevant"}
+    assert names({"reasoning": "", "retrieved": (1.0, 0.95)}, trivial) == set()
+    assert names({"reasoning": "", "retrieved": (0.0, 0.0)}, Condition("r", {"retriever": "recency"})) == set()
