@@ -9,6 +9,13 @@ from typing import Any
 
 import pytest
 
+from prlm_edge.evaluate.conditions import make
+from prlm_edge.evaluate.data import load
+from prlm_edge.evaluate.provenance import header
+from prlm_edge.evaluate.records import Answer, Shown
+from prlm_edge.evaluate.run_folder import RunFolder
+from prlm_edge.evaluate.scoring import score_run
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TOPICS = ("sourdough", "beekeeping", "old radios", "trail running", "fountain pens", "night trains")
 
@@ -46,3 +53,34 @@ def write_rows(path: Path, rows: Sequence[Any]) -> Path:
     """JSON lines."""
     path.write_text("".join(json.dumps(one) + "\n" for one in rows))
     return path
+
+
+def scored_run(path: Path, extra: str = "") -> RunFolder:
+    """A small scored run of six users: a baseline, zero-shot, and own-profile conditions of which k=4 is the best.
+
+    Only the first user does better without a profile. `extra` stands in queries, answers and titles.
+    """
+    data = load(write_rows(path.with_suffix(".jsonl"), [row(user) for user in range(6)]))
+    conditions = [
+        make("first sentence", {"baseline": "first_sentence"}),
+        make("zero-shot", {"profile": "none"}),
+        *(make(f"k={k}", {"k": k}) for k in (4, 1, 2)),
+        make("dense", {"k": 4, "retriever": "dense"}),
+    ]
+    run = RunFolder.create(path, header(data, conditions, 0, "prlm-edge eval run dev.jsonl"))
+    for condition in conditions:
+        for one in data.rows:
+            good = (condition.name == "zero-shot") == (one.user == "u0") or (
+                condition.name == "k=4" and one.user != "u0"
+            )
+            text = one.target if good else f"Something about {extra}"
+            used = tuple(Shown(item.id, f"{item.title}{extra}", 1.0) for item in one.profile[:2])
+            tokens = 100 if condition.profile == "none" else 0 if condition.baseline else 400
+            run.append(
+                Answer(
+                    condition.name, one.id, one.user, one.query + extra, one.target, text, "6 words.", used,
+                    (2.0, 1.0), "stop", False, tokens,
+                )
+            )  # fmt: skip
+    score_run(run, data)
+    return RunFolder(path)

@@ -64,18 +64,6 @@ class RunFolder:
         line = json.dumps(answer.record(), ensure_ascii=False) + "\n"
         append_bytes(self.path / "answers.jsonl", line.encode("utf-8", "replace"))
 
-    def close_torn_line(self) -> None:
-        """Cut a last line that a killed process left half written."""
-        path = self.path / "answers.jsonl"
-        if not path.exists():
-            return
-        with path.open("rb+") as stream:
-            data = stream.read()
-            end = data.rfind(b"\n") + 1
-            if end < len(data):
-                stream.truncate(end)
-                os.fsync(stream.fileno())
-
     def answers(self) -> list[Answer]:
         """All answers, one for each condition and row: of several the last. A torn last line doesn't count.
 
@@ -104,6 +92,18 @@ class RunFolder:
             UsageError: The run isn't scored yet.
         """
         return _load(self.path / "summary.json")
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut off a last line that a killed process left half written."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        with path.open("rb+") as stream:
+            stream.truncate(end)
+            os.fsync(stream.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,7 +18,7 @@ from prlm_edge.evaluate import baselines
 from prlm_edge.evaluate.conditions import settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Answer, Condition, Row, Shown
-from prlm_edge.evaluate.run_folder import RunFolder
+from prlm_edge.evaluate.run_folder import RunFolder, cut_torn_line
 from prlm_edge.plan import Plan, make_plan
 from prlm_edge.rerank import make_scorer, rank
 from prlm_edge.retrieve import make_retriever
@@ -60,7 +60,7 @@ def answer_all(
         progress: Called with (answers there, answers in all).
     """
     cancel = cancel or Cancel()
-    run.close_torn_line()
+    cut_torn_line(run.path / "answers.jsonl")
     done = {(answer.condition, answer.row) for answer in run.answers()}
     total = len(conditions) * len(data.rows)
     missing = {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from prlm_edge.evaluate.metrics import METRICS, score_answer
+from prlm_edge.evaluate.metrics.paper import _jieba
 from prlm_edge.evaluate.records import Answer, Condition, Shown
 from prlm_edge.evaluate.signatures import signatures
+from prlm_edge.storage import cache_dir
 from prlm_edge.style import style_of
 
 PAST = ["docs: mend the index page", "docs: say what a profile is", "docs: link the manual", "docs: name the tests"]
@@ -87,6 +90,14 @@ def test_reasoning_is_held_against_the_answer_and_against_the_profile() -> None:
 def test_odd_answers_score_without_a_crash(text: str) -> None:
     for name, value in scores(replace(ANSWER, answer=text)).items():
         assert value is None or 0 <= value <= 2, name
+
+
+def test_jieba_reads_its_cache_from_a_folder_of_ours(home: Path) -> None:
+    """It unmarshals what it finds, in the system's folder of temporary files unless told otherwise."""
+    _jieba.cache_clear()
+    folder = Path(_jieba().dt.tmp_dir)
+    assert folder == cache_dir() / "jieba"
+    assert folder.stat().st_mode & 0o077 == 0
 
 
 def test_signatures_name_what_goes_wrong() -> None:

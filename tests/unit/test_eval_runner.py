@@ -17,7 +17,6 @@ from prlm_edge.evaluate.data import Dataset, load
 from prlm_edge.evaluate.records import Condition
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.scoring import score_run
-from prlm_edge.storage import cache_dir
 from prlm_edge.types import Cancel
 
 REPLY = "<think>6 words.</think><answer>notes on sourdough, part 7</answer>"
@@ -136,7 +135,6 @@ def test_a_run_is_private_and_scored_whole_or_not(home: Path, tmp_path: Path, ru
     assert {one["name"] for one in summary["signatures"] if one["condition"] == "own"} >= {"generic reasoning"}
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "run").iterdir())
     assert score_run(RunFolder(tmp_path / "run"), data) == summary
-    assert (cache_dir() / "jieba").stat().st_mode & 0o077 == 0
 
 
 def test_a_damaged_line_is_named(tmp_path: Path, run: Run) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.compare import Side
 from prlm_edge.evaluate.records import Answer
+from prlm_edge.evaluate.run_folder import cut_torn_line
 from prlm_edge.evaluate.stats import estimate
 from prlm_edge.storage import append_bytes
 
@@ -116,6 +117,7 @@ class Votes:
         self._lock = threading.Lock()
         for record in self._read():
             self._take(record)
+        cut_torn_line(path)  # it was never confirmed to the page
 
     @property
     def done(self) -> int:
@@ -175,7 +177,7 @@ class Votes:
             return
         lines = self.path.read_bytes().splitlines(keepends=True)
         try:
-            records = [json.loads(line) for line in lines if line.endswith(b"\n")]  # a torn last line is no vote
+            records = [json.loads(line) for line in lines if line.endswith(b"\n")]
             header, *votes = records
             if (header["a"], header["b"]) != (self.a, self.b):
                 raise UsageError(
