@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from prlm_edge import profile_file as files
-from prlm_edge import profile_snapshot as snapshots
 from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.profile_file import Edit
 from prlm_edge.profile_lines import (
@@ -28,7 +27,8 @@ from prlm_edge.profile_lines import (
     parse_line,
     with_id,
 )
-from prlm_edge.profile_snapshot import Snapshot
+from prlm_edge.profile_read import bring_up_to_date
+from prlm_edge.profile_snapshot import Content, Snapshot
 from prlm_edge.storage import append_bytes, locked, private_dir, write_error
 from prlm_edge.types import Item
 
@@ -100,6 +100,12 @@ class Profile:
     def bad(self) -> list[BadLine]:
         """The lines that can't be read, in file order."""
         return self._state.bad
+
+    @property
+    def content(self) -> Content:
+        """The items and the digests of the bytes that they were read from."""
+        with self._guard:
+            return self._state.content
 
     def __len__(self) -> int:
         return len(self._state.items)
@@ -255,7 +261,7 @@ class Profile:
             if (status := files.status_of(self.path)) is not None:
                 if self._state.matches(status, racy=trust_stat):
                     return False
-                self._state, changed = snapshots.read(self.path, self._state)
+                self._state, changed = bring_up_to_date(self.path, self._state)
                 return changed
         except FileNotFoundError:
             pass  # it went away between the two steps

@@ -1,138 +1,29 @@
 """Countable facts of a writer's style: computed from their texts, said in plain words, checkable against any text.
 
-`style_of(titles).facts` holds only what is steady, the most telling first. Not here: what is seen of one text
-(style_traits.py) and the reasoning lines built from it (style_lines.py).
+`style_of(titles).facts` holds only what is steady, the most telling first. `Counts` can be kept and go on counting. Not
+here: what a fact is (style_facts.py), what is seen of one text (style_traits.py) and the reasoning lines built from
+facts (style_lines.py).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
-from prlm_edge.style_traits import Observation, carries_meaning, long_words, observe, usual_length_share
+from prlm_edge.style_facts import IMPLIES, TRAITS, Fact, Style, plural
+from prlm_edge.style_traits import carries_meaning, long_words, observe, usual_length_share
+
+__all__ = ["STYLE_VERSION", "TRAITS", "Counts", "Fact", "Style", "n_with_any", "plural", "style_of"]
 
 STEADY = 0.6  # the least share, drawn towards what is usual by PRIOR_WEIGHT texts, that makes a fact
 PRIOR_WEIGHT = 2
 MIN_GAIN = 0.02  # nats; a trait that is as usual for everybody says nothing of this writer
 N_RECURRING = 12
-
-# Trait -> (how it is said, how much of titles in general has it). The shares are rounded from some 50,000 paper titles
-# and commit subjects by a few thousand writers; they only decide what is worth saying first.
-TRAITS: dict[str, tuple[str, float]] = {
-    "case:lower": ("lower case", 0.1),
-    "case:title": ("title case", 0.4),
-    "case:sentence": ("sentence case", 0.4),
-    "case:capitals": ("all capitals", 0.01),
-    "start:lower": ("starts lower-case", 0.2),
-    "tag:word": ("one word and a colon first", 0.25),
-    "tag:scope": ("a tag with a scope first", 0.02),
-    "tag:bracket": ("a tag in brackets first", 0.03),
-    "colon:yes": ("a colon", 0.4),
-    "colon:no": ("no colon", 0.6),
-    "end:period": ("ends with a period", 0.1),
-    "end:question": ("ends with a question mark", 0.02),
-    "end:exclamation": ("ends with an exclamation mark", 0.01),
-    "end:ellipsis": ("ends with an ellipsis", 0.01),
-    "period:no": ("no final period", 0.9),
-    "verb:imperative": ("an imperative verb first", 0.25),
-    "verb:past": ("a past-tense verb first", 0.02),
-    "verb:third": ("a third-person verb first", 0.02),
-    "verb:ing": ("an -ing verb first", 0.04),
-    "person:first": ("first person", 0.05),
-    "number:yes": ("a number", 0.15),
-    "quotes:yes": ("quotation marks", 0.02),
-    "dash:yes": ("a dash", 0.02),
-    "ampersand:yes": ("an ampersand", 0.01),
-    "parentheses:yes": ("parentheses", 0.05),
-    "comma:yes": ("a comma", 0.08),
-    "code:yes": ("code in backquotes", 0.03),
-    "hashtag:yes": ("a hashtag", 0.01),
-    "emoji:yes": ("an emoji", 0.01),
-}
-# A trait that says more silences those it implies.
-_IMPLIES = {
-    "case:lower": {"start:lower"},
-    "tag": {"tag:word", "tag:scope", "tag:bracket", "colon:yes", "parentheses:yes"},
-    "tag:word": {"colon:yes"},
-    "tag:scope": {"colon:yes", "parentheses:yes"},
-    "end:question": {"period:no"},
-    "end:exclamation": {"period:no"},
-    "end:ellipsis": {"period:no"},
-}
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One steady thing about a writer's texts.
-
-    Attributes:
-        name: What it is about: "words", "case", "start", "tag", "colon", "end", "period", "verb", "first word",
-            "vocabulary", "person" or a sign such as "number".
-        value: What holds: a (low, median, high) number of words, a literal tag or word, a tuple of words, or the
-            trait's value, such as "lower" of "case".
-        share: Steadiness: the fraction of the texts that keep it, 0 to 1.
-        n: Number of texts counted.
-        phrase: The fact as a short clause.
-        gain: How telling it is, in nats: p * ln(p / usual share), p being the share drawn towards the usual one.
-    """
-
-    name: str
-    value: str | tuple[int, int, int] | tuple[str, ...]
-    share: float
-    n: int
-    phrase: str
-    gain: float = 0.0
-
-    def holds(self, text: str) -> bool:
-        """Whether `text` keeps this fact."""
-        return self.seen_in(observe(text), text)
-
-    def seen_in(self, seen: Observation, text: str) -> bool:
-        """`holds` for a text already observed."""
-        if self.name == "words":
-            return self.value[0] <= seen.words <= self.value[2]  # type: ignore[operator]
-        if self.name == "vocabulary":
-            return not set(self.value).isdisjoint(long_words(text))
-        if self.name == "first word":
-            return seen.first == self.value
-        return seen.tag == self.value if self.key == "tag" else self.key in seen.traits
-
-    @cached_property
-    def key(self) -> str:
-        """The trait it stands for ("case:lower"), or its name where it is none."""
-        trait = f"{self.name}:{self.value}"
-        return trait if trait in TRAITS else self.name
-
-
-@dataclass(frozen=True)
-class Style:
-    """What is steady in a writer's texts.
-
-    Attributes:
-        facts: Steady facts, the most telling first.
-        n: Number of texts that were not blank.
-        recurring: Content words in two texts or more with the number of texts, most frequent first.
-    """
-
-    facts: tuple[Fact, ...] = ()
-    n: int = 0
-    recurring: tuple[tuple[str, int], ...] = ()
-
-    def fact(self, name: str) -> Fact | None:
-        """The fact called `name`, None where that isn't steady."""
-        return next((fact for fact in self.facts if fact.name == name), None)
-
-    def match(self, text: str) -> float:
-        """Share of the facts that `text` keeps, each weighted by its steadiness; 1.0 where there are no facts."""
-        total = sum(fact.share for fact in self.facts)
-        if not total:
-            return 1.0
-        seen = observe(text)
-        return sum(fact.share for fact in self.facts if fact.seen_in(seen, text)) / total
+STYLE_VERSION = 1  # to be raised when a text is observed or counted in another way: kept counts are then made anew
 
 
 def style_of(texts: Sequence[str]) -> Style:
@@ -141,28 +32,79 @@ def style_of(texts: Sequence[str]) -> Style:
     A trait becomes a fact when its share, drawn towards the usual share as if by two more texts, is at least 0.6: so
     one text shows nothing, three equal ones do, and in a long list more than half must agree.
     """
-    texts = [text for text in texts if text and not text.isspace()]
-    n = len(texts)
-    if not n:
-        return Style()
-    # Counters are fed whole iterables: a call to update() for each text would cost as much as looking at it.
-    seen = list(map(observe, texts))
-    lengths = Counter(one.words for one in seen)
-    traits = Counter(chain.from_iterable(one.traits for one in seen))
-    tags = Counter(one.tag for one in seen)
-    firsts = Counter(one.first for one in seen)
-    words = Counter(chain.from_iterable(map(set, map(long_words, texts))))
-    recurring = tuple(_recurring(words))
-    del tags[""], firsts[""]
-    facts = [
-        _length_fact(lengths, n),
-        *_trait_facts(traits, n),
-        *_literal_facts(tags, firsts, n),
-        *_vocabulary_fact(texts, recurring, n),
-    ]
-    silent = set().union(*(_IMPLIES.get(fact.key, ()) for fact in facts))
-    kept = [fact for fact in facts if fact.key not in silent]
-    return Style(tuple(sorted(kept, key=lambda fact: -fact.gain)), n, recurring)
+    counts = Counts()
+    counts.add(texts)
+    return counts.style(lambda words: n_with_any(words, texts))
+
+
+@dataclass
+class Counts:
+    """What `style_of` counts: may be kept and go on counting, and says the same as if all texts had come at once.
+
+    Attributes:
+        n: Number of texts that were not blank.
+        lengths: Texts by number of words.
+        traits: Texts by trait.
+        tags: Texts by literal tag.
+        firsts: Texts by first word.
+        words: Texts by word.
+    """
+
+    n: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+    traits: Counter[str] = field(default_factory=Counter)
+    tags: Counter[str] = field(default_factory=Counter)
+    firsts: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Count these too."""
+        # Counters are fed whole iterables: a call to update() for each text would cost as much as looking at it.
+        texts = [text for text in texts if text and not text.isspace()]
+        seen = list(map(observe, texts))
+        self.n += len(seen)
+        self.lengths.update(one.words for one in seen)
+        self.traits.update(chain.from_iterable(one.traits for one in seen))
+        self.tags.update(one.tag for one in seen if one.tag)
+        self.firsts.update(one.first for one in seen if one.first)
+        self.words.update(chain.from_iterable(map(set, map(long_words, texts))))
+
+    def style(self, n_with_any: Callable[[tuple[str, ...]], int]) -> Style:
+        """The style of all texts so far; `n_with_any` is asked in how many of them any of a few words stands."""
+        n = self.n
+        if not n:
+            return Style()
+        recurring = tuple(_recurring(self.words))
+        facts = [
+            _length_fact(self.lengths, n),
+            *_trait_facts(self.traits, n),
+            *_literal_facts(self.tags, self.firsts, n),
+            *_vocabulary_fact(n_with_any, recurring, n),
+        ]
+        silent = set().union(*(IMPLIES.get(fact.key, ()) for fact in facts))
+        kept = [fact for fact in facts if fact.key not in silent]
+        return Style(tuple(sorted(kept, key=lambda fact: -fact.gain)), n, recurring)
+
+    def to_json(self) -> list[Any]:
+        """What `from_json` takes. Pairs, in the order of counting: among equals the first one counted wins."""
+        counters = (self.lengths, self.traits, self.tags, self.firsts, self.words)
+        return [self.n, *([list(counter), list(counter.values())] for counter in counters)]
+
+    @classmethod
+    def from_json(cls, value: list[Any]) -> Counts:
+        """The counts of `to_json`.
+
+        Raises:
+            ValueError, TypeError: They are not.
+        """
+        n, *counters = value
+        return cls(n, *(Counter(dict(zip(keys, counts, strict=True))) for keys, counts in counters))
+
+
+def n_with_any(words: tuple[str, ...], texts: Iterable[str]) -> int:
+    """In how many of `texts` any of the words stands."""
+    wanted = set(words)
+    return sum(1 for text in texts if not wanted.isdisjoint(long_words(text)))
 
 
 def _fact(
@@ -212,15 +154,12 @@ def _recurring(words: Counter[str]) -> Iterator[tuple[str, int]]:
     yield from sorted(common, key=lambda pair: (-pair[1], pair[0]))[:N_RECURRING]
 
 
-def _vocabulary_fact(texts: Iterable[str], recurring: Sequence[tuple[str, int]], n: int) -> Iterator[Fact]:
+def _vocabulary_fact(
+    n_with_any: Callable[[tuple[str, ...]], int], recurring: Sequence[tuple[str, int]], n: int
+) -> Iterator[Fact]:
     top = [pair for pair in recurring[:4] if pair[1] >= max(2, n / 8)]
     if sum(count for _, count in top) < STEADY * n:
         return  # even without overlap they are in too few texts: spare the second pass
     chosen = tuple(word for word, _ in top)
-    count = sum(1 for text in texts if not set(chosen).isdisjoint(long_words(text)))
-    yield from _fact("vocabulary", chosen, count, n, "says " + " or ".join(f"'{word}'" for word in chosen), 0.2)
-
-
-def plural(n: int) -> str:
-    """Such as "1 word" or "2 words"."""
-    return f"{n} word" if n == 1 else f"{n} words"
+    phrase = "says " + " or ".join(f"'{word}'" for word in chosen)
+    yield from _fact("vocabulary", chosen, n_with_any(chosen), n, phrase, 0.2)

@@ -213,7 +213,7 @@ class Writer:
         with self._lock:
             if self.profile.refresh():
                 self._pools.clear()
-            pool = self._pools.get(task.name) or self._pools.setdefault(task.name, make_pool(self.profile.items, task))
+            pool = self._pools.get(task.name) or self._pools.setdefault(task.name, make_pool(self.profile, task))
             notes = profile_notes(self.profile, pool, task)
             key = (settings.retriever, settings.seed)
             if key not in pool.retrievers:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from prlm_edge import tasks
 from prlm_edge.profile import Profile
+from prlm_edge.profile_style import learn
 from prlm_edge.style import Style, style_of
 from prlm_edge.types import Item, Retriever
 
@@ -23,8 +24,10 @@ class Pool:
     retrievers: dict[tuple[str, int], Retriever]
 
 
-def make_pool(items: Sequence[Item], task: tasks.Task) -> Pool:
-    """The pool of `task` among a profile's items."""
+def make_pool(items: Sequence[Item] | Profile, task: tasks.Task) -> Pool:
+    """The pool of `task` among items; of a large profile what was counted is kept, and only the new is counted."""
+    if isinstance(items, Profile):
+        return Pool(*learn(items, task), {})
     chosen = task.examples(items)
     return Pool(chosen, style_of([task.answer_of(item) for item in chosen]), {})
 
