@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     reasoning_tokens: int
     answer_tokens: int
     item_words: int
+    full_items: int
     temperature: float
     top_k: int
     top_p: float
@@ -110,8 +111,17 @@ def make_plan(
     n_reason = 0 if settings.reasoning == "off" else n_reason
     n_answer = settings.answer_tokens or task.answer_tokens
     budget = prompt_budget(backend.info.n_ctx_max, n_reason, n_answer)
-    words, order = settings.item_words, settings.item_order
-    prompt = Renderer(task, backend, style, settings.layout, n_reason > 0, words, order).render(text, hits, budget)
+    renderer = Renderer(
+        task,
+        backend,
+        style,
+        settings.layout,
+        n_reason > 0,
+        settings.item_words,
+        settings.item_order,
+        settings.full_items,
+    )
+    prompt = renderer.render(text, hits, budget)
     past = tuple(task.answer_of(hit.item) for hit in prompt.used)
     scoring = Scoring(text, task.name, style, prompt.used, past)
     return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scorer, scoring)

@@ -46,6 +46,7 @@ class Settings:
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
     item_words: int = 60
+    full_items: int | None = None
     temperature: float = Sampling.temperature
     top_k: int = Sampling.top_k
     top_p: float = Sampling.top_p

@@ -51,6 +51,9 @@ KEYS: Mapping[str, Key] = {
     "reasoning_tokens": Key(int, "reasoning budget in tokens (default: the task's own)", high=100_000, optional=True),
     "answer_tokens": Key(int, "answer budget in tokens (default: the task's own)", low=1, high=100_000, optional=True),
     "item_words": Key(int, "words shown of each past item", low=1, high=100_000),
+    "full_items": Key(
+        int, "items shown with their text, the best ones; others by key words (default: all)", high=1000, optional=True
+    ),
     "temperature": Key(float, "0 always picks the likeliest token", high=10),
     "top_k": Key(int, "sample from the k likeliest tokens; 0 is off", high=10_000_000),
     "top_p": Key(float, "sample from the likeliest tokens that make up this probability; 1 is off", high=1),

@@ -25,7 +25,7 @@ VERBS: dict[str, Verb] = {
     "task": Verb("prlm_edge.cli.task", "See the tasks and make your own: list, show, which, init."),
     "config": Verb("prlm_edge.cli.config", "Show and change settings: show, path, set, unset, init."),
     "cache": Verb("prlm_edge.cli.cache", "See and delete what is kept to be quick: show, clear."),
-    "eval": Verb("prlm_edge.cli.eval", "Measure models on personalized data: run, show, compare, report, ab."),
+    "eval": Verb("prlm_edge.cli.eval", "Measure models on personalized data: run, score, show, compare, report, ab."),
     "doctor": Verb("prlm_edge.cli.doctor", "Say what is installed, what is missing, and the command that mends it."),
     "completion": Verb("prlm_edge.cli.completion", "Print the completion script of bash, zsh, fish or powershell."),
 }

@@ -26,7 +26,7 @@ KINDS = {
     "indexes": ("bm25", "search indexes: the words of profiles"),
     "embeddings": ("embeddings", "embeddings of profile items"),
     "prefixes": ("prefix", "what a model made of past items; they can be read from it"),
-    "words": ("jieba", "a dictionary that evaluation uses; nothing of yours"),
+    "words": ("jieba", "a dictionary of words that evaluation uses"),
     "profiles": ("profiles", "where each item of a large profile lies"),
 }
 

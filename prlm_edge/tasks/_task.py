@@ -75,7 +75,7 @@ class Task:
         Where that is empty (a list of titles, a tweet) the answer's own key words stand for it, which is also what a
         short request looks like; "" where there are none.
         """
-        return (item.text if self.learns_from == "title" else item.title).strip() or self._gist(item)
+        return (item.text if self.learns_from == "title" else item.title).strip() or self.gist_of(item)
 
     def examples(self, items: Sequence[Item]) -> list[Item]:
         """The items to learn from, in their order: those with an answer, of `kinds` if any, else none of `avoid_kinds`.
@@ -86,6 +86,7 @@ class Task:
         wanted = [item for item in usable if item.kind in self.kinds]
         return wanted or [item for item in usable if item.kind not in self.avoid_kinds] or usable
 
-    def _gist(self, item: Item) -> str:
+    def gist_of(self, item: Item) -> str:
+        """Key words of the item's answer; "" where it has none."""
         words = dict.fromkeys(content_words(self.answer_of(item)[:2000]))
         return ", ".join(list(words)[:GIST_WORDS])
