@@ -21,7 +21,13 @@ from prlm_edge.errors import ConfigError, UsageError
 app = new_app(help=VERBS["config"].help, no_args_is_help=True)
 
 SECRET = "(set, not shown)"  # noqa: S105 - the opposite of a secret
-_EXAMPLES: dict[str, Any] = {"user": "me.jsonl", "tasks_dir": "tasks", "reasoning_tokens": 64, "answer_tokens": 64}
+_EXAMPLES: dict[str, Any] = {
+    "user": "me.jsonl",
+    "tasks_dir": "tasks",
+    "reasoning_tokens": 64,
+    "answer_tokens": 64,
+    "full_items": 2,
+}
 
 
 def _complete_key(incomplete: str) -> list[tuple[str, str]]:
