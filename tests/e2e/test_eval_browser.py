@@ -32,7 +32,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not binary or not driver:
-        if os.environ.get("PRLM_NEEDS_CHROMIUM"):
+        if os.environ.get("NEEDS_CHROMIUM"):
             pytest.fail("Chromium and its driver were installed for this run, but are not there")
         pytest.skip("no chromium and chromedriver: apt install chromium chromium-driver")
     options = webdriver.ChromeOptions()
