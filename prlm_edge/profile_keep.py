@@ -40,7 +40,7 @@ def load(path: Path) -> Snapshot | None:
         for name, part in zip(_TYPES, parts, strict=False):
             getattr(snapshot, name).frombytes(part)
         hashes, ids, dates = map(bytes, parts[len(_TYPES) :])
-        stored = StoredLines(snapshot.starts, snapshot.sizes, snapshot.numbers, hashes, ids, dates)
+        stored = StoredLines(snapshot.starts, snapshot.sizes, snapshot.numbers, hashes, ids, dates, file)
         if not len(stored) == len(snapshot.starts) == len(snapshot.sizes) == len(snapshot.numbers):
             raise ValueError("parts that don't fit together")
         snapshot.stored = stored

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from prlm_edge import profile_cache
 from prlm_edge.errors import ProfileError
 from prlm_edge.profile_lines import LineError, parse_line
 from prlm_edge.types import Item
@@ -35,13 +36,22 @@ class StoredLines:
         hashes: Content hashes, 16 bytes each.
         ids: A JSON array of the items' ids.
         dates: A JSON array of the items' dates.
+        kept_in: The file all this was kept in; it is deleted when an item proves it wrong.
     """
 
     def __init__(
-        self, starts: array[int], sizes: array[int], numbers: array[int], hashes: bytes, ids: bytes, dates: bytes
+        self,
+        starts: array[int],
+        sizes: array[int],
+        numbers: array[int],
+        hashes: bytes,
+        ids: bytes,
+        dates: bytes,
+        kept_in: Path,
     ) -> None:
         self._starts, self._sizes, self._numbers = starts, sizes, numbers
         self._hashes, self._ids, self._dates = hashes, ids, dates
+        self._kept_in = kept_in
         self._path, self._descriptor = Path(), -1
         self._block = (0, b"")  # what was read last: first byte and content
 
@@ -80,7 +90,8 @@ class StoredLines:
         except LineError:
             item = None
         if item is None or item.content_hash != content_hash:
-            self._block = (0, b"")  # it may have been mended by now
+            self._block = (0, b"")  # it may have been mended by the next time
+            profile_cache.forget(self._kept_in)
             raise ProfileError(
                 f"{self._path}: line {self._numbers[place]} was changed while it was in use", "try again"
             )

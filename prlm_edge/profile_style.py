@@ -126,6 +126,8 @@ def _load(file: Path, content: Content) -> _Kept | None:
             return None
         kept = _Kept(header["kinds"], array("H"), header["chosen"], counts=bytes(counts))
         kept.codes.frombytes(codes)
+        if len(kept.codes) != header["n_items"]:
+            raise ValueError("parts that don't fit together")
         words, n_words = header["vocabulary"]
         kept.vocabulary = (tuple(words), n_words)
         facts, n, recurring = header["style"]
@@ -142,6 +144,7 @@ def _save(file: Path, content: Content, kept: _Kept) -> None:
     header: dict[str, Any] = {
         "format": _format(),
         "segments": [[size, digest.hex()] for size, digest in content.segments],
+        "n_items": len(kept.codes),
         "kinds": kept.kinds,
         "chosen": kept.chosen,
         "vocabulary": kept.vocabulary,
