@@ -3,11 +3,13 @@
     python benchmarks/retrieval.py [--sizes 1000 10000 100000] [--words 60]
 
 Made-up items of Zipf-distributed words. rank_bm25 is asked in memory up to 10,000 items (above, its query takes
-seconds), bm25s with its own builder and defaults. Dense: random unit vectors of 384 dimensions, the scan alone (a query
-also has to be embedded, some 8 ms). Goals at 100,000 items: BM25 5 ms, dense 10 ms, open 50 ms.
+seconds), bm25s with its own builder and defaults. Dense: random unit vectors of 384 dimensions, the float32 scan of the
+first queries and the int8 one of later ones, which finds the same; a query also has to be embedded, a row of its own.
+Goals at 100,000 items: BM25 5 ms, dense 10 ms with embedding, open 50 ms.
 """
 
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +19,10 @@ import bm25s
 import numpy as np
 from _common import parser, report, spread
 
+from prlm_edge import models
 from prlm_edge.retrieve.bm25 import Bm25Retriever, RankBm25Engine
+from prlm_edge.retrieve.embedder import OnnxEmbedder
+from prlm_edge.retrieve.int8_scan import Int8Scan
 from prlm_edge.retrieve.ranking import top
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
@@ -43,15 +48,24 @@ def timed(run: Callable[[], Any], rounds: int) -> dict[str, float]:
     return {f"ms_{key}": value for key, value in spread(values).items()}
 
 
+def scanned(vectors: np.ndarray, scan: Int8Scan) -> list[int]:
+    """What `DenseRetriever.rank` does with a query's vector."""
+    near = scan.candidates(vectors[0], K)
+    return [int(near[i]) for i in top(vectors[near] @ vectors[0], K, positive=False)]
+
+
 def main() -> None:
     options = parser(__doc__, 9)
     options.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
     options.add_argument("--words", type=int, default=60)
     args = options.parse_args()
     rows: list[dict[str, Any]] = []
+    embedder = OnnxEmbedder(models.resolve("minilm", kind="embedder"))
 
     def add(what: str, n: int, run: Callable[[], Any], rounds: int = args.rounds) -> None:
-        rows.append({"what": what, "n_items": n, **timed(run, rounds)})
+        measured = timed(run, rounds)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        rows.append({"what": what, "n_items": n, **measured, "peak_mb": round(peak)})
 
     for n in args.sizes:
         items, new = items_of(n, args.words), items_of(1, args.words, seed=1)
@@ -80,7 +94,13 @@ def main() -> None:
             tokens = [tokenize(query)]
             add(f"bm25s: {name}", n, lambda b=theirs, t=tokens: b.retrieve(t, k=K, show_progress=False))
         vectors = np.random.default_rng(0).standard_normal((n, 384), np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         add("dense: scan and top", n, lambda v=vectors: top(v @ v[0], K, positive=False))
+        add("dense: make the int8 copy", n, lambda v=vectors: Int8Scan(v), 1)
+        scan = Int8Scan(vectors)
+        add("dense: int8 scan and top", n, lambda v=vectors, s=scan: scanned(v, s))
+        assert scanned(vectors, scan) == top(vectors @ vectors[0], K, positive=False)
+        add("dense: embed a title", n, lambda q=queries["title query"]: embedder.embed([q]))
     report("retrieval", rows, args.json)
 
 

@@ -40,7 +40,7 @@ PACKAGES = (
     Package("llama-cpp-python", "gguf", "runs GGUF models", _LLAMA),
     Package("onnxruntime", "onnx", "dense and hybrid retrieval", "import onnxruntime"),
     Package("tokenizers", "onnx", "dense and hybrid retrieval", "import tokenizers"),
-    Package("bm25s", "fast", "BM25 for profiles beyond some 5,000 items", "import bm25s"),
+    Package("numkong", "fast", "dense retrieval beyond some 20,000 items", "import numkong"),
     Package("huggingface_hub", "hub", "`model pull` of hf:// models", "import huggingface_hub"),
     Package("rank_bm25", "", "BM25 retrieval", "import rank_bm25"),
     Package("numpy", "", "arithmetic of retrieval", "import numpy"),

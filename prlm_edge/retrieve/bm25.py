@@ -1,4 +1,4 @@
-"""BM25 retrieval: rank_bm25 for small profiles, a cached bm25s index for large ones, bit for bit the same scores.
+"""BM25 retrieval: rank_bm25 for small profiles, a kept index for large ones, bit for bit the same scores.
 
 Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with the idf of Lv and Zhai's
 BM25+ (CIKM 2011), log((N + 1) / df), and no lower bound (delta = 0): rank_bm25's BM25Okapi gives terms of small
@@ -10,7 +10,6 @@ Not here: tokenizing (`tokens.py`), building and keeping the large index (`bm25_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from prlm_edge.retrieve.ranking import Match, Ranker, top
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 K1 = 1.5
 B = 0.75
-FAST_FROM = 2000  # items from which the kept index is quicker, counting the import of bm25s and the first building
+FAST_FROM = 2000  # items from which the kept index is quicker, counting the first building
 MAX_QUERY_TOKENS = 512  # of those the profile knows; a whole diff as query stays affordable
 _STEP = 500  # items between two calls of `progress`
 
@@ -49,9 +48,8 @@ class Engine(Protocol):
 class Bm25Retriever(Ranker):
     """BM25 over title and text.
 
-    From `FAST_FROM` items on, an index is kept in the cache folder and memory-mapped, where the package bm25s is
-    installed; without it rank_bm25 serves any size, but reads the whole profile anew in every process, and a query
-    takes it 0.3 us an item and word.
+    From `FAST_FROM` items on, an index is kept in the cache folder and memory-mapped: rank_bm25 reads the whole profile
+    anew in every process, and a query takes it 0.3 us an item and word.
     """
 
     name = "bm25"
@@ -61,10 +59,7 @@ class Bm25Retriever(Ranker):
     ) -> None:
         super().__init__(items)
         self._cache, self._progress = cache, progress
-        large = len(items) >= fast_from
-        self._fast = large and find_spec("bm25s") is not None
-        if large and not self._fast:
-            self.notes = (f'{len(items):,} items: search is faster after `pip install "prlm-edge[fast]"`',)
+        self._fast = len(items) >= fast_from
         self._engine = self._open()
 
     def rank(self, query: str, k: int) -> list[Match]:

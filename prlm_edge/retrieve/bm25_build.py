@@ -1,8 +1,7 @@
 """Building the large BM25 index with NumPy: postings from items, reusing what an older index knows of them.
 
-bm25s scores queries from the matrix that is assembled here; its own builder loops over documents in Python (7 s
-against 2 s at 100,000 items) and can reuse nothing. That all three (this, bm25s's builder, rank_bm25) give the same
-bits is tested. Not here: files (`bm25_store.py`).
+bm25s has the same matrix, but builds it in a loop over documents (7 s against 2 s at 100,000 items) and can't reuse an
+older one. That all three (this, bm25s, rank_bm25) give the same bits is tested. Not here: files (`bm25_store.py`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The large BM25 index on disk: opened by memory map, never trusted because it is there, rebuilt when damaged.
 
-An index is a folder named by a hash over the items' content hashes, the versions of tokenizer and bm25s and the
+An index is a folder named by a hash over the items' content hashes, the versions of tokenizer and format and the
 parameters. It is written to a temporary folder and renamed. On opening, the manifest, every file's size and the
 checksums of the lookup files are checked; each term's postings when a query first reads them. The few most recently
 used indexes are kept. Not here: what is in an index (`bm25_build.py`, `bm25_index.py`).
@@ -22,7 +22,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,7 +96,7 @@ def _extended(root: Path, items: Sequence[Item], hashes: NDArray[np.uint8]) -> T
 
 
 def _parameters() -> str:
-    return f"{FORMAT} {TOKENIZER_VERSION} bm25s {bm25s.__version__} k1={K1} b={B}"
+    return f"{FORMAT} {TOKENIZER_VERSION} k1={K1} b={B}"
 
 
 def _offsets(postings: Postings) -> NDArray[np.int64]:

@@ -1,11 +1,14 @@
 """Dense retrieval: the exact nearest neighbours of the query's embedding by cosine.
 
-A flat scan; below a million items no approximate index is needed. Not here: the embedder, the vectors on disk.
+A flat scan, in a long session over an int8 copy where numkong is installed (`int8_scan.py`); up to a million items no
+approximate index is needed. Not here: the embedder, the vectors on disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from prlm_edge.errors import PrlmError
@@ -18,8 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prlm_edge.retrieve.embedder import Embedder
+    from prlm_edge.retrieve.int8_scan import Int8Scan
     from prlm_edge.retrieve.vectors import Stored, VectorStore
 
+INT8_FROM = 20_000  # items from which a scan takes long enough to be worth a copy
+INT8_AFTER = 16  # queries: making the copy takes as long as it saves in some 35
 BATCH = 16  # items embedded between two saves: what Ctrl-C can lose
 
 
@@ -47,16 +53,28 @@ class DenseRetriever(Ranker):
         self._embedder, self._progress = embedder, progress
         self._places = [place for place, item in enumerate(items) if item.title.strip() or item.text.strip()]
         self._matrix = self._load(cache)
+        self._n_ranked = 0
 
     def rank(self, query: str, k: int) -> list[Match]:
         """The `k` nearest items, ties by file order; none for a blank query. `parts` has the cosine as "dense"."""
         if not query.strip() or not self._places:
             return []
-        scores = self._matrix @ self._embedder.embed([query])[0]
-        return [
-            Match(self._places[i], float(scores[i]), {"dense": float(scores[i])})
-            for i in top(scores, k, positive=False)
-        ]
+        unit = self._embedder.embed([query])[0]
+        self._n_ranked += 1
+        if self._n_ranked > INT8_AFTER and self._scan is not None:
+            near = self._scan.candidates(unit, k)
+            scores, places = self._matrix[near] @ unit, [self._places[i] for i in near]
+        else:
+            scores, places = self._matrix @ unit, self._places
+        return [Match(places[i], float(scores[i]), {"dense": float(scores[i])}) for i in top(scores, k, positive=False)]
+
+    @cached_property
+    def _scan(self) -> Int8Scan | None:
+        if len(self._places) < INT8_FROM or find_spec("numkong") is None:
+            return None
+        from prlm_edge.retrieve.int8_scan import Int8Scan
+
+        return Int8Scan(self._matrix)
 
     def _load(self, cache: bool) -> NDArray[np.floating]:
         """The vectors of the items at `_places`, in that order; what is not kept is embedded, batch by batch."""

@@ -137,7 +137,7 @@ HEAVY = {
     "tokenizers",
     "huggingface_hub",
     "rank_bm25",
-    "bm25s",
+    "numkong",
     "platformdirs",
     "filelock",
     "asyncio",

@@ -20,7 +20,6 @@ from prlm_edge.retrieve.vectors import VectorStore
 from prlm_edge.storage import cache_dir
 from prlm_edge.types import Item
 
-pytest.importorskip("bm25s")
 pytestmark = pytest.mark.usefixtures("home")
 WORDS = ["rye", "oven", "drain", "wheel", "winter", "sourdough", "allotment", "ear", "flood", "truing"]
 ITEMS = [

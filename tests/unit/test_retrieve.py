@@ -163,13 +163,6 @@ def test_dense_says_what_is_missing(name, monkeypatch):
     assert error.value.hint == 'pip install "prlm-edge[onnx]"'
 
 
-def test_without_bm25s_a_large_profile_is_still_served(monkeypatch):
-    monkeypatch.setattr("prlm_edge.retrieve.bm25.find_spec", lambda package: None)
-    found = Bm25Retriever(ITEMS, fast_from=2)
-    assert ids(found.search("rye", 1)) == ["bread"]
-    assert "prlm-edge[fast]" in found.notes[0]
-
-
 class Fixed(Ranker):
     """A ranking given by hand."""
 
