@@ -107,8 +107,7 @@ def make_plan(
     Raises:
         UsageError: The context leaves no room for any prompt.
     """
-    n_reason = task.reasoning_tokens if settings.reasoning_tokens is None else settings.reasoning_tokens
-    n_reason = 0 if settings.reasoning == "off" else n_reason
+    n_reason = _reasoning_tokens(task, settings, backend)
     n_answer = settings.answer_tokens or task.answer_tokens
     budget = prompt_budget(backend.info.n_ctx_max, n_reason, n_answer)
     renderer = Renderer(
@@ -125,6 +124,14 @@ def make_plan(
     past = tuple(task.answer_of(hit.item) for hit in prompt.used)
     scoring = Scoring(text, task.name, style, prompt.used, past)
     return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scorer, scoring)
+
+
+def _reasoning_tokens(task: Task, settings: Settings, backend: Backend) -> int:
+    if settings.reasoning == "off":
+        return 0
+    if settings.reasoning_tokens is not None:
+        return settings.reasoning_tokens
+    return task.reasoning_tokens if settings.reasoning != "auto" or backend.info.reasons else 0
 
 
 def prompt_budget(n_ctx: int, n_reason: int, n_answer: int) -> int:

@@ -42,7 +42,7 @@ class Settings:
     k: int = 4
     layout: str = "turns"
     item_order: str = "relevance"
-    reasoning: str = "show"
+    reasoning: str = "auto"
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
     item_words: int = 60

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prlm_edge.style import Style
 
 Role = Literal["system", "user", "assistant"]
-Reasoning = Literal["show", "hide", "off"]
+Reasoning = Literal["auto", "show", "hide", "off"]
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -205,11 +205,19 @@ class Completion:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which model answered. `sha256` is "" where the weights are not ours to hash (a server)."""
+    """Which model answered.
+
+    Attributes:
+        name: For people.
+        sha256: Of the weights; "" where they are not ours to hash (a server).
+        n_ctx_max: Tokens of prompt and answer at most; 0: unknown.
+        reasons: Whether it was trained to reason over past writing; `reasoning="auto"` asks that of no other.
+    """
 
     name: str
     sha256: str = ""
     n_ctx_max: int = 0
+    reasons: bool = False
 
 
 @dataclass(frozen=True)

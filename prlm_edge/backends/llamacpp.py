@@ -9,6 +9,7 @@ Not here: the two phases (`llama_decoding.py`), llama.cpp's calls (`llama_raw.py
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
@@ -34,6 +35,7 @@ from prlm_edge.types import Cancel, Completion, Event, ModelInfo, Request, Span,
 # A step of a smaller model is over sooner than sleeping threads wake: 47 tokens/s on one thread against 20 on two. Two
 # spinning threads do 74, but 25 beside one busy process, where one thread stays at 48 (SmolLM2-135M, 2 cores).
 ONE_THREAD_BYTES = 256 << 20
+REASONS = "prlm.reasons"  # metadata of a model file: true where training taught the model to reason
 _SMALLEST_CONTEXT = 512
 _POLL_S = 0.05
 BATCH_BYTES = 1 << 30  # of a batch's cache; fewer requests run at a time where that is too little
@@ -95,7 +97,7 @@ class LlamaCpp:
             raise
         self._prefixes = self._open_prefixes(prefix_cache, prefix_cache_mb, sha256)
         trained = int(lib.llama_model_n_ctx_train(self._model))
-        self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained)
+        self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained, self._reasons())
         all_threads = n_threads or default_threads()
         small = self._path.stat().st_size < ONE_THREAD_BYTES
         self._threads = Threads(all_threads, n_threads or (1 if small else all_threads))
@@ -277,6 +279,11 @@ class LlamaCpp:
         lib, model = self._lib, self._model
         head = lib.llama_model_n_embd(model) // max(lib.llama_model_n_head(model), 1)
         return 4 * max(int(lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * head), 1)
+
+    def _reasons(self) -> bool:
+        value = ctypes.create_string_buffer(8)
+        self._lib.llama_model_meta_val_str(self._model, REASONS.encode(), value, len(value))
+        return value.value == b"true"
 
     def _chat_template(self) -> ChatTemplate:
         source = self._lib.llama_model_chat_template(self._model, None)

@@ -30,7 +30,7 @@ class Scripted:
         self._replies = list(replies)
         self._logprobs = logprobs
         self.reports_logprobs = logprobs is not None
-        self.info = ModelInfo("scripted", "", n_ctx)
+        self.info = ModelInfo("scripted", "", n_ctx, reasons=True)
         self.requests: list[Request] = []
 
     def count(self, text: str) -> int:

@@ -25,7 +25,7 @@ class Show:
     def __init__(self, writer: Writer, *, quiet: bool, json: bool, jsonl: bool) -> None:
         self._writer, self._quiet, self._json, self._jsonl = writer, quiet, json, jsonl
         self._live = not (json or jsonl) and sys.stdout.isatty()
-        self._reasoning = writer.settings.reasoning == "show" and not (quiet or json or jsonl)
+        self._reasoning = writer.settings.reasoning in ("auto", "show") and not (quiet or json or jsonl)
         self._dimmed = self._answered = False
 
     def run(self, query: str) -> bool:

@@ -40,21 +40,24 @@ def git(*args: str) -> bytes:
 
 
 def test_the_answer_alone_is_on_stdout_and_the_reasoning_on_stderr() -> None:
-    done = prlm("generate", "--user", str(EXAMPLE), "title for my post on winter sourdough")
+    words = ["generate", "--user", str(EXAMPLE), "title for my post on winter sourdough"]
+    done = prlm(*words, "--reasoning", "show")
     assert done.returncode == 0
     [answer] = done.stdout.decode().splitlines()
     assert answer.strip() == answer
     assert "sourdough" in answer.lower()
     assert done.stderr.strip()
     assert b"<think>" not in done.stderr + done.stdout
-    again = prlm("generate", "--user", str(EXAMPLE), "title for my post on winter sourdough", "--reasoning", "hide")
+    again = prlm(*words, "--reasoning", "hide")
     assert again.stdout == done.stdout  # greedy, and hidden reasoning is still done
     assert again.stderr == b""
+    assert prlm(*words).stderr == b""  # the default model was not trained to reason
 
 
 def test_on_a_terminal_the_progress_bar_is_gone_before_the_answer_comes() -> None:
     screen, terminal = pty.openpty()
     argv = [sys.executable, "-m", "prlm_edge", "generate", "-u", str(EXAMPLE), "title for winter sourdough", "-k", "9"]
+    argv += ["--reasoning", "show"]
     env = os.environ | {"TERM": "xterm", "NO_COLOR": ""}
     with subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env=env) as process:
         os.close(terminal)
@@ -73,7 +76,9 @@ def test_on_a_terminal_the_progress_bar_is_gone_before_the_answer_comes() -> Non
 
 
 def test_json_says_everything() -> None:
-    done = prlm("generate", "-u", str(EXAMPLE), "title for winter sourdough", "--json", "-k", "3")
+    done = prlm(
+        "generate", "-u", str(EXAMPLE), "title for winter sourdough", "--json", "-k", "3", "--reasoning", "show"
+    )
     record = json.loads(done.stdout)
     assert record["answer"]
     assert record["reasoning"]
@@ -97,7 +102,7 @@ def test_jsonl_events_add_up_to_the_answer() -> None:
 def test_dry_run_prints_prompt_and_items_and_generates_nothing() -> None:
     done = prlm("generate", "-u", str(EXAMPLE), "title for winter sourdough", "--dry-run")
     text = done.stdout.decode()
-    assert "--- assistant\n<think>" in text
+    assert "--- assistant\n<answer>" in text
     assert text.rstrip().endswith("task title")
     record = json.loads(
         prlm("generate", "-u", str(EXAMPLE), "title for winter sourdough", "--dry-run", "--json").stdout

@@ -8,6 +8,7 @@ import json
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_options_of_one_request_stay_with_it(profile: Profile) -> None:
 
 def test_the_settings_defaults_are_those_of_sampling(profile: Profile) -> None:
     assert writer(profile).plan("title for x").request.sampling == Sampling()
+
+
+def test_by_itself_reasons_only_what_was_trained_to(profile: Profile) -> None:
+    backend = Scripted([REPLY])
+    found = Writer(profile, load_settings(), backend)
+    assert found.settings.reasoning == "auto"
+    assert found.plan("title for sourdough").reasoning_tokens > 0
+    backend.info = replace(backend.info, reasons=False)
+    plan = found.plan("title for sourdough")
+    assert plan.request.reasoning_tokens == 0
+    assert "<think>" not in str(plan.prompt.turns)
+    assert found.plan("title for sourdough", reasoning="hide").reasoning_tokens > 0
+    assert found.plan("title for sourdough", reasoning_tokens=7).reasoning_tokens == 7  # who says how much wants it
 
 
 def test_reasoning_off_asks_for_none_and_shows_none(profile: Profile) -> None:
