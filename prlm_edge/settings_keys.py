@@ -47,11 +47,7 @@ KEYS: Mapping[str, Key] = {
     "item_order": Key(
         str, "the order of past items: least relevant, oldest or longest first", ("relevance", "date", "length")
     ),
-    "reasoning": Key(
-        str,
-        "whether the model reasons, and whether you see it; auto: if it was trained to",
-        ("auto", "show", "hide", "off"),
-    ),
+    "reasoning": Key(str, "reason first, and show it; auto: if trained to", ("auto", "show", "hide", "off")),
     "reasoning_tokens": Key(int, "reasoning budget in tokens (default: the task's own)", high=100_000, optional=True),
     "answer_tokens": Key(int, "answer budget in tokens (default: the task's own)", low=1, high=100_000, optional=True),
     "item_words": Key(int, "words shown of each past item", low=1, high=100_000),
