@@ -29,7 +29,7 @@ from prlm_edge.settings import DEFAULTS, KEYS, Settings, check
 
 _TOP = ("seed", "limit", "settings", "conditions", "grid")
 _OWN = ("profile", "baseline")  # keys of a condition that are no settings
-_NOT_HERE = ("user", "task", "seed", "tasks_dir")  # the data says them, or the run
+SET_BY_THE_RUN = ("user", "task", "seed", "tasks_dir")  # the data says them, or the run
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ def _meaning(condition: Condition) -> tuple[Any, ...]:
 
 
 def _checked(key: str, value: Any) -> Any:
-    if key not in KEYS or key in _NOT_HERE:
-        known = [*(key for key in KEYS if key not in _NOT_HERE), *_OWN]
+    if key not in KEYS or key in SET_BY_THE_RUN:
+        known = [*(key for key in KEYS if key not in SET_BY_THE_RUN), *_OWN]
         raise UsageError(f"a condition can't set {key!r}", _near(key, known))
     if key == "reasoning" and isinstance(value, bool):  # YAML reads a bare `off` as false
         value = "hide" if value else "off"

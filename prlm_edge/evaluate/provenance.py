@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge import models
-from prlm_edge.evaluate.conditions import settings_of
+from prlm_edge.evaluate.conditions import SET_BY_THE_RUN, settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Condition
+from prlm_edge.settings import DEFAULTS
 
 _PACKAGES = ("prlm-edge", "llama-cpp-python", "rank_bm25", "onnxruntime", "rouge-score", "sacrebleu", "numpy")
 
@@ -40,6 +41,7 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
                 "skipped": data.skipped,
             },
             "models": _models(conditions),
+            "defaults": {key: value for key, value in DEFAULTS.items() if key not in SET_BY_THE_RUN},
             "conditions": [{**asdict(condition), "settings": dict(condition.settings)} for condition in conditions],
             "seed": seed,
         },

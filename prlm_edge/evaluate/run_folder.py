@@ -38,20 +38,24 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, header: Mapping[str, Any]) -> RunFolder:
-        """Begin a run, or go on with the one in `path` if it was asked the same.
+        """Begin a run, or go on with the one in `path` if it was asked the same, or the same of fewer conditions.
 
         Args:
             path: The folder.
-            header: What run.json is to hold; what "asked" holds must be equal for a run to go on.
+            header: What run.json is to hold; what "asked" holds must be equal for a run to go on, but it may have more
+                "conditions" and "models".
 
         Raises:
             UsageError: The folder holds a run that was asked something else, or other files.
         """
         if (path / "run.json").exists():
             run = cls(path)
-            if run.header["asked"] != json.loads(json.dumps(header["asked"])):
-                differs = _difference(run.header["asked"], header["asked"])
+            asked = json.loads(json.dumps(header["asked"]))
+            if differs := _difference(run.header["asked"], asked):
                 raise UsageError(f"{path}: holds another run ({differs} differs)", "choose a new folder with --out")
+            if run.header["asked"] != asked:
+                write_json(path / "run.json", {**run.header, "command": header["command"], "asked": asked})
+                run = cls(path)
             return run
         if path.exists() and any(path.iterdir()):
             raise UsageError(f"{path}: holds other files", "choose a new or empty folder with --out")
@@ -139,5 +143,13 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    theirs = json.loads(json.dumps(theirs))
-    return ", ".join(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
+    """What keeps a run that was asked `ours` from going on to `theirs`."""
+    return ", ".join(key for key in {**ours, **theirs} if not _covers(theirs.get(key), ours.get(key), key))
+
+
+def _covers(theirs: Any, ours: Any, key: str) -> bool:
+    if key == "conditions":
+        return all(condition in theirs for condition in ours)
+    if key == "models":
+        return bool(ours.items() <= theirs.items())
+    return bool(theirs == ours)

@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> Dataset:
 
 def folder(path: Path, conditions: list[Condition]) -> RunFolder:
     asked = {"data": {"task": "t"}, "conditions": [vars(condition) for condition in conditions]}
-    return RunFolder.create(path, {"asked": asked, "seed": 0})
+    return RunFolder.create(path, {"asked": asked, "seed": 0, "command": "prlm-edge eval run"})
 
 
 @pytest.fixture
@@ -75,6 +75,16 @@ def test_a_second_run_does_nothing_and_a_new_row_only_itself(tmp_path: Path, run
     path.write_bytes(whole[:-30])  # killed while writing the last line
     assert len(run(conditions).requests) == 1
     assert path.read_bytes() == whole
+
+
+def test_a_run_takes_more_conditions_but_no_fewer(tmp_path: Path, run: Run) -> None:
+    one, two = make("own", {}), make("zero", {"profile": "none"})
+    assert len(run([one]).requests) == 4
+    assert len(run([two, one]).requests) == 4
+    assert [c["name"] for c in RunFolder(tmp_path / "run").header["asked"]["conditions"]] == ["zero", "own"]
+    assert len(run([two, one]).requests) == 0
+    with pytest.raises(UsageError, match=r"holds another run \(conditions differs\)"):
+        run([one])
 
 
 def test_cancelled_it_keeps_what_is_finished(tmp_path: Path, run: Run) -> None:
