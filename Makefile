@@ -5,6 +5,8 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+DATA = ../shared/data
+RUNS = runs
 REQUEST = title for my post on winter sourdough
 
 help:
@@ -14,6 +16,7 @@ help:
 	@echo 'make models fetch the two models that the tests use'
 	@echo 'make lint   ruff and mypy'
 	@echo 'make bench  the benchmarks, as ratios measured in one run'
+	@echo 'make results  the evaluation behind the README, on the data sets in DATA=$(DATA)'
 	@echo 'make docs   write docs/cli.md anew from the real help'
 	@echo 'make clean  remove $(VENV) and what was built (models stay: prlm-edge model rm)'
 
@@ -49,6 +52,19 @@ demo: $(STAMP)
 bench: models
 	$(BIN)/python benchmarks/run.py
 
+# Quality, on the data in $(DATA): hours on two cores; stopped, it goes on where it was. Figures only, no user's words.
+results: models
+	@set -e; for task in commit_subject acl_title release_note; do \
+	  $(BIN)/prlm-edge eval run $(DATA)/$$task/test.jsonl.gz --plan benchmarks/quality/ladder.yaml \
+	    --limit 150 --per-user 1 --out $(RUNS)/test-$$task; \
+	  $(BIN)/prlm-edge eval run $(DATA)/$$task/dev.jsonl.gz --plan benchmarks/quality/sweep.yaml \
+	    --limit 60 --per-user 1 --out $(RUNS)/dev-$$task; \
+	done
+	@$(BIN)/prlm-edge eval run $(DATA)/commit_subject/dev.jsonl.gz --plan benchmarks/quality/diet.yaml \
+	  --limit 60 --per-user 1 --out $(RUNS)/diet-commit_subject
+	$(BIN)/prlm-edge eval report $(RUNS)/test-* $(RUNS)/dev-* $(RUNS)/diet-* --no-examples \
+	  --title 'prlm-edge: quality' --out benchmarks/results/quality.html --markdown benchmarks/results/quality.md
+
 docs: $(STAMP)
 	$(BIN)/python -m prlm_edge.cli._docs > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
@@ -56,4 +72,4 @@ docs: $(STAMP)
 clean:
 	rm -rf $(VENV) build dist prlm_edge.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup models lint test demo bench docs clean
+.PHONY: help setup models lint test demo bench results docs clean
