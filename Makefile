@@ -46,8 +46,8 @@ test: lint models
 
 demo: $(STAMP)
 	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null
-	@echo '$$ prlm-edge generate --user examples/me.jsonl "$(REQUEST)"'
-	@$(BIN)/prlm-edge generate --user examples/me.jsonl "$(REQUEST)"
+	@echo '$$ prlm-edge generate --user examples/me.jsonl --reasoning show "$(REQUEST)"'
+	@$(BIN)/prlm-edge generate --user examples/me.jsonl --reasoning show "$(REQUEST)"
 
 bench: models
 	$(BIN)/python benchmarks/run.py
