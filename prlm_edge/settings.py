@@ -37,6 +37,7 @@ class Settings:
 
     user: str | None = None
     model: str = "default"
+    adapter: str | None = None
     task: str = "write"
     retriever: str = "bm25"
     k: int = 4

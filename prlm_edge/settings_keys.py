@@ -38,6 +38,7 @@ class Key:
 KEYS: Mapping[str, Key] = {
     "user": Key(str, "the profile used when --user is not given", optional=True, path=True),
     "model": Key(str, "a name that `prlm-edge model list` shows, or a GGUF file"),
+    "adapter": Key(str, "a LoRA adapter (GGUF) of that model, laid over it", optional=True, path=True),
     "task": Key(str, "the task used when --task is not given"),
     "retriever": Key(str, "how past items are chosen", ("none", "bm25", "dense", "hybrid", "recency", "random")),
     "k": Key(

@@ -195,12 +195,22 @@ class SampledToken:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a backend says at the end of its stream. `tokens` only where the request asked for log-probabilities."""
+    """What a backend says at the end of its stream.
+
+    Attributes:
+        finish_reason: How the answer ended.
+        usage: Tokens and seconds.
+        reasoning_truncated: Whether the reasoning ran into its budget.
+        tokens: All that were drawn; only where the request asked for log-probabilities.
+        n_kept: How many of the reasoning's tokens lie before its end: what was drawn behind them is forgotten, and the
+            tags follow instead.
+    """
 
     finish_reason: FinishReason
     usage: Usage
     reasoning_truncated: bool = False
     tokens: tuple[SampledToken, ...] = ()
+    n_kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -212,12 +222,14 @@ class ModelInfo:
         sha256: Of the weights; "" where they are not ours to hash (a server).
         n_ctx_max: Tokens of prompt and answer at most; 0: unknown.
         reasons: Whether it was trained to reason over past writing; `reasoning="auto"` asks that of no other.
+        adapter: Name of the LoRA adapter that is applied; "" for none.
     """
 
     name: str
     sha256: str = ""
     n_ctx_max: int = 0
     reasons: bool = False
+    adapter: str = ""
 
 
 @dataclass(frozen=True)

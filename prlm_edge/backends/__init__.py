@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from prlm_edge.errors import UsageError
 from prlm_edge.settings import Settings
 from prlm_edge.types import Backend, Cancel, Event, Request
 
@@ -13,13 +14,15 @@ def open_backend(settings: Settings) -> Backend:
 
     Raises:
         MissingError: llama-cpp-python or the model isn't there yet.
-        UsageError: No such model or file.
+        UsageError: No such model or file, or an adapter for a server.
         ModelError: The file is damaged or not a GGUF model.
         BackendError: The server can't be reached.
     """
     if settings.base_url:
         from prlm_edge.backends.openai import OpenAI
 
+        if settings.adapter:
+            raise UsageError("an adapter is laid over a local model, and base_url is set", "leave one of them out")
         model = "" if settings.model == "default" else settings.model
         return OpenAI(settings.base_url, model=model, api_key=settings.api_key, n_ctx=settings.n_ctx)
     from prlm_edge import models
@@ -31,6 +34,7 @@ def open_backend(settings: Settings) -> Backend:
         n_ctx=settings.n_ctx,
         n_threads=settings.threads,
         sha256=models.sha256_of(path),
+        adapter=settings.adapter,
         prefix_cache=settings.prefix_cache,
         prefix_cache_mb=settings.prefix_cache_mb,
     )

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
 
-from prlm_edge.backends.llama_raw import RawContext, Row, Threads
+from prlm_edge.backends.llama_raw import RawContext, Row, Threads, Weights
 from prlm_edge.errors import ModelError
 
 _ROWS = 48  # computed at a time: from 64 on llama.cpp's attention takes another path, which rounds otherwise
@@ -28,9 +27,9 @@ class Cells:
         lengths: Tokens of each slot; 0 for a free one.
     """
 
-    def __init__(self, lib: ModuleType, model: Any, n_cells: int, n_slots: int, threads: Threads) -> None:
+    def __init__(self, lib: ModuleType, weights: Weights, n_cells: int, n_slots: int, threads: Threads) -> None:
         rows = n_slots * _MAX_PENDING
-        self.raw = RawContext(lib, model, n_cells, threads, n_batch=rows, n_ubatch=_ROWS, n_seq=n_slots + 1)
+        self.raw = RawContext(lib, weights, n_cells, threads, n_batch=rows, n_ubatch=_ROWS, n_seq=n_slots + 1)
         self.n_cells = self.raw.n_ctx
         self.lengths = [0] * n_slots
         self._grave = n_slots

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any
 
 from prlm_edge.backends.llama_prompt import CHUNK, TokenizedPrompt
-from prlm_edge.backends.llama_raw import RawContext, Row, Threads
+from prlm_edge.backends.llama_raw import RawContext, Row, Threads, Weights
 from prlm_edge.types import Cancel
 
 
@@ -24,8 +23,8 @@ class Context:
         prompt: The prompt it was last given; its first `n_cuts` cuts are in the cache.
     """
 
-    def __init__(self, lib: ModuleType, model: Any, n_ctx: int, threads: Threads) -> None:
-        self.raw = RawContext(lib, model, n_ctx, threads, n_batch=CHUNK)
+    def __init__(self, lib: ModuleType, weights: Weights, n_ctx: int, threads: Threads) -> None:
+        self.raw = RawContext(lib, weights, n_ctx, threads, n_batch=CHUNK)
         self.n_ctx = self.raw.n_ctx
         self.tokens: list[int] = []
         self.prompt: TokenizedPrompt | None = None

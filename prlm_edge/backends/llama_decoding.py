@@ -98,7 +98,9 @@ class Decoding:
         truncated = self._reasoning.ended and not self._reasoning.stopped and self.request.reasoning_tokens > 0
         return Event(
             "done",
-            completion=Completion("cancelled" if cancelled else reason, usage, truncated, tuple(self._sampled)),
+            completion=Completion(
+                "cancelled" if cancelled else reason, usage, truncated, tuple(self._sampled), self._reasoning.kept
+            ),
         )
 
     def close(self) -> None:

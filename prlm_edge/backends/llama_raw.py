@@ -32,6 +32,13 @@ class Row(NamedTuple):
     logits: bool
 
 
+class Weights(NamedTuple):
+    """A loaded model, and the LoRA adapter that its contexts apply: llama.cpp's pointers; no adapter is None."""
+
+    model: Any
+    adapter: Any = None
+
+
 class Threads(NamedTuple):
     """Threads for calls of several tokens, and for calls of one."""
 
@@ -44,7 +51,7 @@ class RawContext:
 
     Args:
         lib: llama-cpp-python's low-level module.
-        model: The loaded model.
+        weights: The loaded model and its adapter.
         n_ctx: Cells.
         threads: See `Threads`.
         n_batch: Rows a call at most.
@@ -58,7 +65,7 @@ class RawContext:
     def __init__(
         self,
         lib: ModuleType,
-        model: Any,
+        weights: Weights,
         n_ctx: int,
         threads: Threads,
         *,
@@ -71,12 +78,17 @@ class RawContext:
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = n_ctx, n_batch, n_ubatch or n_batch, n_seq
         params.n_threads, params.n_threads_batch = threads.step, threads.prompt
         params.no_perf = params.kv_unified = True
-        self.ctx = lib.llama_init_from_model(model, params)
+        self.ctx = lib.llama_init_from_model(weights.model, params)
         if not self.ctx:
             raise ModelError(
                 f"llama.cpp could not make a context of {n_ctx} tokens: {_reason()}",
                 "lower n_ctx (`--n-ctx 2048`) or free memory",
             )
+        if weights.adapter:
+            adapters, scales = (lib.llama_adapter_lora_p_ctypes * 1)(weights.adapter), (ctypes.c_float * 1)(1.0)
+            if lib.llama_set_adapters_lora(self.ctx, adapters, 1, scales):
+                lib.llama_free(self.ctx)
+                raise ModelError(f"llama.cpp could not apply the adapter: {_reason()}", "leave --adapter out")
         self.n_ctx: int = lib.llama_n_ctx(self.ctx)
         self.n_batch = n_batch
         self._memory = lib.llama_get_memory(self.ctx)

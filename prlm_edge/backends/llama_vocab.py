@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -69,19 +69,7 @@ class Vocab:
 
     def truncate(self, text: str, n_tokens: int) -> str:
         """The longest prefix of `text` that fits into `n_tokens` tokens, never cutting a character."""
-        if n_tokens <= 0:
-            return ""
-        text = text[: n_tokens * 64]  # no vocabulary has pieces that long on average: spares tokenizing megabytes
-        if self.count(text) <= n_tokens:
-            return text
-        shortest, longest = 0, len(text)  # characters; prefixes of a text can't need more tokens than the text, nearly
-        while shortest < longest:
-            middle = (shortest + longest + 1) // 2
-            if self.count(text[:middle]) <= n_tokens:
-                shortest = middle
-            else:
-                longest = middle - 1
-        return text[:shortest]
+        return longest_prefix(self.count, text, n_tokens)
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; special tokens as they are spelled. A character may span several tokens."""
@@ -141,3 +129,20 @@ class Vocab:
             buffer = (self._lib.llama_token * -n)()
             n = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, -n, False, parse_special)
         return list(buffer[:n])
+
+
+def longest_prefix(count: Callable[[str], int], text: str, n_tokens: int) -> str:
+    """The longest prefix of `text` that `count` finds at most `n_tokens` tokens in, never cutting a character."""
+    if n_tokens <= 0:
+        return ""
+    text = text[: n_tokens * 64]  # no vocabulary has pieces that long on average: spares tokenizing megabytes
+    if count(text) <= n_tokens:
+        return text
+    shortest, longest = 0, len(text)  # characters; prefixes of a text can't need more tokens than the text, nearly
+    while shortest < longest:
+        middle = (shortest + longest + 1) // 2
+        if count(text[:middle]) <= n_tokens:
+            shortest = middle
+        else:
+            longest = middle - 1
+    return text[:shortest]

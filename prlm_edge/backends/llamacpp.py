@@ -12,18 +12,20 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
 from prlm_edge.backends import llama_lib
 from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append, prepare
+from prlm_edge.backends.llama_adapter import Adapter
 from prlm_edge.backends.llama_batch import Batch
 from prlm_edge.backends.llama_cells import Cells
 from prlm_edge.backends.llama_context import Context
 from prlm_edge.backends.llama_decoding import Decoding
 from prlm_edge.backends.llama_prefixes import Prefixes
 from prlm_edge.backends.llama_prompt import tokenize
-from prlm_edge.backends.llama_raw import Cancelled, Threads
+from prlm_edge.backends.llama_raw import Cancelled, Threads, Weights
 from prlm_edge.backends.llama_vocab import Vocab
 from prlm_edge.backends.prefix_store import PrefixStore
 from prlm_edge.cpu import default_threads
@@ -51,6 +53,7 @@ class LlamaCpp:
         n_threads: Threads; 0 for as many as this process may use, but one to decode with a model under
             `ONE_THREAD_BYTES`. After long prompts another number decodes otherwise in the last bits.
         sha256: The file's hash where known, for the record and for the cache on disk.
+        adapter: A LoRA adapter (GGUF) of this model to apply; see `set_adapter`.
         prefix_cache: Where evaluated prompt prefixes are kept: "off", "memory" or "disk".
         prefix_cache_mb: MiB they may take on disk.
 
@@ -69,6 +72,7 @@ class LlamaCpp:
         n_ctx: int = 0,
         n_threads: int = 0,
         sha256: str = "",
+        adapter: str | Path | None = None,
         prefix_cache: str = "memory",
         prefix_cache_mb: int = 1024,
     ) -> None:
@@ -77,6 +81,7 @@ class LlamaCpp:
         self._lib = lib = llama_lib.load()
         llama_lib.last_errors.clear()
         self._context: Context | None = None
+        self._adapter: Adapter | None = None
         self._lock = threading.Lock()  # held by the running stream
         self._owner = 0  # the thread that began it
         self._closing = False
@@ -92,12 +97,14 @@ class LlamaCpp:
         try:
             self._vocab = Vocab(lib, self._model)
             self._template = self._chat_template()
+            self._adapter = Adapter(lib, self._model, Path(adapter)) if adapter else None
         except PrlmError:
             self.close()
             raise
-        self._prefixes = self._open_prefixes(prefix_cache, prefix_cache_mb, sha256)
+        self._cache = prefix_cache, prefix_cache_mb
         trained = int(lib.llama_model_n_ctx_train(self._model))
-        self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained, self._reasons())
+        self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained)
+        self._describe()
         all_threads = n_threads or default_threads()
         small = self._path.stat().st_size < ONE_THREAD_BYTES
         self._threads = Threads(all_threads, n_threads or (1 if small else all_threads))
@@ -107,6 +114,27 @@ class LlamaCpp:
         """What the user should know of the last request, such as why its prefix could not be kept."""
         files = self._prefixes.store.files if self._prefixes else None
         return (files.problem,) if files is not None and files.problem else ()
+
+    def set_adapter(self, path: str | Path | None) -> None:
+        """Apply another LoRA adapter (GGUF), or none, from the next request on; the model stays loaded.
+
+        Raises:
+            UsageError: No such file, or a stream of this thread is still open.
+            ModelError: Not an adapter of this model; the one before stays.
+        """
+        self._acquire(Cancel())
+        try:
+            self._open_vocab  # noqa: B018 - raises where the model is closed
+            new = Adapter(self._lib, self._model, Path(path)) if path else None
+            if self._context:
+                self._context.close()
+                self._context = None
+            if self._adapter:
+                self._adapter.close()
+            self._adapter = new
+            self._describe()
+        finally:
+            self._release()
 
     def close(self) -> None:
         """Free context and model, at once or when the running stream ends. Idempotent."""
@@ -122,6 +150,8 @@ class LlamaCpp:
             self._context.close()
             self._context = None
         if self._model:
+            if self._adapter:
+                self._adapter.close()
             self._lib.llama_model_free(self._model)
             self._model = None
 
@@ -167,7 +197,7 @@ class LlamaCpp:
                 len(requests),
                 prepare=lambda place: self._decoding(requests[place]),
                 evaluate=lambda sequence: self._evaluate(sequence, cancel),
-                make_cells=lambda n_cells, n_slots: Cells(self._lib, self._model, n_cells, n_slots, self._threads),
+                make_cells=lambda n_cells, n_slots: Cells(self._lib, self._weights, n_cells, n_slots, self._threads),
                 room=lambda sequence: Decoding.room(self._vocab, sequence.request),
                 max_cells=BATCH_BYTES // self._cell_bytes,
             )
@@ -234,7 +264,7 @@ class LlamaCpp:
                 self._prefixes.keep(self._context)
             self._context.close()
             self._context = None
-        self._context = Context(self._lib, self._model, min(size, self.info.n_ctx_max), self._threads)
+        self._context = Context(self._lib, self._weights, min(size, self.info.n_ctx_max), self._threads)
         return self._context
 
     def _acquire(self, cancel: Cancel) -> bool:
@@ -257,13 +287,24 @@ class LlamaCpp:
         finally:
             self._lock.release()
 
+    @property
+    def _weights(self) -> Weights:
+        return Weights(self._model, self._adapter.pointer if self._adapter else None)
+
+    def _describe(self) -> None:
+        """What follows from the model and the adapter: whether they reason, and whose evaluated prompts are kept."""
+        reasons = self._adapter.says(REASONS) == "true" if self._adapter else self._reasons()
+        self.info = replace(self.info, reasons=reasons, adapter=self._adapter.path.stem if self._adapter else "")
+        self._prefixes = self._open_prefixes(*self._cache, self.info.sha256)
+
     def _open_prefixes(self, where: str, disk_mb: int, sha256: str) -> Prefixes | None:
         if where == "off":
             return None
         status = self._path.stat()
         model = sha256 or f"{self._path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        adapter = self._adapter.key if self._adapter else ""
         build = sorted((f.name, f.stat().st_size) for f in (Path(str(self._lib.__file__)).parent / "lib").iterdir())
-        key = blake2b(f"{model}\n{build}".encode(), digest_size=16).hexdigest()  # the digests say the rest
+        key = blake2b(f"{model}\n{adapter}\n{build}".encode(), digest_size=16).hexdigest()  # the digests say the rest
         folder = cache_dir() / "prefix" if where == "disk" else None
         return Prefixes(PrefixStore(key, folder=folder, disk_bytes=disk_mb << 20), lasting=folder is not None)
 

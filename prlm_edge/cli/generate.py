@@ -64,6 +64,7 @@ def generate(
         str | None, typer.Option("--task", "-t", help="What kind of text; `prlm-edge task list` names them.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help=_help("model"))] = None,
+    adapter: Annotated[str | None, typer.Option(help=_help("adapter"))] = None,
     k: Annotated[int | None, typer.Option("-k", help=_help("k"))] = None,
     retriever: Annotated[
         str | None, typer.Option("--retriever", "-r", help=_help("retriever"), autocompletion=_choices("retriever"))
@@ -111,8 +112,9 @@ def generate(
             "--json and --jsonl exclude each other", "--json prints once at the end, --jsonl as it happens"
         )
     names = (
-        "task model k retriever reasoning layout reasoning_tokens answer_tokens item_words full_items item_order "
-        "temperature top_k top_p min_p repeat_penalty seed best_of select threads n_ctx prefix_cache base_url"
+        "task model adapter k retriever reasoning layout reasoning_tokens answer_tokens item_words full_items "
+        "item_order temperature top_k top_p min_p repeat_penalty seed best_of select threads n_ctx prefix_cache "
+        "base_url"
     )
     given = locals()
     flags = {name: given[name] for name in names.split()}

@@ -56,10 +56,13 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
 
 
 def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
-    """{name: {"file", "sha256"}} of the models that the conditions run."""
+    """{name: {"file", "sha256"}} of the models and adapters that the conditions run."""
     found: dict[str, dict[str, str]] = {}
     for condition in conditions:
         settings = settings_of(condition, "")
+        if not condition.baseline and settings.adapter and settings.adapter not in found:
+            path = Path(settings.adapter)
+            found[settings.adapter] = {"file": path.name, "sha256": models.sha256_of(path)}
         if condition.baseline or settings.model in found:
             continue
         if settings.base_url:

@@ -19,7 +19,7 @@ N_TOKENS, CALL = 512, 128
 
 def log_probabilities(path: Path) -> NDArray[np.float64]:
     backend = LlamaCpp(path, prefix_cache="off")
-    raw = RawContext(backend._lib, backend._model, N_TOKENS, Threads(2, 1), n_batch=CALL)
+    raw = RawContext(backend._lib, backend._weights, N_TOKENS, Threads(2, 1), n_batch=CALL)
     tokens, rows = backend._vocab.encode_text(TEXT)[:N_TOKENS], []
     for start in range(0, N_TOKENS, CALL):
         raw.decode([Row(token, start + i, 0, True) for i, token in enumerate(tokens[start : start + CALL])])
