@@ -36,10 +36,15 @@ models: $(STAMP)
 	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null
 	@$(BIN)/prlm-edge model pull minilm > /dev/null
 
-lint: $(STAMP)
+lint: $(STAMP) types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+
+# mypy sees the package as it is once installed: train/ and export/ inside of prlm_edge/.
+types: $(STAMP)
+	@rm -rf build/types && mkdir -p build/types/prlm_edge
+	@for part in prlm_edge/* train export; do ln -s "$(CURDIR)/$$part" build/types/prlm_edge/; done
+	cd build/types && "$(CURDIR)/$(BIN)/mypy" -p prlm_edge --config-file "$(CURDIR)/pyproject.toml"
 
 test: lint models
 	$(BIN)/python -m pytest
@@ -61,8 +66,8 @@ results: models
 	    --limit 60 --per-user 1 --out $(RUNS)/dev-$$task; \
 	done
 	@$(BIN)/prlm-edge eval run $(DATA)/commit_subject/dev.jsonl.gz --plan benchmarks/quality/diet.yaml \
-	  --limit 60 --per-user 1 --out $(RUNS)/diet-commit_subject
-	$(BIN)/prlm-edge eval report $(RUNS)/test-* $(RUNS)/dev-* $(RUNS)/diet-* --no-examples \
+	  --limit 60 --per-user 1 --out $(RUNS)/dev-commit_subject
+	$(BIN)/prlm-edge eval report $(RUNS)/test-* $(RUNS)/dev-* --no-examples \
 	  --title 'prlm-edge: quality' --out benchmarks/results/quality.html --markdown benchmarks/results/quality.md
 
 docs: $(STAMP)
@@ -72,4 +77,4 @@ docs: $(STAMP)
 clean:
 	rm -rf $(VENV) build dist prlm_edge.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup models lint test demo bench results docs clean
+.PHONY: help setup models lint types test demo bench results docs clean

@@ -67,13 +67,15 @@ def signatures(condition: Condition, answers: Sequence[Answer], past: Mapping[st
         past: The past texts of each row's user, by row id.
     """
     scored = not condition.baseline and settings_of(condition, "").retriever in _SCORED
+    drowned = any(answer.used for answer in answers)
+    advice = "lower k or item_words: the examples drown the request" if drowned else "show past items, or train"
     repeated = _repeated(answers)
     checks: list[tuple[str, float, str, Callable[[Answer], bool | None]]] = [
         ("empty answer", 0.02, "raise answer_tokens, or reasoning off", lambda a: not a.answer.strip()),
         ("truncated reasoning", 0.2, "raise reasoning_tokens, or reasoning off", _truncated),
         ("generic reasoning", 0.3, "reasoning says nothing here: reasoning off, or train it", repeated),
         ("copied answer", 0.1, "lower k, or train: the model repeats its examples", _copied(past)),
-        ("ignored request", 0.3, "lower k or item_words: the examples drown the request", _ignored),
+        ("ignored request", 0.3, advice, _ignored),
         ("retrieval irrelevant", 0.5, "another retriever, or more past items", _irrelevant if scored else _untold),
         ("loop", 0.05, "raise repeat_penalty", lambda a: _loops(a.answer)),
     ]
