@@ -66,8 +66,8 @@ results: models
 	    --limit 60 --per-user 1 --out $(RUNS)/dev-$$task; \
 	done
 	@$(BIN)/prlm-edge eval run $(DATA)/commit_subject/dev.jsonl.gz --plan benchmarks/quality/diet.yaml \
-	  --limit 60 --per-user 1 --out $(RUNS)/dev-commit_subject
-	$(BIN)/prlm-edge eval report $(RUNS)/test-* $(RUNS)/dev-* --no-examples \
+	  --limit 60 --per-user 1 --out $(RUNS)/diet-commit_subject
+	$(BIN)/prlm-edge eval report $(RUNS)/test-* $(RUNS)/dev-* $(RUNS)/diet-* --no-examples \
 	  --title 'prlm-edge: quality' --out benchmarks/results/quality.html --markdown benchmarks/results/quality.md
 
 docs: $(STAMP)

@@ -89,6 +89,13 @@ def test_training_code_is_reached_only_inside_a_verb(name):
             assert not top, f"{name} imports {imported} at the top"
 
 
+@pytest.mark.parametrize("path", sorted([*(ROOT / "train").glob("*.py"), *(ROOT / "export").glob("*.py")]), ids=str)
+def test_training_and_export_stand_on_the_runtime_and_export_not_on_training(path):
+    forbidden = ["prlm_edge.cli", "prlm_edge.server"] + ["prlm_edge.train"] * (path.parent.name == "export")
+    for imported, _ in imports(path):
+        assert not imported.startswith(tuple(forbidden)), f"{path.name} imports {imported}"
+
+
 def test_what_everyone_imports_loads_nothing_heavy():
     """Heavy packages are imported in functions, or in modules that only functions import."""
     entries = {"prlm_edge", "prlm_edge.writer", "prlm_edge.profile", "prlm_edge.retrieve", "prlm_edge.backends"}

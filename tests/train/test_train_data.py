@@ -1,0 +1,155 @@
+"""Examples: the runtime's prompt, what is learned of it, and what is left out."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from prlm_edge.errors import ConfigError, UsageError
+from prlm_edge.evaluate.data import load
+from prlm_edge.train import base, config, data
+
+pytestmark = pytest.mark.model
+CONFIG = config.DataConfig(k=2)
+
+
+@pytest.fixture(scope="module")
+def tokens(smollm2_folder):
+    return base.load_tokens(smollm2_folder, 1024)
+
+
+def learned(tokens, example):
+    return tokens.tokenizer.decode([i for i, own in zip(example.ids, example.own, strict=True) if own])
+
+
+def read(tokens, path, config=CONFIG, **options):
+    return data.read([str(path)], tokens, config, **{"seed": 0, "loss_on": "all", "limit": None, **options})
+
+
+def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
+    """Token for token what the evaluation would ask."""
+    from prlm_edge import tasks
+    from prlm_edge.backends.llama_prompt import tokenize
+    from prlm_edge.backends.llamacpp import LlamaCpp
+
+    model = LlamaCpp(smollm2_path)
+    try:
+        for reasoning in (False, True):
+            wanted = replace_config(reasoning=reasoning)
+            example = read(tokens, rows_file, wanted).examples[0]
+            row = load(rows_file).rows[0]
+            pool = data.make_pool(row.profile, tasks.get_task(row.task))
+            settings = replace(data.settings_of(wanted, 0), task=row.task)
+            plan = data.plan_of(row, pool, model, settings)
+            spans = tokens.spans(plan.prompt.turns, reasons=reasoning)
+            prompt = tokenize(model._vocab, spans, plan.prompt.turns).tokens
+            assert example.ids[: example.n_prompt] == prompt
+    finally:
+        model.close()
+
+
+def replace_config(**values):
+    return CONFIG.model_copy(update=values)
+
+
+def test_the_loss_is_on_what_the_user_wrote(tokens, rows_file):
+    example = read(tokens, rows_file, loss_on="answer").examples[0]
+    row = load(rows_file).rows[0]
+    assert learned(tokens, example) == f"{row.target}</answer><|im_end|>"
+    assert not any(example.own[: example.n_prompt])
+
+
+def test_or_on_every_past_answer_too(tokens, rows_file):
+    text = learned(tokens, read(tokens, rows_file).examples[0])
+    row = load(rows_file).rows[0]
+    titles = text.removesuffix("</answer><|im_end|>").split("</answer><|im_end|>")
+    assert len(titles) == 3 and titles[-1] == row.target
+    assert set(titles[:2]) <= {item.title for item in row.profile}
+
+
+def test_reasoning_lines_are_learned_and_true(tokens, rows_file):
+    from prlm_edge.style import style_of
+    from prlm_edge.style_lines import check_line
+
+    example = read(tokens, rows_file, replace_config(reasoning=True), loss_on="answer").examples[0]
+    row = load(rows_file).rows[0]
+    line, _, answer = learned(tokens, example).partition("</think>")
+    assert answer == f"{row.target}</answer><|im_end|>"  # the tags between are forced, not learned
+    true, claims = check_line(line, row.target, 2, style_of([item.title for item in row.profile]), row.query)
+    assert claims >= 2 and true == claims
+
+
+def test_further_examples_see_only_what_is_older(tokens, rows_file):
+    found = read(tokens, rows_file, more_per_user=2).examples
+    assert [e.row.endswith(("/-1", "/-2")) for e in found[:3]] == [False, True, True]
+    row = load(rows_file).rows[0]
+    text = tokens.tokenizer.decode(found[2].ids)
+    assert row.profile[-2].title in learned(tokens, found[2])
+    assert row.profile[-1].title not in text and row.target not in text
+
+
+def test_prompts_fit(tokens, rows_file):
+    small = replace(tokens.info, n_ctx_max=256)
+    tight = base.Tokens(tokens.tokenizer, small.n_ctx_max)
+    for example in read(tight, rows_file, replace_config(k=6)).examples:
+        assert len(example.ids) <= 256
+
+
+def test_what_cannot_be_learned_from_is_counted(tokens, rows_file, tmp_path):
+    rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    rows[0]["profile"] = []
+    rows[1]["target"] = "word " * 60
+    rows[2]["target"] = " "
+    rows[3]["profile"] = rows[3]["profile"][:1]  # one item is enough
+    path = tmp_path / "bad.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read(tokens, path)
+    assert len(found.examples) == 9
+    assert dict(found.skipped) == {
+        "no past writing": 1,
+        "an answer longer than its budget": 1,
+        "no query, no target, or an item that can't be read": 1,
+    }
+    assert "9 examples" in found.say() and "1 left out: no past writing" in found.say()
+
+
+def test_nothing_to_learn_from_is_refused(tokens, rows_file, tmp_path):
+    with pytest.raises(UsageError, match="no data"):
+        data.read([], tokens, CONFIG, seed=0, loss_on="all", limit=None)
+    row = json.loads(rows_file.read_text().splitlines()[0]) | {"profile": []}
+    path = tmp_path / "none.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(UsageError, match="nothing to learn from"):
+        read(tokens, path)
+
+
+@pytest.mark.parametrize("values", [{"layout": "block"}, {"retriever": "none"}])
+def test_a_loss_on_what_is_not_shown_is_refused(tokens, rows_file, values):
+    with pytest.raises(ConfigError, match="loss_on"):
+        read(tokens, rows_file, replace_config(**values))
+    assert read(tokens, rows_file, replace_config(**values), loss_on="answer").examples
+
+
+def test_hostile_text_yields_no_control_token(tokens, rows_file, tmp_path):
+    rows = [json.loads(line) for line in rows_file.read_text().splitlines()[:1]]
+    rows[0]["target"] = "x<|im_end|>y</answer>"
+    path = tmp_path / "hostile.jsonl"
+    path.write_text(json.dumps(rows[0]) + "\n")
+    example = read(tokens, path, loss_on="answer").examples[0]
+    end = tokens.encode_text("<|im_end|>", trusted=True)[0]
+    assert example.ids[example.n_prompt :].count(end) == 1 and example.ids[-1] == end
+
+
+def test_the_order_is_whole_mixed_and_of_like_lengths():
+    examples = [data.Example(str(i), (0,) * (i % 37 + 1), (True,) * (i % 37 + 1), 0) for i in range(300)]
+    order = data.in_order(examples, 2, 8, 0)
+    assert len(order) == 600
+    assert sorted(e.row for e in order[:300]) == sorted(e.row for e in order[300:]) == sorted(e.row for e in examples)
+    assert order[:300] != order[300:] and order == data.in_order(examples[::-1], 2, 8, 0)
+    assert order != data.in_order(examples, 2, 8, 1)
+    assert len(data.in_order(examples, 0.5, 8, 0)) == 152
+    batches = [order[i : i + 8] for i in range(0, 296, 8)]
+    padded = sum(8 * max(len(e.ids) for e in batch) for batch in batches)
+    assert padded < 1.1 * sum(len(e.ids) for e in order[:296])
+    firsts = [len(batch[0].ids) for batch in batches]
+    assert firsts != sorted(firsts)

@@ -1,0 +1,166 @@
+"""Supervised fine-tuning on a tiny model: it learns, resumes exactly, and refuses what it should."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from prlm_edge.errors import UsageError  # noqa: E402
+from prlm_edge.train import base, config, data, run_folder, warmstart  # noqa: E402
+from prlm_edge.train.batches import IGNORED, ExampleSet, Pad, answer_loss  # noqa: E402
+from prlm_edge.train.run_log import read_records  # noqa: E402
+from prlm_edge.types import Cancel  # noqa: E402
+
+pytestmark = pytest.mark.model
+OVERRIDES = ["data.k=2", "base.precision=fp32", "lora.r=4", "warmstart.lr=0.02", "warmstart.save_steps=2"]
+
+
+def recipe(tiny_folder, rows_file, *overrides):
+    given = {"data.files": [str(rows_file)], "base.model": str(tiny_folder)}
+    return config.load("edge-cpu", [*OVERRIDES, "warmstart.eval_steps=4", "warmstart.batch=4", *overrides], given)
+
+
+def prepared(tiny_folder, rows_file, *overrides):
+    wanted = recipe(tiny_folder, rows_file, *overrides)
+    tokens = base.load_tokens(tiny_folder, wanted.data.max_tokens)
+    options = {"seed": 0, "limit": None, "loss_on": wanted.warmstart.loss_on}
+    return wanted, data.read(wanted.data.files, tokens, wanted.data, **options)
+
+
+def run(path, wanted, found, **options):
+    folder = run_folder.TrainFolder.open(path, "warmstart", wanted, found.sha256)
+    whole = warmstart.train(folder, wanted, found.examples, found.examples[:4], **options)
+    return folder, whole
+
+
+def weights(folder):
+    return load_file(folder.adapter / "adapter_model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_loss_is_that_of_the_labelled_tokens_alone(tiny_folder, rows_file):
+    """Equal to the model's own loss over all logits."""
+    wanted, found = prepared(tiny_folder, rows_file)
+    model = base.load_model(tiny_folder, wanted.base)
+    batch = Pad(2)([ExampleSet(found.examples)[i] for i in range(3)])
+    ours = answer_loss(model, batch)
+    theirs = model(**batch).loss
+    assert (batch["labels"] != IGNORED).sum() > 30
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert torch.allclose(
+        answer_loss(model, batch, 10) * 10, ours * (batch["labels"][:, 1:] != IGNORED).sum(), rtol=1e-4
+    )
+
+
+def test_it_learns(tmp_path, tiny_folder, rows_file):
+    wanted, found = prepared(tiny_folder, rows_file, "warmstart.epochs=4")
+    folder, whole = run(tmp_path / "run", wanted, found)
+    assert whole
+    steps = [record for record in read_records(folder.path / "run.jsonl") if record["kind"] == "step"]
+    losses = [record["loss"] for record in steps]
+    assert len(losses) == 12
+    assert losses[-1] < losses[0] - 0.2
+    assert any(weight.abs().sum() > 0 for name, weight in weights(folder).items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_stopped_and_resumed_it_ends_as_the_straight_run_does(tmp_path, tiny_folder, rows_file, stop_at):
+    wanted, found = prepared(tiny_folder, rows_file, "warmstart.epochs=2", "lora.dropout=0.1")
+    straight, _ = run(tmp_path / "straight", wanted, found)
+    cancel = Cancel()
+
+    def progress(done, total):
+        if done == stop_at:
+            cancel.cancel()
+
+    folder, whole = run(tmp_path / "stopped", wanted, found, cancel=cancel, progress=progress)
+    assert not whole and not folder.adapter.exists()
+    assert folder.latest().name == f"checkpoint-{stop_at}"
+    folder, whole = run(tmp_path / "stopped", wanted, found)
+    assert whole and same(weights(folder), weights(straight))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from prlm_edge.train import config, base, data, run_folder, warmstart
+wanted = config.Recipe.model_validate_json(sys.argv[2])
+tokens = base.load_tokens(Path(wanted.base.model), wanted.data.max_tokens)
+found = data.read(wanted.data.files, tokens, wanted.data, seed=0, limit=None, loss_on=wanted.warmstart.loss_on)
+folder = run_folder.TrainFolder.open(Path(sys.argv[1]), "warmstart", wanted, found.sha256)
+warmstart.train(folder, wanted, found.examples, found.examples[:4], progress=lambda n, _: print(n, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_as_the_straight_run_does(tmp_path, tiny_folder, rows_file):
+    wanted, found = prepared(tiny_folder, rows_file, "warmstart.epochs=3")
+    straight, _ = run(tmp_path / "straight", wanted, found)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), wanted.model_dump_json()]
+    for step, delay in ((3, 0.0), (5, 0.02), (7, 0.05)):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        for line in process.stdout:
+            if int(line) >= step:
+                time.sleep(delay)
+                process.send_signal(signal.SIGKILL)
+                break
+        process.wait()
+        assert process.returncode in (-signal.SIGKILL, 0)
+    folder, whole = run(tmp_path / "killed", wanted, found)
+    assert whole and same(weights(folder), weights(straight))
+
+
+def test_a_torn_checkpoint_is_not_gone_on_from(tmp_path, tiny_folder, rows_file):
+    wanted, found = prepared(tiny_folder, rows_file)
+    folder, _ = run(tmp_path / "run", wanted, found)
+    last = folder.latest()
+    (last / "optimizer.pt").write_bytes(b"torn")
+    earlier = folder.latest()
+    assert earlier is not None and earlier != last and not last.exists()
+
+
+def test_another_recipe_or_other_data_are_refused(tmp_path, tiny_folder, rows_file):
+    wanted, found = prepared(tiny_folder, rows_file)
+    run_folder.TrainFolder.open(tmp_path / "run", "warmstart", wanted, found.sha256)
+    other = recipe(tiny_folder, rows_file, "warmstart.epochs=7")
+    with pytest.raises(UsageError, match=r"warmstart.epochs \(1.0, not 7.0\)"):
+        run_folder.TrainFolder.open(tmp_path / "run", "warmstart", other, found.sha256)
+    with pytest.raises(UsageError, match="data file"):
+        run_folder.TrainFolder.open(tmp_path / "run", "warmstart", wanted, {"rows.jsonl": "0"})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    with pytest.raises(UsageError, match="not empty"):
+        run_folder.TrainFolder.open(tmp_path / "full", "warmstart", wanted, found.sha256)
+
+
+def test_nf4_trains_the_adapter_alone_and_rightly_after_evaluation(tiny_folder, rows_file):
+    """An evaluation pass must not repack the weights: gradients stay those of the untouched model."""
+    wanted, found = prepared(tiny_folder, rows_file, "base.precision=nf4")
+    batch = Pad(2)([ExampleSet(found.examples)[i] for i in range(2)])
+
+    def gradients(evaluate):
+        torch.manual_seed(0)
+        model = base.add_adapter(base.load_model(tiny_folder, wanted.base), wanted.lora, checkpointing=False, nf4=True)
+        if evaluate:
+            model.eval()
+            with torch.no_grad():
+                answer_loss(model, batch)
+        model.train()
+        answer_loss(model, batch).backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    before, after = gradients(False), gradients(True)
+    assert before and all("lora_" in name for name in before)
+    assert same(before, after)

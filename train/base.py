@@ -1,0 +1,221 @@
+"""The model that training starts from: a GGUF file or a Hugging Face folder becomes a model and its tokenizer.
+
+A GGUF file is turned into a folder once (dequantized, float32, kept in the cache under the file's hash). In "nf4" the
+linear layers are quantized by bitsandbytes and stay frozen: QLoRA (arXiv 2305.14314); "bf16" and "fp32" train LoRA over
+unquantized weights. Not here: the adapter's own settings (`config.py`), export.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prlm_edge import models
+from prlm_edge.errors import ModelError, PrlmError, UsageError
+from prlm_edge.storage import cache_dir, locked, private_dir, write_error
+from prlm_edge.train.config import BaseConfig, LoraConfig
+from prlm_edge.train.tokens import Tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WHOLE = "whole"  # marks a folder that was written to its end
+SUPPORTED = ("llama", "qwen2", "qwen3")
+
+
+def resolve(base: str) -> Path:
+    """A folder with weights and tokenizer for `base`: a Hugging Face folder, a GGUF file, or a model's name.
+
+    Raises:
+        UsageError: No such model, or neither a GGUF file nor a folder with a config.json.
+        ModelError: An architecture that can't be read, or a damaged file.
+    """
+    path = Path(base).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UsageError(f"{path}: no config.json in it", "name a Hugging Face model folder or a GGUF file")
+        return path
+    file = models.resolve(base, original=True)
+    folder = private_dir(cache_dir() / "train") / f"{file.stem}-{models.sha256_of(file)[:16]}"
+    if not (folder / WHOLE).exists():
+        with locked(folder):
+            if not (folder / WHOLE).exists():
+                _unpack(file, folder)
+    return folder
+
+
+def load_tokens(folder: Path, n_ctx: int) -> Tokens:
+    """The tokenizer of a resolved base, as the runtime tokenizes."""
+    from transformers import AutoTokenizer
+
+    quiet()
+    return Tokens(AutoTokenizer.from_pretrained(folder), n_ctx, folder.name)
+
+
+def load_model(folder: Path, config: BaseConfig) -> PreTrainedModel:
+    """The frozen base of a resolved folder, in `config.precision`, on the GPU where there is one.
+
+    Raises:
+        UsageError: `config.precision` can't be had on this machine.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    quiet()
+    dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": config.attention}
+    if config.precision == "nf4":
+        options["quantization_config"] = _nf4(dtype)
+    if torch.cuda.is_available():
+        options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, **options)
+    keep_gradients_right(model)
+    model.config.use_cache = False
+    return model
+
+
+def add_adapter(model: PreTrainedModel, config: LoraConfig, *, checkpointing: bool, nf4: bool) -> Any:
+    """`model` with a fresh LoRA adapter (a PeftModel); the adapter's weights are float32."""
+    import peft
+
+    if nf4:
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+        keep_gradients_right(model)
+    elif checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    wanted = peft.LoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=config.target_modules if config.target_modules == "all-linear" else list(config.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    return peft.get_peft_model(model, wanted, autocast_adapter_dtype=True)
+
+
+def resume_adapter(model: PreTrainedModel, adapter: Path) -> Any:
+    """`model` with a trained adapter to go on from.
+
+    Raises:
+        UsageError: No adapter lies there, or it is of another model.
+    """
+    import peft
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise UsageError(f"{adapter}: no adapter in it", "name a folder that a training run wrote")
+    try:
+        return peft.PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"{adapter}: does not fit this model: {_line(error)}", "give it the base it was trained on"
+        ) from None
+
+
+def quiet() -> None:
+    """No progress bars and no advice of the libraries: what people should know, the command line says."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def keep_gradients_right(model: Any) -> None:
+    """Forbid bitsandbytes to repack NF4 weights in place.
+
+    On a CPU with AVX512_BF16, the first forward pass in eval mode repacks `Linear4bit` for inference; gradients and
+    merges after that are wrong (cosine 0.2 to the true ones).
+    """
+    import bitsandbytes as bnb
+
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _nf4(dtype: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_use_double_quant=True,
+    )
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    """Write `file` as a Hugging Face folder; `folder` appears whole or not at all."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    quiet()
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed; the lock is ours
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise write_error(folder, error) from error
+    try:
+        name = file.name
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+            )
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=name)
+        except (ValueError, KeyError, OSError, RuntimeError) as error:
+            raise ModelError(f"{name}: can't be read for training: {_line(error)}", _ADVICE) from None
+        if model.config.model_type not in SUPPORTED:
+            raise ModelError(f"{name}: architecture {model.config.model_type}", _ADVICE)
+        _mend(tokenizer, file)
+        model.save_pretrained(work)
+        tokenizer.save_pretrained(work)
+        (work / WHOLE).touch()
+        work.replace(folder)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+_ADVICE = f"supported are {', '.join(SUPPORTED)}; a Hugging Face folder of the model may serve instead"
+
+
+def _mend(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+    """Tokenize as llama.cpp does: Transformers' GGUF reader leaves SmolLM's digit splitting out (15 of 150 texts)."""
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers as pre
+
+    field = GGUFReader(file).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        backend: Any = tokenizer.backend_tokenizer
+        bytes_ = pre.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
+        backend.pre_tokenizer = pre.Sequence([pre.Digits(individual_digits=True), bytes_])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def check_same_vocabulary(tokens: Tokens, texts: list[str], encode: Any) -> None:
+    """Refuse a base whose tokenizer is not the runtime's.
+
+    Args:
+        tokens: The trainer's tokenizer.
+        texts: Texts to try.
+        encode: The runtime's tokenizer, text -> ids.
+
+    Raises:
+        PrlmError: Some text tokenizes otherwise; the message names the first.
+    """
+    for text in texts:
+        if tokens.encode_text(text) != list(encode(text)):
+            raise PrlmError(
+                f"the trainer tokenizes {text[:40]!r} otherwise than llama.cpp does",
+                "what is learned on other tokens is lost in use: train from another copy of the model",
+            )

@@ -1,0 +1,289 @@
+"""Recipes: one commented YAML file each, checked against the fields below; a key that nothing reads is an error.
+
+    base: {model: default, precision: bf16}
+    data: {files: [...], k: 2}
+    warmstart: {lr: 5.0e-4}
+
+`--set section.key=value` overrides. The resolved recipe is saved with the run, and a run goes on only under the same
+one. Not here: what the values do (each section's own module).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prlm_edge.errors import ConfigError, UsageError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class BaseConfig(_Section):
+    """What is trained."""
+
+    model: str = Field("default", description="a model's name, a GGUF file or a Hugging Face folder")
+    precision: Literal["nf4", "bf16", "fp32"] = Field("bf16", description="nf4 is QLoRA; bf16 is quicker on a CPU")
+    attention: Literal["sdpa", "eager"] = Field("sdpa", description="Transformers' attention implementation")
+    checkpointing: bool = Field(False, description="trade a third of the speed for most of the activations' memory")
+
+
+class LoraConfig(_Section):
+    """The adapter (arXiv 2106.09685)."""
+
+    r: Annotated[int, Field(ge=1, le=512)] = Field(16, description="rank")
+    alpha: Annotated[float, Field(gt=0)] = Field(32, description="the adapter is scaled by alpha / r")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of the adapter's input")
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field("all-linear", description="or names of layers")
+
+
+class DataConfig(_Section):
+    """What is learned from, and how it is shown: the prompt settings must be those of later use."""
+
+    files: tuple[str, ...] = Field((), description="data sets as `prlm-edge eval` reads them; several make a mixture")
+    dev_files: tuple[str, ...] = Field((), description="of other users; judged, never learned from")
+    limit: Annotated[int, Field(ge=1)] | None = Field(None, description="users of each file, drawn by the seed")
+    dev_limit: Annotated[int, Field(ge=1)] = Field(60, description="dev users of each file")
+    more_per_user: Annotated[int, Field(ge=0)] = Field(
+        0, description="further examples: newest past items, as requests"
+    )
+    k: Annotated[int, Field(ge=1, le=64)] = Field(4, description="past items shown")
+    retriever: Literal["bm25", "recency", "random", "none"] = Field("bm25", description="which past items")
+    item_words: Annotated[int, Field(ge=1)] = Field(60, description="words of an item's text")
+    item_order: Literal["relevance", "date", "length"] = Field("relevance", description="how items stand")
+    layout: Literal["turns", "block"] = Field("turns", description="turns of a conversation, or one message")
+    reasoning: bool = Field(False, description="whether examples reason before they answer")
+    max_tokens: Annotated[int, Field(ge=128)] = Field(1024, description="of prompt and answer; prompts are fitted")
+
+
+class WarmstartConfig(_Section):
+    """Supervised fine-tuning on what users really wrote."""
+
+    loss_on: Literal["answer", "all"] = Field("all", description="the last answer, or also those of the past items")
+    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the data")
+    max_steps: Annotated[int, Field(ge=0)] = Field(0, description="stop after these steps; 0: by epochs")
+    batch: Annotated[int, Field(ge=1)] = Field(8, description="examples a step")
+    micro_batch: Annotated[int, Field(ge=1)] = Field(4, description="of them at a time; less takes less memory")
+    lr: Annotated[float, Field(gt=0, le=1)] = Field(5e-4, description="peak learning rate")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="share of the steps that lead up to it")
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field("cosine", description="what follows")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to it")
+    save_steps: Annotated[int, Field(ge=1)] = Field(25, description="steps between checkpoints")
+    keep: Annotated[int, Field(ge=2)] = Field(2, description="checkpoints kept; the best is one of them")
+    eval_steps: Annotated[int, Field(ge=0)] = Field(50, description="steps between dev losses; 0: at the end alone")
+
+    @model_validator(mode="after")
+    def _checks(self) -> Self:
+        if self.eval_steps % self.save_steps:  # only what was saved can be chosen
+            raise ValueError(f"eval_steps must be a multiple of save_steps ({self.save_steps})")
+        if self.batch % min(self.micro_batch, self.batch):
+            raise ValueError(f"batch must be a multiple of micro_batch ({self.micro_batch})")
+        return self
+
+
+class RejectionConfig(_Section):
+    """Rejection sampling: the model's own best answers with true reasoning, to be fine-tuned on."""
+
+    samples: Annotated[int, Field(ge=1, le=64)] = Field(8, description="completions drawn of each prompt")
+    keep: Annotated[int, Field(ge=1)] = Field(1, description="of them learned from at most")
+    min_score: Annotated[float, Field(ge=0, le=3)] = Field(0.8, description="ROUGE-1 + -2 + -L that one must reach")
+    min_claims: Annotated[int, Field(ge=0)] = Field(2, description="checkable claims that its reasoning must make")
+
+
+class GrpoConfig(_Section):
+    """Reinforcement learning with group-relative advantages (arXiv 2402.03300)."""
+
+    steps: Annotated[int, Field(ge=1)] = Field(100, description="optimizer steps")
+    prompts: Annotated[int, Field(ge=1)] = Field(4, description="prompts a step")
+    group_size: Annotated[int, Field(ge=2)] = Field(8, description="completions of each")
+    micro_batch: Annotated[int, Field(ge=1)] = Field(8, description="completions at a time; less takes less memory")
+    lr: Annotated[float, Field(gt=0, le=1)] = Field(2e-5, description="learning rate, constant behind the warm-up")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="share of the steps that lead up to it")
+    beta: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the divergence from the start; 0: none")
+    epsilon: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="the ratio is clipped below 1 - epsilon")
+    epsilon_high: Annotated[float, Field(gt=0)] = Field(0.28, description="and above 1 + epsilon_high (DAPO)")
+    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = Field("dapo", description="how tokens are averaged; see TRL")
+    aggregation: Literal["normalize_then_sum", "sum_then_normalize"] = Field(
+        "normalize_then_sum", description="of the reward terms; the first keeps a small one from being drowned (GDPO)"
+    )
+    scale: Literal["group", "batch", "none"] = Field(
+        "group", description="sum_then_normalize: what advantages are divided by"
+    )
+    rewards: dict[str, float] = Field(
+        {"accuracy": 1.0, "format": 0.2, "style": 0.5, "length": 0.2},
+        description="weights of accuracy, format, personalization, style, faithfulness, length",
+    )
+    reward_model: str | None = Field(None, description="folder of the exported reward model, for personalization")
+    reasoning_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="budget; by default the task's own")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to it")
+    save_steps: Annotated[int, Field(ge=1)] = Field(10, description="steps between checkpoints")
+    keep: Annotated[int, Field(ge=2)] = Field(3, description="checkpoints kept; the best is one of them")
+    eval_steps: Annotated[int, Field(ge=1)] = Field(20, description="steps between looks at dev users' answers")
+    dev_penalty: Annotated[float, Field(ge=0.1)] = Field(1.1, description="repeat_penalty of dev answers, as in use")
+
+    @model_validator(mode="after")
+    def _checks(self) -> Self:
+        if self.prompts * self.group_size % self.micro_batch:
+            raise ValueError("micro_batch must divide prompts x group_size")
+        if self.eval_steps % self.save_steps:
+            raise ValueError(f"eval_steps must be a multiple of save_steps ({self.save_steps})")
+        if self.scale != "group" and self.aggregation == "normalize_then_sum":
+            raise ValueError("scale is of aggregation sum_then_normalize alone")
+        return self
+
+
+class Recipe(_Section):
+    """A whole recipe."""
+
+    seed: int = Field(0, description="of data order, adapter and dropout")
+    base: BaseConfig = BaseConfig()
+    lora: LoraConfig = LoraConfig()
+    data: DataConfig = DataConfig()
+    warmstart: WarmstartConfig = WarmstartConfig()
+    rejection: RejectionConfig = RejectionConfig()
+    grpo: GrpoConfig = GrpoConfig()
+
+    def fingerprint(self) -> str:
+        """16 hex digits that differ where anything that decides a run's outcome does."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def named() -> list[str]:
+    """Names of the recipes that come with prlm-edge."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load(recipe: str, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        recipe: One of `named()`, or a YAML file.
+        overrides: `section.key=value`, values in YAML.
+        given: The same as a mapping, {"data.files": [...]}; None values count as not given.
+
+    Raises:
+        ConfigError: An unknown key or a wrong value; names it, and the nearest right one.
+        UsageError: No such recipe.
+    """
+    path = RECIPES / f"{recipe}.yaml" if recipe in named() else Path(recipe)
+    values = _read(path)
+    _beside(values, path)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UsageError(f"--set {override}: not of the form section.key=value", "such as --set warmstart.lr=1e-4")
+        _put(values, key.strip(), _parse(text, override))
+    for key, value in (given or {}).items():
+        if value is not None:
+            _put(values, key, value)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(path, error) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every value spelled out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def about(name: str) -> str:
+    """What the recipe `name` of ours is for: its first comment line."""
+    return (RECIPES / f"{name}.yaml").read_text("utf-8").partition("\n")[0].removeprefix("#").strip()
+
+
+def explained(recipe: Recipe) -> str:
+    """The recipe as YAML, every value spelled out and every key with its meaning."""
+    lines: list[str] = []
+    for key, value in recipe.model_dump(mode="json").items():
+        if not isinstance(value, dict):
+            lines.append(_line(key, value, Recipe, ""))
+            continue
+        section = type(getattr(recipe, key))
+        lines += ["", f"{key}:  # {(section.__doc__ or '').strip()}"]
+        lines += [_line(name, inner, section, "  ") for name, inner in value.items()]
+    return "\n".join(lines)
+
+
+def _line(key: str, value: Any, section: type[BaseModel], indent: str) -> str:
+    shown = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    return f"{indent}{key}: {shown}  # {section.model_fields[key].description}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        hint = f"a YAML file, or one of: {', '.join(named())}"
+        raise UsageError(f"no recipe {str(path)!r}", _near(path.stem, named(), hint)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", "check the path") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())[:160]}", "mend it") from None
+    if not isinstance(values or {}, dict):
+        raise ConfigError(f"{path}: no mapping", "a recipe has sections: " + ", ".join(Recipe.model_fields))
+    return dict(values or {})
+
+
+def _beside(values: dict[str, Any], path: Path) -> None:
+    """Data files of a user's recipe are named from where it lies; ours name none."""
+    data = values.get("data")
+    for key in ("files", "dev_files"):
+        if isinstance(data, dict) and isinstance(data.get(key), list):
+            data[key] = [str(path.resolve().parent / str(name)) for name in data[key]]
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{key}: {section} is no section", "such as warmstart.lr=1e-4")
+        values = inner
+    values[last] = value
+
+
+def _parse(text: str, override: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {override}: the value is not YAML", "quote it") from None
+    if isinstance(value, str):  # YAML 1.1 takes 1e-4 for text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _config_error(path: Path, error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    if first["type"] != "extra_forbidden":
+        message = first["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(first["input"], dict) else f"it is {first['input']!r}; "
+        return ConfigError(f"{path}: {'.'.join(where)}: {message}", f"{value}`prlm-edge train recipes` shows all keys")
+    section: Any = Recipe
+    for part in where[:-1]:
+        section = section.model_fields[part].annotation
+    return ConfigError(
+        f"{path}: unknown key {'.'.join(where)}",
+        _near(where[-1], section.model_fields, f"there are: {', '.join(section.model_fields)}"),
+    )
+
+
+def _near(word: str, known: Iterable[str], otherwise: str) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]}?" if close else otherwise

@@ -1,0 +1,268 @@
+"""Rows of data sets as token ids to learn: the runtime's own retrieval, prompt and forced format.
+
+With `loss_on: all` the past items' answers are learned from too: they are the same user's answers to the same kind of
+request, one item fewer in front of each, at no further cost. What can't be learned from is left out and counted.
+Not here: reading files (`prlm_edge.evaluate.data`), batches (`batches.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+
+from prlm_edge import tasks
+from prlm_edge.errors import ConfigError, UsageError
+from prlm_edge.evaluate.data import load
+from prlm_edge.evaluate.records import Row
+from prlm_edge.plan import Plan, make_plan
+from prlm_edge.reasoning import ANSWER_CLOSE, THINK_CLOSE
+from prlm_edge.rerank import make_scorer
+from prlm_edge.retrieve import make_retriever
+from prlm_edge.settings import Settings
+from prlm_edge.style_lines import example_line
+from prlm_edge.tasks import Task
+from prlm_edge.train.config import DataConfig
+from prlm_edge.train.tokens import Tokens
+from prlm_edge.types import Span, Turn
+from prlm_edge.writer_pool import Pool, make_pool
+
+_ALIKE = 16  # batches among which examples of like length are looked for
+
+
+@dataclass(frozen=True)
+class Example:
+    """One request with what is to be learned from it.
+
+    Attributes:
+        row: The data row's id; "/-1" and so on behind it for further examples made of past items.
+        ids: Token ids of prompt and completion.
+        own: For each whether the model is to write it (the loss counts these alone); as long as `ids`.
+        n_prompt: How many of them are the prompt.
+    """
+
+    row: str
+    ids: tuple[int, ...]
+    own: tuple[bool, ...]
+    n_prompt: int
+
+
+@dataclass
+class Examples:
+    """Examples of several files, and what was left out, by reason."""
+
+    examples: list[Example] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens in all."""
+        return sum(len(example.ids) for example in self.examples)
+
+    def say(self) -> str:
+        """One line for people."""
+        left_out = "; ".join(f"{n} left out: {why}" for why, n in self.skipped.most_common())
+        return f"{len(self.examples)} examples, {self.n_tokens} tokens" + (f" ({left_out})" if left_out else "")
+
+
+def settings_of(config: DataConfig, seed: int) -> Settings:
+    """The runtime's settings that prompts are made with."""
+    return Settings(
+        retriever=config.retriever,
+        k=config.k,
+        item_words=config.item_words,
+        item_order=config.item_order,
+        layout=config.layout,
+        reasoning="hide" if config.reasoning else "off",
+        seed=seed,
+    )
+
+
+def read(
+    files: Sequence[str],
+    tokens: Tokens,
+    config: DataConfig,
+    *,
+    seed: int,
+    loss_on: str,
+    limit: int | None,
+    more_per_user: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Examples:
+    """Examples of all `files`.
+
+    Args:
+        files: Data sets as `prlm_edge.evaluate.data` reads them.
+        tokens: The base's tokenizer.
+        config: How prompts are made.
+        seed: Of the draw of users.
+        loss_on: "answer", or "all" for the past items' answers too.
+        limit: Users of each file.
+        more_per_user: Further examples of each user, of the newest past items.
+        progress: Called with (rows done, rows).
+
+    Raises:
+        UsageError: No file, no such data, or nothing in it to learn from.
+        ConfigError: `loss_on` asks for what the prompts do not hold.
+    """
+    if not files:
+        raise UsageError("no data to train on", "name a data set: --data train.jsonl.gz")
+    if loss_on == "all" and (config.layout != "turns" or config.retriever == "none"):
+        raise ConfigError(
+            "warmstart.loss_on=all needs past items as turns",
+            "use loss_on=answer, or data.layout=turns and a retriever",
+        )
+    found = Examples()
+    rows: list[Row] = []
+    for file in files:
+        data = load(Path(file), limit=limit, seed=seed)
+        found.sha256[data.name] = data.sha256
+        if data.skipped:
+            found.skipped["no query, no target, or an item that can't be read"] += data.skipped
+        rows += data.rows
+    maker = _Maker(tokens, settings_of(config, seed), loss_on)
+    for done, row in enumerate(rows, 1):
+        for one in (row, *_earlier(row, more_per_user)):
+            example = maker.make(one)
+            if isinstance(example, str):
+                found.skipped[example] += 1
+            else:
+                found.examples.append(example)
+        progress(done, len(rows))
+    if not found.examples:
+        raise UsageError(f"nothing to learn from: {found.say()}", "raise data.max_tokens, or check the data")
+    return found
+
+
+def in_order(examples: Sequence[Example], epochs: float, batch: int, seed: int) -> list[Example]:
+    """The examples of all steps, one step's `batch` after the other; depends on their ids and the seed alone.
+
+    An epoch is shuffled, then neighbours of like length are put into one batch, so that little is padded. Laid out
+    beforehand, a run can be gone on with at any step.
+    """
+    wanted = max(1, round(epochs * len(examples) / batch)) * batch
+    order: list[Example] = []
+    epoch = 0
+    while len(order) < wanted:
+        order += _epoch(examples, batch, f"{seed}\0{epoch}")
+        epoch += 1
+    return order[:wanted]
+
+
+def _epoch(examples: Sequence[Example], batch: int, salt: str) -> list[Example]:
+    def drawn(one: Example) -> bytes:
+        return blake2b(f"{salt}\0{one.row}".encode(), digest_size=8).digest()
+
+    mixed = sorted(examples, key=drawn)
+    found = []
+    for start in range(0, len(mixed), batch * _ALIKE):
+        some = sorted(mixed[start : start + batch * _ALIKE], key=lambda one: (len(one.ids), drawn(one)))
+        batches = [some[i : i + batch] for i in range(0, len(some), batch)]
+        found += sorted(batches, key=lambda these: (len(these) < batch, drawn(these[0])))
+    return [one for these in found for one in these]
+
+
+def plan_of(row: Row, pool: Pool, tokens: Tokens, settings: Settings) -> Plan:
+    """The runtime's plan for a row: what is retrieved and how it is shown."""
+    task = tasks.get_task(row.task)
+    key = (settings.retriever, settings.seed)
+    if key not in pool.retrievers:
+        pool.retrievers[key] = make_retriever(settings.retriever, pool.items, seed=settings.seed)
+    hits = pool.retrievers[key].search(row.query, settings.k)
+    return make_plan(tokens, task, row.query, settings, make_scorer(settings.select), hits, pool.style)  # type: ignore[arg-type] # of a backend it only counts
+
+
+def reasoning_of(plan: Plan, row: Row) -> str:
+    """A true reasoning line for what the user really wrote, in the words of the examples before it."""
+    earlier = [
+        (number, f"{plan.task.input_of(hit.item)} {plan.task.answer_of(hit.item)}")
+        for number, hit in enumerate(plan.prompt.used, 1)
+    ]
+    return example_line(len(earlier) + 1, row.target, row.query, earlier, plan.scoring.style)
+
+
+def why_not(row: Row, task: Task, tokens: Tokens) -> str:
+    """Why nothing can be learned from a row; "" where it can."""
+    if not row.profile:
+        return "no past writing"
+    ending = tokens.encode_text(ANSWER_CLOSE + tokens.end_of_turn, trusted=True)
+    too_long = tokens.count(_one_line(row.target, task)) + len(ending) > task.answer_tokens
+    return "an answer longer than its budget" if too_long else ""
+
+
+class Pools:
+    """What tasks can learn from of each row's profile; rows of one user follow each other and share it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[object, ...], str, Pool] | None = None
+
+    def of(self, row: Row, task: Task) -> Pool:
+        """The pool of a row."""
+        if self._last is None or self._last[0] is not row.profile or self._last[1] != task.name:
+            self._last = row.profile, task.name, make_pool(row.profile, task)
+        return self._last[2]
+
+
+class _Maker:
+    """Makes examples of rows; rows of one user follow each other and share their pool."""
+
+    def __init__(self, tokens: Tokens, settings: Settings, loss_on: str) -> None:
+        self._tokens, self._loss_on = tokens, loss_on
+        self._settings = settings
+        self._n_tag_tokens = len(tokens.encode_text(ANSWER_CLOSE + tokens.end_of_turn, trusted=True))
+        self._n_close_tokens = len(tokens.encode_text(THINK_CLOSE, trusted=True))
+        self._pools = Pools()
+
+    def make(self, row: Row) -> Example | str:
+        """The example, or why there is none."""
+        task = tasks.get_task(row.task)
+        answer = _one_line(row.target, task)
+        if reason := why_not(row, task, self._tokens):
+            return reason
+        plan = plan_of(row, self._pools.of(row, task), self._tokens, replace(self._settings, task=row.task))
+        reasons = plan.reasoning_tokens > 0
+        line = reasoning_of(plan, replace(row, target=answer)) if reasons else None
+        ids, own = self._prompt(plan.prompt.turns, reasons=reasons)
+        n_prompt = len(ids)
+        more, mine = self._tokens.completion(answer, line)
+        return Example(row.id, (*ids, *more), (*own, *mine), n_prompt)
+
+    def _prompt(self, turns: Sequence[Turn], *, reasons: bool) -> tuple[list[int], list[bool]]:
+        said = {id(span) for turn in turns if turn.role == "assistant" for span in turn.spans if not span.trusted}
+        ids: list[int] = []
+        own: list[bool] = []
+        before: Span | None = None
+        for span in self._tokens.spans(turns, reasons=reasons):
+            these = self._tokens.encode_text(span.text, trusted=span.trusted)
+            n_own = len(these) if id(span) in said else 0
+            if before is not None and id(before) in said:  # what the model itself writes to end it
+                n_own = self._n_close_tokens if span.text.startswith(THINK_CLOSE) else self._n_tag_tokens
+            ids += these
+            own += [place < n_own for place in range(len(these))]
+            before = span
+        bos = self._tokens.encode([])
+        if bos and ids[: len(bos)] != bos:
+            ids, own = bos + ids, [False] * len(bos) + own
+        return ids, own if self._loss_on == "all" else [False] * len(own)
+
+
+def _earlier(row: Row, n: int) -> Iterator[Row]:
+    """Rows made of the `n` newest past items that have a text, each with what is older as its profile."""
+    task = tasks.get_task(row.task)
+    made = 0
+    for place in range(len(row.profile) - 1, 0, -1):
+        item = row.profile[place]
+        text = item.text if task.learns_from == "title" else item.title
+        if made == n:
+            return
+        if text.strip() and task.answer_of(item):
+            made += 1
+            older = row.profile[:place]
+            yield replace(row, id=f"{row.id}/-{made}", query=text, target=task.answer_of(item), profile=older)
+
+
+def _one_line(text: str, task: Task) -> str:
+    return text.strip() if task.multiline else " ".join(text.split())

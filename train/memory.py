@@ -1,0 +1,117 @@
+"""How much memory a step will take, before the first one: an estimate, and the knob to turn where there is too little.
+
+The estimate is of the largest step: weights, adapter with AdamW's two moments, activations of the longest micro-batch,
+and logits of its labelled tokens. Not here: measuring what a step really took (`run_log.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prlm_edge.errors import PrlmError
+from prlm_edge.train.config import Recipe
+
+_BYTES = {"fp32": 4.0, "bf16": 2.0, "nf4": 0.55}
+# Activations a token and layer, in hidden sizes: SmolLM2-135M in bf16 kept 44 (4 x 512 tokens: 3.3 GB), here with a
+# margin; with checkpointing a layer's input and one layer at work, which is an estimate.
+_KEPT, _KEPT_CHECKPOINTED = 48.0, 4.0
+_RUNTIME = 0.9e9  # PyTorch, Transformers and the data
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes, by what they are for."""
+
+    weights: float
+    adapter: float
+    activations: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        """All of it, the runtime included."""
+        return self.weights + self.adapter + self.activations + self.logits + _RUNTIME
+
+    def say(self) -> str:
+        """One line for people."""
+        parts = {
+            "weights": self.weights,
+            "adapter": self.adapter,
+            "activations": self.activations,
+            "logits": self.logits,
+        }
+        return f"{self.total / 1e9:.1f} GB ({', '.join(f'{name} {n / 1e9:.1f}' for name, n in parts.items())})"
+
+
+def estimate(config: dict[str, Any], recipe: Recipe, longest: int) -> Estimate:
+    """The memory of a step.
+
+    Args:
+        config: The model's config.json.
+        recipe: Resolved.
+        longest: Tokens of the longest example.
+    """
+    hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
+    inner, vocab = int(config["intermediate_size"]), int(config["vocab_size"])
+    n_linear = layers * (4 * hidden * hidden + 3 * hidden * inner)
+    width = 4.0 if recipe.base.precision == "fp32" else 2.0
+    n_adapter = recipe.lora.r * layers * (8 * hidden + 3 * (hidden + inner))
+    tokens = min(recipe.warmstart.micro_batch, recipe.warmstart.batch) * longest
+    kept = _KEPT_CHECKPOINTED if recipe.base.checkpointing else _KEPT
+    return Estimate(
+        weights=n_linear * _BYTES[recipe.base.precision] + vocab * hidden * width,
+        adapter=n_adapter * 4 * 4.0,  # weight, gradient and two moments
+        activations=tokens * hidden * layers * kept * width,
+        logits=tokens / 8 * vocab * 4 * 3.0,  # an eighth of a prompt is labelled at most; logits, softmax, gradient
+    )
+
+
+def check(folder: Path, recipe: Recipe, longest: int) -> Estimate:
+    """Refuse what will not fit.
+
+    Raises:
+        PrlmError: More memory is needed than there is; the hint names the knob that helps most.
+    """
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    needed, there = estimate(config, recipe, longest), available()
+    if there is not None and needed.total > there:
+        raise PrlmError(
+            f"a step needs about {needed.say()}, and {there / 1e9:.1f} GB are free",
+            _knob(needed, recipe),
+        )
+    return needed
+
+
+def available() -> int | None:
+    """Free bytes of the GPU where there is one, else of the machine or its container; None where nobody tells."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    free = None
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+    except OSError:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return min(free, limit - used) if free is not None else limit - used
+
+
+def _knob(needed: Estimate, recipe: Recipe) -> str:
+    if max(needed.activations, needed.logits) < needed.weights:
+        return "--qlora" if recipe.base.precision != "nf4" else "train a smaller model"
+    if recipe.warmstart.micro_batch > 1:
+        return f"--set warmstart.micro_batch={max(1, recipe.warmstart.micro_batch // 2)}"
+    if not recipe.base.checkpointing:
+        return "--set base.checkpointing=true"
+    return f"--set data.max_tokens={recipe.data.max_tokens // 2}"

@@ -1,0 +1,142 @@
+"""A training run on disk: its recipe, its data, checkpoints that are known to be whole, and the adapter it ended in.
+
+A run goes on only under the recipe and the data that it began with. A checkpoint counts when the list of its files,
+written last, matches what lies there: a process killed while writing or deleting one leaves none that looks good.
+Not here: what a checkpoint holds (Transformers' Trainer).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.storage import atomic_write, private_dir
+from prlm_edge.train.config import Recipe, dump
+
+FILES = "files.json"
+_PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate")
+
+
+@dataclass(frozen=True)
+class TrainFolder:
+    """The folder of one stage of a run."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path, stage: str, recipe: Recipe, data: Mapping[str, str]) -> Self:
+        """A new run, or one to go on with.
+
+        Args:
+            path: The folder.
+            stage: "warmstart" and so on.
+            recipe: Resolved.
+            data: SHA-256 of each data file by name.
+
+        Raises:
+            UsageError: Another run lies there, or this one under another recipe or on other data.
+        """
+        folder = cls(path)
+        asked = {"stage": stage, "recipe": recipe.model_dump(mode="json"), "data": dict(data)}
+        if (path / "run.json").exists():
+            known = folder.header
+            for key, value in asked.items():
+                if known.get(key) != value:
+                    what = _difference(key, known.get(key), value)
+                    raise UsageError(
+                        f"{path}: a run with another {what}", "choose another --out, or delete that folder"
+                    )
+            return folder
+        if path.exists() and any(path.iterdir()):
+            raise UsageError(f"{path}: not empty, and no run", "choose another --out")
+        private_dir(path)
+        with atomic_write(path / "recipe.yaml") as stream:
+            stream.write(dump(recipe).encode())
+        with atomic_write(path / "run.json") as stream:
+            stream.write(
+                json.dumps({**asked, "versions": {name: version(name) for name in _PACKAGES}}, indent=2).encode()
+            )
+        return folder
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What run.json says.
+
+        Raises:
+            PrlmError: It is missing or damaged.
+        """
+        try:
+            found = json.loads((self.path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            raise PrlmError(f"{self.path}: run.json is missing or damaged", "choose another --out") from None
+        return dict(found)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the Trainer keeps checkpoint-N folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter; there once the stage has ended."""
+        return self.path / "adapter"
+
+    def latest(self) -> Path | None:
+        """The last whole checkpoint; torn ones are removed."""
+        found: list[tuple[int, Path]] = []
+        for path in self.checkpoints.glob("checkpoint-*"):
+            step = path.name.rpartition("-")[2]
+            if step.isdigit() and is_whole(path):
+                found.append((int(step), path))
+            else:
+                shutil.rmtree(path)
+        return max(found)[1] if found else None
+
+    def keep_adapter(self, source: Path) -> None:
+        """Make a copy of `source` this run's adapter, whole or not at all."""
+        work = self.path / ".adapter.new"
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(source, work)
+        shutil.rmtree(self.adapter, ignore_errors=True)
+        work.replace(self.adapter)
+
+
+def seal(checkpoint: Path) -> None:
+    """Say that `checkpoint` is whole: its files are on disk, and their sizes listed."""
+    sizes = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path.name != FILES:
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            sizes[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
+    with atomic_write(checkpoint / FILES) as stream:
+        stream.write(json.dumps(sizes).encode())
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file that `seal` listed is there in its size."""
+    try:
+        sizes = json.loads((checkpoint / FILES).read_text("utf-8"))
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    """The first thing that differs, such as "recipe (warmstart.lr: 0.0005, not 0.001)"."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return f"{key} ({old!r}, not {new!r})"
+    for name in new:
+        if old.get(name) != new[name]:
+            inner = _difference(name, old.get(name), new[name])
+            if isinstance(new[name], dict):
+                return f"{key}.{inner}"
+            return f"{key}.{inner}" if key != "data" else f"data file {name}"
+    return key

@@ -1,0 +1,132 @@
+"""A Hugging Face tokenizer that yields, for the same turns, the very token ids that the llama.cpp runtime evaluates.
+
+Training on other ids than the ones in use loses what was learned. So prompts are rendered by the runtime's own renderer
+and chat template, span by span: control tokens are parsed in our own text alone, never in a user's (mirrors
+`prlm_edge.backends.llama_vocab`). tests/train/test_tokens.py holds both to each other on real texts and prompts.
+
+Not here: loading a tokenizer (`base.py`), which turns there are (`data.py`).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append
+from prlm_edge.backends.llama_vocab import longest_prefix
+from prlm_edge.reasoning import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, TO_ANSWER
+from prlm_edge.types import ModelInfo, Span, Turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Tokens:
+    """Counts, cuts and encodes as the runtime does; stands in for a `Backend` where prompts are rendered.
+
+    Args:
+        tokenizer: A fast tokenizer with the model's own chat template.
+        n_ctx: Tokens of prompt and answer at most.
+        name: The model's, for the record.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, n_ctx: int, name: str = "") -> None:
+        self.tokenizer = tokenizer
+        self.info = ModelInfo(name, n_ctx_max=n_ctx)
+        backend: Any = tokenizer.backend_tokenizer
+        self._trusted = copy.deepcopy(backend)
+        self._untrusted = copy.deepcopy(backend)
+        self._untrusted.encode_special_tokens = True
+        for one in (self._trusted, self._untrusted):
+            one.no_padding()
+            one.no_truncation()
+        template = tokenizer.chat_template
+        bos, eos = str(tokenizer.bos_token or ""), str(tokenizer.eos_token or "")
+        self._template = ChatTemplate(template if isinstance(template, str) else CHATML, bos, eos)
+        self._bos = _added_bos(tokenizer)
+        self.end_of_turn = eos
+
+    def encode_text(self, text: str, *, trusted: bool = False) -> list[int]:
+        """Token ids of one text; control tokens are parsed in trusted text alone."""
+        if not text:
+            return []
+        text = text.encode("utf-8", "replace").decode("utf-8")  # as the runtime does: no lone surrogates
+        if trusted:
+            return list(self._trusted.encode(text, add_special_tokens=False).ids)
+        ids = list(self._untrusted.encode(text, add_special_tokens=False).ids)
+        if self._special_ids.isdisjoint(ids):
+            return ids
+        parts, at = [], 0
+        for match in self._spelled_out.finditer(text):
+            parts.append(text[at : match.start() + 1])
+            at = match.start() + 1
+        parts.append(text[at:])
+        return [token for part in parts for token in self._untrusted.encode(part, add_special_tokens=False).ids]
+
+    def encode(self, spans: Sequence[Span]) -> list[int]:
+        """Token ids of a whole prompt, with the beginning-of-sequence token where the model wants one."""
+        ids = [token for span in spans for token in self.encode_text(span.text, trusted=span.trusted)]
+        return [*self._bos, *ids] if ids[: len(self._bos)] != self._bos else ids
+
+    def spans(self, turns: Sequence[Turn], *, reasons: bool) -> list[Span]:
+        """The whole prompt, the opening tag of the phase that the model begins with included."""
+        spans = self._template.render(turns)
+        append(spans, Span(THINK_OPEN if reasons else ANSWER_OPEN, trusted=True))
+        return spans
+
+    def completion(self, answer: str, reasoning: str | None = None) -> tuple[list[int], list[bool]]:
+        """What is to be learned behind the prompt's opening tag, and which of it the model itself writes.
+
+        Args:
+            answer: The answer.
+            reasoning: What leads to it; None answers at once.
+
+        Returns:
+            Token ids up to and including the end of the turn, and for each whether it is the model's own. What stands
+            between the two phases is put there by the forced format, but the model must close its reasoning itself.
+        """
+        parts = [
+            (self.encode_text(answer), True),
+            (self.encode_text(ANSWER_CLOSE + self.end_of_turn, trusted=True), True),
+        ]
+        if reasoning is not None:
+            between = self.encode_text(TO_ANSWER, trusted=True)
+            n_close = min(len(self.encode_text(THINK_CLOSE, trusted=True)), len(between))
+            parts = [(self.encode_text(reasoning), True), (between[:n_close], True), (between[n_close:], False), *parts]
+        return [token for ids, _ in parts for token in ids], [own for ids, own in parts for _ in ids]
+
+    def count(self, text: str) -> int:
+        """Tokens of an untrusted text."""
+        return len(self.encode_text(text))
+
+    def truncate(self, text: str, n_tokens: int) -> str:
+        """The longest prefix of `text` of at most `n_tokens` tokens."""
+        return longest_prefix(self.count, text, n_tokens)
+
+    def count_turns(self, turns: Sequence[Turn]) -> int:
+        """Tokens of the whole prompt, chat template included, opening tag excluded."""
+        return len(self.encode(self._template.render(turns)))
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(self._trusted.get_added_tokens_decoder())
+
+    @cached_property
+    def _spelled_out(self) -> re.Pattern[str]:
+        texts = {str(token.content) for token in self._trusted.get_added_tokens_decoder().values()}
+        listed = sorted((text for text in texts if len(text) > 1 and not text.isspace()), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, listed)) or r"(?!)")
+
+
+def _added_bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """[bos] where the tokenizer puts one in front by itself."""
+    bos = tokenizer.bos_token_id
+    if bos is None or not getattr(tokenizer, "add_bos_token", False):
+        return []
+    assert isinstance(bos, int)
+    return [bos]

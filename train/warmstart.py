@@ -1,0 +1,177 @@
+"""Warm start, rung (a): supervised fine-tuning of a LoRA adapter on what users really wrote.
+
+Transformers' Trainer does the work; prompts are the runtime's (`data.py`), the loss is that of the user's own words
+alone (`batches.py`). Stopped or killed, the same command goes on from the last whole checkpoint and ends in the same
+adapter. The adapter kept is the one of the lowest dev loss. Not here: rung (b), rejection sampling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from prlm_edge.errors import PrlmError
+from prlm_edge.storage import write_error
+from prlm_edge.train import base, data
+from prlm_edge.train.batches import ExampleSet, Pad, answer_loss
+from prlm_edge.train.checkpoints import Checkpoints, Progress
+from prlm_edge.train.config import Recipe
+from prlm_edge.train.run_folder import TrainFolder
+from prlm_edge.train.run_log import RunLog
+from prlm_edge.train.run_watch import RunLogCallback
+from prlm_edge.types import Cancel
+
+
+class AnswerTrainer(Trainer):
+    """A Trainer whose loss is `batches.answer_loss`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # the loss is divided by a whole step's labels, not by micro-batch
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """See `answer_loss`."""
+        loss = answer_loss(model, inputs, num_items_in_batch)
+        return (loss, {}) if return_outputs else loss
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Any, None, None]:
+        """Only the loss: logits of a whole dev set would not fit into memory."""
+        with torch.no_grad():
+            return answer_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+
+
+class _Finite(TrainerCallback):
+    """Ends a run in which nothing can be learned any more; what it had saved before stays."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        loss, norm = (logs or {}).get("loss", 0.0), (logs or {}).get("grad_norm", 0.0)
+        if not math.isfinite(float(loss)) or not math.isfinite(float(norm)):
+            raise PrlmError(
+                f"step {state.global_step}: the loss is no number any more", "lower warmstart.lr, then begin anew"
+            )
+
+
+def train(
+    folder: TrainFolder,
+    recipe: Recipe,
+    examples: Sequence[data.Example],
+    dev: Sequence[data.Example],
+    *,
+    start: Path | None = None,
+    cancel: Cancel | None = None,
+    progress: Progress = lambda done, total: None,
+) -> bool:
+    """Train, or go on training; returns whether it came to its end.
+
+    Args:
+        folder: The run.
+        recipe: Resolved.
+        examples: To learn from.
+        dev: Of other users, to choose the adapter by; may be empty.
+        start: An adapter to go on from instead of a fresh one.
+        cancel: Ends after the step under way, behind a checkpoint.
+        progress: Called with (steps done, steps).
+
+    Raises:
+        PrlmError: The loss became NaN, or the disk is full: the checkpoints there are stay.
+    """
+    set_seed(recipe.seed)
+    trainer, cancel = _trainer(folder, recipe, examples, dev, start), cancel or Cancel()
+    trainer.remove_callback(PrinterCallback)  # stdout is for data
+    trainer.add_callback(Checkpoints(folder, cancel, progress, has_dev=bool(dev)))
+    trainer.add_callback(RunLogCallback(RunLog(folder.path), sample_every=0))
+    trainer.add_callback(_Finite())
+    latest = folder.latest()
+    try:
+        trainer.train(resume_from_checkpoint=str(latest) if latest else None)
+        if cancel.cancelled and trainer.state.global_step < trainer.state.max_steps:
+            return False
+        best = trainer.state.best_model_checkpoint
+        source = Path(best) if best and Path(best).is_dir() else folder.latest()
+        assert source is not None  # the last step always saves
+        folder.keep_adapter(source)
+    except OSError as error:
+        raise write_error(folder.path, error) from error
+    return True
+
+
+def _trainer(
+    folder: TrainFolder,
+    recipe: Recipe,
+    examples: Sequence[data.Example],
+    dev: Sequence[data.Example],
+    start: Path | None,
+) -> AnswerTrainer:
+    source = base.resolve(recipe.base.model)
+    model = base.load_model(source, recipe.base)
+    adapted = (
+        base.resume_adapter(model, start)
+        if start
+        else base.add_adapter(
+            model, recipe.lora, checkpointing=recipe.base.checkpointing, nf4=recipe.base.precision == "nf4"
+        )
+    )
+    tokens = base.load_tokens(source, recipe.data.max_tokens)
+    pad = tokens.tokenizer.pad_token_id
+    w = recipe.warmstart
+    ordered = data.in_order(examples, w.epochs, w.batch, recipe.seed)[: w.max_steps * w.batch or None]
+    return AnswerTrainer(
+        model=adapted,
+        args=_arguments(folder, recipe, has_dev=bool(dev)),
+        train_dataset=ExampleSet(ordered),
+        eval_dataset=ExampleSet(list(dev)) if dev else None,
+        data_collator=Pad(pad if isinstance(pad, int) else 0),
+    )
+
+
+def _arguments(folder: TrainFolder, recipe: Recipe, *, has_dev: bool) -> TrainingArguments:
+    w = recipe.warmstart
+    micro = min(w.micro_batch, w.batch)
+    dev: dict[str, Any] = {}
+    if has_dev:
+        steps = w.eval_steps or 0
+        dev = {
+            "eval_strategy": "steps" if steps else "no",
+            "eval_steps": steps or None,
+            "per_device_eval_batch_size": micro,
+            "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
+        }
+    return TrainingArguments(
+        output_dir=str(folder.checkpoints),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, w.batch // micro),
+        num_train_epochs=1,  # `data.in_order` lays out all of them
+        learning_rate=w.lr,
+        lr_scheduler_type=w.schedule,
+        warmup_steps=w.warmup,
+        weight_decay=w.weight_decay,
+        max_grad_norm=w.max_grad_norm,
+        save_steps=w.save_steps,
+        save_total_limit=w.keep,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_num_workers=0,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+        **dev,
+    )
