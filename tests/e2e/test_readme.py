@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shlex
@@ -72,6 +73,21 @@ def test_the_evaluation_runs(desk: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "k=4 reasoning=off" in done.stdout
     assert "<svg" in (desk / "report.html").read_text()
+
+
+def test_the_warm_start_runs(desk: Path) -> None:
+    """Recipes and warm start; what follows takes longer than a test may, and is tested under tests/train."""
+    for name in ("train", "dev"):
+        write_rows(desk / "rows.jsonl", [row(user) for user in range(3)])
+        (desk / f"{name}.jsonl.gz").write_bytes(gzip.compress((desk / "rows.jsonl").read_bytes()))
+    commands = block("sh", "prlm-edge train warmstart").splitlines()[:2]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
+        cwd=desk, env=environment(desk), capture_output=True, text=True, check=False, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "warmstart:" in done.stdout and "3 examples" in done.stderr
+    assert (desk / "runs" / "warm" / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def test_the_python_example_runs(desk: Path) -> None:
