@@ -91,7 +91,7 @@ def test_the_frontier_keeps_what_nothing_cheaper_equals() -> None:
 
 def test_markdown(run: RunFolder) -> None:
     text = markdown_tables([run])
-    assert text.startswith("### acl_title\n")
+    assert text.startswith("### acl_title (run)\n")
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1
     assert any(line.startswith("| *first sentence* |") for line in rows)

@@ -57,7 +57,8 @@ class View:
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.header, self.summary = run, run.header, run.summary()
-        self.name = str(self.header["asked"]["data"]["task"] or self.header["asked"]["data"]["name"])
+        data = self.header["asked"]["data"]
+        self.name = f"{data['task'] or data['name']} ({run.path.name})"  # a report may hold several of one task
         known = self.summary["conditions"]
         self.conditions = [Condition(**one) for one in self.header["asked"]["conditions"] if one["name"] in known]
 
