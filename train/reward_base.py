@@ -40,7 +40,7 @@ def base_folder() -> Path:
     try:
         model_store.check(BASE.folder, BASE.name)
     except MissingError:
-        raise MissingError("the reward model's base is not fetched", "`prlm-edge train reward` fetches it") from None
+        raise MissingError("the reward model's base is not fetched", "prlm_edge.train.reward_base.fetch_base() fetches it") from None
     return BASE.folder
 
 

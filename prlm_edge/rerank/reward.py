@@ -34,7 +34,7 @@ _ANSWER, _LOOKS, _HABITS, _TITLE, _REQUEST = 0.3, 0.22, 0.2, 0.16, 0.15
 _WORTH = 8  # tokens of a title that are worth showing
 _MAX_CHARS = 2000  # of one text; no text needs more for its tokens
 _N_BROKEN = 4
-_ADVICE = "train and export it again, or leave --select reward out"
+_ADVICE = "train and export it again"
 
 
 class Encoded(NamedTuple):
