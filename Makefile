@@ -11,9 +11,9 @@ REQUEST = title for my post on winter sourdough
 
 help:
 	@echo 'make demo   set up, fetch the default model (93 MB), write a title from the example profile'
-	@echo 'make test   set up, fetch both models, run ruff, mypy and every test'
+	@echo 'make test   set up, fetch the models, run ruff, mypy and every test'
 	@echo 'make setup  only set up: $(VENV) with everything (builds llama.cpp: minutes)'
-	@echo 'make models fetch the two models that the tests use'
+	@echo 'make models fetch the models that the tests use'
 	@echo 'make lint   ruff and mypy'
 	@echo 'make bench  the benchmarks, as ratios measured in one run'
 	@echo 'make results  the evaluation behind the README, on the data sets in DATA=$(DATA)'
@@ -35,6 +35,7 @@ setup: $(STAMP)
 models: $(STAMP)
 	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null
 	@$(BIN)/prlm-edge model pull minilm > /dev/null
+	@$(BIN)/python -c 'from prlm_edge.train import reward_base; reward_base.fetch_base()'
 
 lint: $(STAMP) types
 	$(BIN)/ruff check .

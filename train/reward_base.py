@@ -40,7 +40,8 @@ def base_folder() -> Path:
     try:
         model_store.check(BASE.folder, BASE.name)
     except MissingError:
-        raise MissingError("the reward model's base is not fetched", "prlm_edge.train.reward_base.fetch_base() fetches it") from None
+        hint = "prlm_edge.train.reward_base.fetch_base() fetches it"
+        raise MissingError("the reward model's base is not fetched", hint) from None
     return BASE.folder
 
 
