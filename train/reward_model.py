@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,10 @@ from prlm_edge import models
 from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.rerank.reward import ENCODING, MAX_LENGTH, Encoded
 from prlm_edge.storage import atomic_write, write_error
+from prlm_edge.train.checkpoints import Checkpoints, Progress
 from prlm_edge.train.reward_batches import PadPairs, Tokenized, pad
-from prlm_edge.train.run_folder import TrainFolder, seal
+from prlm_edge.train.run_folder import TrainFolder
 from prlm_edge.types import Cancel
-
-Steps = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -174,23 +173,6 @@ def _load(folder: Path) -> BertForSequenceClassification:
         transformers_logging.set_verbosity(before)
 
 
-class _Watch(TrainerCallback):
-    """Seals checkpoints, reports progress, stops on request, saves at the last step."""
-
-    def __init__(self, folder: TrainFolder, cancel: Cancel, progress: Steps) -> None:
-        self._folder, self._cancel, self._progress = folder, cancel, progress
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._progress(state.global_step, state.max_steps)
-        if self._cancel.cancelled:
-            control.should_save = control.should_training_stop = True
-        elif state.global_step >= state.max_steps:
-            control.should_save = True
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        seal(self._folder.checkpoints / f"checkpoint-{state.global_step}")
-
-
 @dataclass(frozen=True)
 class _Stage:
     """What teacher and student differ in; `source` is the folder of what training starts from, 0 layers all of it."""
@@ -213,7 +195,7 @@ def _train(
     config: RewardConfig,
     *,
     cancel: Cancel | None = None,
-    progress: Steps = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Path | None:
     """Train what the stage starts from into path/model.
@@ -238,7 +220,7 @@ def _train(
     set_seed(config.seed)  # the head is drawn when the model is loaded
     trainer = _trainer(stage, folder, pairs, config)
     trainer.remove_callback(PrinterCallback)  # it writes to stdout
-    for callback in (_Watch(folder, cancel, progress), *callbacks):
+    for callback in (Checkpoints(folder, cancel, progress, has_dev=False), *callbacks):
         trainer.add_callback(callback)
     latest = folder.latest()
     try:
