@@ -27,6 +27,7 @@ _EXAMPLES: dict[str, Any] = {
     "reasoning_tokens": 64,
     "answer_tokens": 64,
     "full_items": 2,
+    "adapter": "mine.gguf",
 }
 
 

