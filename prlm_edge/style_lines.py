@@ -138,10 +138,15 @@ def check_line(line: str, answer: str, n_items: int, style: Style, text: str = "
         style: The writer's style, for what is said of it.
         text: What the answer was written for: a key word is true if answer or text has it.
     """
+    judged = judge_line(line, answer, n_items, style, text)
+    return sum(true for _, true in judged), len(judged)
+
+
+def judge_line(line: str, answer: str, n_items: int, style: Style, text: str = "") -> list[tuple[Claim, bool]]:
+    """A line's claims, in `line_claims`' order, and whether each is true; arguments as for `check_line`."""
     seen = observe(answer)
     words = set(long_words(answer)) | set(long_words(text))
-    claims = line_claims(line)
-    return sum(_is_true(claim, seen, words, n_items, style) for claim in claims), len(claims)
+    return [(claim, _is_true(claim, seen, words, n_items, style)) for claim in line_claims(line)]
 
 
 def _own_facts(seen: Observation, style: Style) -> Iterator[str]:

@@ -4,7 +4,7 @@
     format           share of: ended, reasoning ended, one line, no tags, no placeholder    0 to 1
     personalization  the reward model's score, as it is or through a sigmoid                any, or 0 to 1
     style            share of the user's steady habits that the answer keeps                0 to 1
-    faithfulness     share of the reasoning's checkable claims that are true                0 to 1
+    faithfulness     share of the reasoning's checkable claims that are true, of 3 at least 0 to 1
     length           inside the user's usual length, and the reasoning inside its budget    0 to 1
 
 Ranges differ, so terms are weighed only after they are normalized (`reward_sum.py`). Not here: rollouts, and TRL's
@@ -20,18 +20,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from statistics import fmean
 from typing import Protocol
 
 from prlm_edge.errors import ConfigError
 from prlm_edge.reasoning import TAGS
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_2, rouge_l
 from prlm_edge.style import Style
-from prlm_edge.style_lines import check_line
+from prlm_edge.style_lines import Claim, judge_line
 from prlm_edge.style_traits import observe
 from prlm_edge.tasks import get_task
 from prlm_edge.types import Candidate, FinishReason, Scorer, Scoring
 
 _SOFT_FROM = 0.75  # of the reasoning budget: from there on the term falls, to 0 at the budget (DAPO's soft punishment)
+_ENOUGH_CLAIMS = 3  # of different things: topic, length and a habit, as the examples' own lines make them
 _CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>")
 _PLACEHOLDER = re.compile(
     r"[\W_]*|[\W_]*(n/?a|none|null|tbd|untitled|placeholder|lorem ipsum.*|"
@@ -101,15 +103,13 @@ def style(rollouts: Sequence[Rollout], asks: Sequence[Ask]) -> list[float]:
 
 
 def faithfulness(rollouts: Sequence[Rollout], asks: Sequence[Ask]) -> list[float]:
-    """True claims of all claims; 0 where nothing is claimed, so that silence never beats a line that is partly true.
+    """True claims of all claims, but of at least `_ENOUGH_CLAIMS`: a line that says little earns little, silence 0.
 
-    A group in which nobody claims anything has no variance, and the term then says nothing of it.
+    Items named, key words and lengths count once each, by the share of them that is true; only habits count one by one:
+    a list such as "[1] [2] [3]" is no reasoning. A group in which nobody claims anything has no variance, and the term
+    then says nothing of it.
     """
-    found = []
-    for one, ask in zip(rollouts, asks, strict=True):
-        true, claims = check_line(one.reasoning, one.answer, ask.n_items, ask.style, ask.query)
-        found.append(true / claims if claims else 0.0)
-    return found
+    return [_faithfulness(one, ask) for one, ask in zip(rollouts, asks, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,13 @@ def make_terms(
     elif "personalization" in weights:
         raise ConfigError("reward term personalization needs a reward model", "train one first, or leave the term out")
     return {name: made[name] for name in TERMS if name in weights}
+
+
+def _faithfulness(one: Rollout, ask: Ask) -> float:
+    said: dict[object, dict[Claim, bool]] = {}
+    for claim, true in judge_line(one.reasoning, one.answer, ask.n_items, ask.style, ask.query):
+        said.setdefault(claim if claim.kind == "trait" else (claim.kind, claim.of), {})[claim] = true
+    return sum(fmean(claims.values()) for claims in said.values()) / max(len(said), _ENOUGH_CLAIMS)
 
 
 def _format(one: Rollout, multiline: bool) -> float:

@@ -77,10 +77,52 @@ def test_style_is_the_share_of_habits_kept_and_nothing_for_nothing():
     assert term("style", answers("anything"), [replace(ASK, style=Style())]) == [1.0]
 
 
+def faithfulness(*lines):
+    return term("faithfulness", [replace(ROLLOUT, reasoning=line) for line in lines])
+
+
 def test_faithfulness_counts_true_claims():
-    lines = ["[2] is closest. 4 words, lower case.", "[9] is closest. 4 words.", "[9] is closest.", "", "I think so"]
-    found = term("faithfulness", [replace(ROLLOUT, reasoning=line) for line in lines])
-    assert found == [1.0, 0.5, 0.0, 0.0, 0.0]
+    lines = ["[2] is closest. 4 words, lower case.", "[9] is closest. 4 words, lower case.", "[9] is best.", "", "so"]
+    assert faithfulness(*lines) == pytest.approx([1, 2 / 3, 0, 0, 0])
+    more = "About reader. [2] is closest. 4 words, lower case, no final period, ends with a question mark."
+    assert faithfulness(more) == pytest.approx([5 / 6])
+    assert faithfulness("About reader and ovens. [2] or [9] is closest. 4 words, 7 words.") == pytest.approx([0.5])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[1]",
+        "[1] [2] [3]",
+        "[1] " * 40,
+        "4 words, 4 words, 4 words",
+        "1 to 99 words, 2 to 99 words, 3 to 99 words, about 4 words",
+        "About reader, loses, line, docs, mend",
+        "lower case " * 9,
+    ],
+)
+def test_faithfulness_is_not_had_for_saying_little(line):
+    """Each is true, and none says more than one thing."""
+    assert faithfulness(line) == pytest.approx([1 / 3])
+
+
+def test_faithfulness_never_leaves_its_range():
+    lines = [f"{a} {b}. {c}" for a in ("", "[1]", "[9]") for b in ("4 words", "9 words, a colon") for c in ("", a, b)]
+    assert all(0 <= value <= 1 for value in faithfulness(*lines))
+
+
+def test_the_examples_own_lines_are_wholly_faithful():
+    """What small models imitate must not cost them anything."""
+    from prlm_edge.profile import Profile
+    from prlm_edge.style_lines import example_line
+
+    items = Profile.open(Path(__file__).parents[2] / "examples" / "me.jsonl").items
+    of, shown = style_of([item.title for item in items]), []
+    for number, item in enumerate(items, 1):
+        line = example_line(number, item.title, item.text, shown[-4:], of)
+        shown.append((number, f"{item.text} {item.title}"))
+        ask = Ask(item.text, item.title, (), len(items), of, "title")
+        assert term("faithfulness", [replace(ROLLOUT, reasoning=line, answer=item.title)], [ask]) == [1.0], line
 
 
 def test_length_has_a_soft_band_of_the_users_own():
