@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
 from prlm_edge.types import Backend, Cancel, Completion, Request, Span, Turn
 
 SYSTEM = Turn("system", (Span("You write titles in the user's own voice."),))
@@ -23,3 +31,33 @@ def fold(backend: Backend, request: Request, cancel: Cancel | None = None) -> tu
         if event.completion:
             return texts["reasoning"], texts["answer"], event.completion
     raise AssertionError("no done event")
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A small tmpfs at `folder`; skips where one may not be mounted."""
+    folder.mkdir(exist_ok=True)
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no mount here: {done.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+@contextlib.contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """No byte free on the file system of `folder` within the block."""
+    filler = folder / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(b"0" * 4096)
+    try:
+        yield
+    finally:
+        filler.unlink()

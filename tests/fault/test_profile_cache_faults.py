@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_profile_faults import mounted
+from helpers import mounted
 
 from prlm_edge import profile_cache, profile_keep, profile_stored, tasks
 from prlm_edge.profile import Profile

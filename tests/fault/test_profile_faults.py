@@ -7,10 +7,11 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import filled, mounted
 
 from prlm_edge.errors import PrlmError
 from prlm_edge.profile import Profile
@@ -115,23 +116,6 @@ def test_ctrl_c_in_the_middle_of_an_append_takes_the_batch_back(path: Path, monk
     assert profile.append([Item("n", "new")]).added == 1
 
 
-@contextlib.contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A small tmpfs at `folder`; skips where one may not be mounted."""
-    folder.mkdir(exist_ok=True)
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("mounting a file system needs root")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"no mount here: {done.stderr.decode().strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
 def test_a_really_full_disk(tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "size=256k") as folder:
         path = folder / "me.jsonl"
@@ -141,16 +125,11 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         for act in (lambda: profile.append([Item("b", "y" * 200_000)]), lambda: profile.remove(["tiny"])):
             profile.append([Item("tiny", "removable")]) if not profile.get("tiny") else None
             content = path.read_bytes()
-            filler = folder / "filler"
-            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
-                while True:
-                    stream.write(b"0" * 4096)
-            with pytest.raises(PrlmError, match="No space left") as caught:
+            with filled(folder), pytest.raises(PrlmError, match="No space left") as caught:
                 act()
             assert caught.value.hint.startswith("free some space")
             assert path.read_bytes() == content
             assert not [p for p in folder.iterdir() if p.name.endswith(".tmp")]
-            filler.unlink()
         assert profile.append([Item("b", "y")]).added == 1
         assert [item.id for item in Profile.open(path)] == ["a", "tiny", "b"]
 
