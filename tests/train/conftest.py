@@ -1,8 +1,10 @@
-"""A tiny untrained model with the real tokenizer, and rows that are ours: training in seconds."""
+"""Tiny untrained models with the real tokenizers, and rows that are ours: training in seconds."""
 
 import json
+import shutil
 
 import pytest
+from tiny import make_bert, make_llama
 
 pytest.importorskip("torch")
 
@@ -21,27 +23,54 @@ def smollm2_folder(smollm2_path, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(smollm2_folder, tmp_path_factory):
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+def tokens(smollm2_folder):
+    """The trainer's tokenizer, with a context of 1,024."""
+    from prlm_edge.train import base
 
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=49152,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            tie_word_embeddings=True,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-    ).save_pretrained(folder)
+    return base.load_tokens(smollm2_folder, 1024)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(smollm2_folder, tmp_path_factory):
+    """A tiny model to train, with the real tokenizer."""
+    from transformers import AutoTokenizer
+
+    ends = {"bos_token_id": 1, "eos_token_id": 2}
+    folder = make_llama(tmp_path_factory.mktemp("tiny"), vocab_size=49152, tie_word_embeddings=True, **ends)
     AutoTokenizer.from_pretrained(smollm2_folder).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(minilm_path, tmp_path_factory):
+    """What a tiny reward model is trained from, with the real tokenizer."""
+    folder = make_bert(tmp_path_factory.mktemp("bert"), vocab_size=30522)
+    shutil.copyfile(minilm_path / "tokenizer.json", folder / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(minilm_path):
+    from prlm_edge.rerank.reward import Encoder
+
+    return Encoder(minilm_path / "tokenizer.json", 128)
+
+
+@pytest.fixture(scope="session")
+def pairs():
+    from test_pairs import generated, rows
+
+    from prlm_edge.train.pairs import PairConfig, make_pairs
+
+    of = rows()
+    return make_pairs(of, generated(of), PairConfig(kinds=("style", "degenerate", "neighbour", "swap"))).pairs
+
+
+@pytest.fixture(scope="session")
+def tokenized(pairs, encoder):
+    from prlm_edge.train.reward_batches import Tokenized
+
+    return Tokenized.of(pairs, encoder)
 
 
 @pytest.fixture

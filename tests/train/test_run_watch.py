@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+from tiny import make_llama
 
 from prlm_edge.style import style_of
 from prlm_edge.train.rewards import Ask, Rollout, make_terms
@@ -103,11 +104,10 @@ def test_memory_is_that_of_this_process():
 @pytest.fixture(scope="module")
 def grpo(tmp_path_factory):
     """run(folder, n_steps, resume) -> records: a tiny model, two prompts, three terms."""
-    torch = pytest.importorskip("torch")
     pytest.importorskip("trl")
     from datasets import Dataset
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback
+    from transformers import PreTrainedTokenizerFast, PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
     words = ["<pad>", "<eos>", "<think>", "</think>", "<answer>", "</answer>", "mend", "the", "reader", "index", "[1]"]
@@ -118,20 +118,10 @@ def grpo(tmp_path_factory):
     weights = {"accuracy": 1.0, "format": 0.5, "faithfulness": 0.0}
     asks = {"p": ASK, "q": ASK}
 
-    source = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            pad_token_id=0,
-            bos_token_id=None,
-            eos_token_id=1,
-        )
-    ).save_pretrained(source)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    ids = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
+    source = make_llama(tmp_path_factory.mktemp("tiny"), vocab_size=len(words), **sizes, **heads, **ids)
 
     def run(folder, n_steps, resume=None):
         log = RunLog(folder)

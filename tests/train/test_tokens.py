@@ -22,13 +22,6 @@ def runtime(smollm2_path):
     model.close()
 
 
-@pytest.fixture(scope="module")
-def tokens(smollm2_folder):
-    from prlm_edge.train import base
-
-    return base.load_tokens(smollm2_folder, 1024)
-
-
 def texts():
     """500 real texts: queries and titles of three tasks."""
     found = []
