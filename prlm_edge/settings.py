@@ -56,6 +56,7 @@ class Settings:
     seed: int = Sampling.seed
     best_of: int = 1
     select: str = "consensus"
+    reward_model: str | None = None
     threads: int = 0
     n_ctx: int = 0
     prefix_cache: str = "memory"

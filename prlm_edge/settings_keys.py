@@ -62,7 +62,14 @@ KEYS: Mapping[str, Key] = {
     "repeat_penalty": Key(float, "above 1 discourages repetition; 1 is off", low=0.1, high=10),
     "seed": Key(int, "the same seed and settings give the same text", high=2**32 - 1),
     "best_of": Key(int, "how many answers are written, of which the best is kept", low=1, high=64),
-    "select": Key(str, "how the best of several answers is chosen", ("consensus", "rouge", "chrf", "logprob", "style")),
+    "select": Key(
+        str,
+        "how the best of several answers is chosen",
+        ("consensus", "rouge", "chrf", "logprob", "style", "reward"),
+    ),
+    "reward_model": Key(
+        str, "folder of the reward model that select reward asks (default: the bundled one)", optional=True, path=True
+    ),
     "threads": Key(int, "CPU threads; 0 chooses", high=4096),
     "n_ctx": Key(int, "largest context in tokens; 0 takes what the prompt needs", high=16_777_216),
     "prefix_cache": Key(

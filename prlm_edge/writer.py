@@ -22,7 +22,7 @@ from prlm_edge.errors import UsageError
 from prlm_edge.ingest.diff import diff_to_text, is_diff
 from prlm_edge.plan import Options, Plan, make_plan, override
 from prlm_edge.profile import Profile
-from prlm_edge.rerank import make_scorer, no_logprobs
+from prlm_edge.rerank import check_scorer, make_scorer, no_logprobs
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.settings import Settings, load_settings
 from prlm_edge.style import Style, style_of
@@ -119,7 +119,7 @@ class Writer:
         Raises:
             UsageError: An empty request, or an unknown option value.
         """
-        settings, scorer = override(self.settings, options), self._scorer(options)
+        settings, scorer = self._settled(options)
         folder = Path(settings.tasks_dir) if settings.tasks_dir else None
         task, text = tasks.get_task(settings.task, folder), query.strip()
         if task.name == "write":
@@ -134,16 +134,22 @@ class Writer:
         started = time.perf_counter()
         hits, style, notes = self._retrieve(task, text, settings)
         retrieve_s = time.perf_counter() - started
-        if settings.best_of == 1 and (options.get("select") or settings.origins.get("select") == "flag"):
-            notes.append("select chooses among several answers, and one is written: add --best-of 8")
+        notes += _without_effect(settings, scorer, asked_for=options.get("select") is not None)
         return make_plan(backend, task, text, settings, scorer, hits, style, notes, retrieve_s)
 
-    def _scorer(self, options: Options) -> Scorer:
-        """What selects: the request's own choice, else this Writer's, else that of the settings."""
-        select = options.get("select")
-        if select is None:
-            return self.scorer or make_scorer(self.settings.select)
-        return make_scorer(select) if isinstance(select, str) else select
+    def _settled(self, options: Options) -> tuple[Settings, Scorer]:
+        """A request's settings, and what selects: its own choice, else this Writer's, else that of the settings.
+
+        What the scorer needs is there: that it isn't should be said before a model is loaded and answers are drawn.
+        """
+        settings, select = override(self.settings, options), options.get("select")
+        if select is None or isinstance(select, str):
+            scorer = (self.scorer if select is None else None) or make_scorer(settings)
+        else:
+            scorer = select
+        if settings.best_of > 1:
+            check_scorer(scorer)
+        return settings, scorer
 
     def stream(self, query: str, *, cancel: Cancel | None = None, **options: Unpack[Options]) -> Iterator[Event]:
         """Answer `query`, event by event: "loading", "retrieved", "prompt", "prefill", "reasoning", "answer", "done".
@@ -159,6 +165,7 @@ class Writer:
         started = time.perf_counter()
         if self._backend is None:
             yield Event("loading")
+        self._settled(options)
         backend = self.load()
         load_s = time.perf_counter() - started
         plan = self.plan(query, **options)
@@ -229,6 +236,19 @@ class Writer:
     def on_index_progress(self, callback: Callable[[int, int], None] | None) -> None:
         """Call `callback(done, total)` while an index is built, which for dense retrieval can take minutes."""
         self._progress = callback
+
+
+def _without_effect(settings: Settings, scorer: Scorer, *, asked_for: bool) -> list[str]:
+    """Notes on what was asked for on choosing and will not be used; what a config file says may wait for its use."""
+    given = {key for key in ("select", "reward_model") if settings.origins.get(key) == "flag"}
+    given |= {"select"} if asked_for else set()
+    notes = []
+    if "reward_model" in given and scorer.name != "reward":
+        notes.append(f"reward_model has no effect on select {scorer.name}: add --select reward")
+        given.remove("reward_model")
+    if given and settings.best_of == 1:
+        notes.append("select chooses among several answers, and one is written: add --best-of 8")
+    return notes
 
 
 def _last(events: list[Event]) -> Result:

@@ -172,7 +172,7 @@ def plan_of(row: Row, pool: Pool, tokens: Tokens, settings: Settings) -> Plan:
     if key not in pool.retrievers:
         pool.retrievers[key] = make_retriever(settings.retriever, pool.items, seed=settings.seed)
     hits = pool.retrievers[key].search(row.query, settings.k)
-    return make_plan(tokens, task, row.query, settings, make_scorer(settings.select), hits, pool.style)  # type: ignore[arg-type] # of a backend it only counts
+    return make_plan(tokens, task, row.query, settings, make_scorer(settings), hits, pool.style)  # type: ignore[arg-type] # of a backend it only counts
 
 
 def reasoning_of(plan: Plan, row: Row) -> str:

@@ -28,6 +28,7 @@ _EXAMPLES: dict[str, Any] = {
     "answer_tokens": 64,
     "full_items": 2,
     "adapter": "mine.gguf",
+    "reward_model": "reward",
 }
 
 

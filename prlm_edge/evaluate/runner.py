@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class _Draw:
-    """What is asked of the model once for all of `conditions`, which differ in `best_of` and `select` alone."""
+    """What is asked of the model once for all of `conditions`, which differ in how many and in the choice."""
 
     conditions: tuple[Condition, ...]
     rows: tuple[Row, ...]
@@ -172,8 +172,7 @@ class _Requests(Sequence[Request]):
         if key not in pool.retrievers:
             pool.retrievers[key] = make_retriever(settings.retriever, pool.items, seed=settings.seed)
         hits = pool.retrievers[key].search(row.query, settings.k)
-        scorer = make_scorer(settings.select)
-        plan = make_plan(self._backend, task, row.query, settings, scorer, hits, pool.style)
+        plan = make_plan(self._backend, task, row.query, settings, make_scorer(settings), hits, pool.style)
         replies = [Reply(request) for request in plan.requests]
         return _Asked(row, plan, replies, len(replies), time.perf_counter())
 
@@ -188,7 +187,9 @@ class _Requests(Sequence[Request]):
 def _answer(condition: Condition, asked: _Asked) -> Answer:
     plan, row, settings = asked.plan, asked.row, settings_of(condition, "")
     replies = asked.replies[: settings.best_of]
-    candidates = rank([reply.candidate for reply in replies], make_scorer(settings.select), plan.scoring)
+    candidates = tuple(reply.candidate for reply in replies)
+    if len(candidates) > 1:
+        candidates = rank(candidates, make_scorer(settings), plan.scoring)
     best, usages = candidates[0], [reply.completion.usage for reply in replies]
     return Answer(
         condition=condition.name,
@@ -242,7 +243,7 @@ def _draws(conditions: Sequence[Condition], missing: dict[str, tuple[Row, ...]])
     """Conditions of equal draws and equal missing rows together, in the order of the first of each."""
 
     def key(condition: Condition) -> str:
-        settings = replace(settings_of(condition, ""), best_of=1, select="consensus")
+        settings = replace(settings_of(condition, ""), best_of=1, select="consensus", reward_model=None)
         return repr((settings, condition.profile, [row.id for row in missing[condition.name]]))
 
     for group in _grouped(conditions, key):

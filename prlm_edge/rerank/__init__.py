@@ -1,8 +1,8 @@
 """Best-of-n: which of several answers is the best, by a scorer of choice.
 
-    rank(candidates, make_scorer("consensus"), scoring)[0]
+    rank(candidates, make_scorer(settings), scoring)[0]
 
-Not here: drawing the candidates (`prlm_edge.writer_answer`).
+Not here: drawing the candidates (`prlm_edge.writer_draw`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from prlm_edge.errors import UsageError
 from prlm_edge.rerank.scorers import SCORERS as SCORERS
+from prlm_edge.rerank.scorers import check_scorer as check_scorer
 from prlm_edge.rerank.scorers import make_scorer as make_scorer
 from prlm_edge.rerank.scorers import no_logprobs as no_logprobs
 from prlm_edge.types import Candidate, Scorer, Scoring

@@ -60,7 +60,7 @@ class Encoder:
         try:
             from tokenizers import Tokenizer
         except ImportError:
-            raise _no_packages() from None
+            raise no_packages() from None
         if max_length < MIN_LENGTH:
             raise ModelError(f"a reward model of {max_length} tokens holds no pair", f"give it {MIN_LENGTH} or more")
         try:
@@ -153,7 +153,7 @@ class RewardScorer:
         try:
             import onnxruntime
         except ImportError:
-            raise _no_packages() from None
+            raise no_packages() from None
         card = read_card(folder)
         self.encoder = Encoder(folder / "tokenizer.json", int(card["max_length"]))
         options = onnxruntime.SessionOptions()
@@ -207,7 +207,9 @@ def read_card(folder: Path) -> dict[str, Any]:
         promised = {name: str(card["sha256"][name]) for name in ("model.onnx", "tokenizer.json")}
         encoding, _ = int(card["encoding"]), int(card["max_length"])
     except FileNotFoundError:
-        raise ModelError(f"{folder}: no reward model in it", _ADVICE) from None
+        raise ModelError(
+            f"{folder}: no reward model in it", f"it must hold model.onnx, tokenizer.json and {CARD}"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise ModelError(f"{path}: damaged", _ADVICE) from None
     if encoding != ENCODING:
@@ -218,7 +220,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     return dict(card)
 
 
-def _no_packages() -> MissingError:
+def no_packages() -> MissingError:
+    """What to say where onnxruntime or tokenizers is missing."""
     return MissingError("the reward model needs onnxruntime and tokenizers", 'pip install "prlm-edge[onnx]"')
 
 

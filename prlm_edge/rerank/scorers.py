@@ -1,4 +1,4 @@
-"""What makes one candidate better than another: agreement with the others, the model's own belief, the user's style.
+"""What makes one candidate better than another: agreement with the others, belief, style, a model trained on users.
 
 A scorer is anything that looks like `types.Scorer`; an app hands its own to the Writer. Not here: how the best is
 found from the scores (`prlm_edge.rerank`).
@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from prlm_edge.errors import UsageError
+from prlm_edge.rerank.lazy_reward import LazyReward
 from prlm_edge.rerank.overlap import Counted, chrf, rouge
+from prlm_edge.settings import Settings
 from prlm_edge.types import Candidate, Scorer, Scoring
 
 Utility = Callable[[Counted, Counted], float]
@@ -74,26 +76,38 @@ class StyleMatch:
         return [context.style.match(candidate.answer) for candidate in candidates]
 
 
-SCORERS: dict[str, Callable[[], Scorer]] = {
-    "consensus": lambda: Consensus("consensus", rouge, chrf),
-    "rouge": lambda: Consensus("rouge", rouge),
-    "chrf": lambda: Consensus("chrf", chrf),
-    "logprob": LogProb,
-    "style": StyleMatch,
+SCORERS: dict[str, Callable[[Settings], Scorer]] = {
+    "consensus": lambda settings: Consensus("consensus", rouge, chrf),
+    "rouge": lambda settings: Consensus("rouge", rouge),
+    "chrf": lambda settings: Consensus("chrf", chrf),
+    "logprob": lambda settings: LogProb(),
+    "style": lambda settings: StyleMatch(),
+    "reward": lambda settings: LazyReward(settings.reward_model, settings.threads),
 }
 
 
-def make_scorer(name: str) -> Scorer:
-    """The scorer called `name`.
+def make_scorer(settings: Settings) -> Scorer:
+    """The scorer that `settings.select` names. Cheap: what one needs is loaded when it first scores.
 
     Raises:
         UsageError: There is none; the hint names the nearest.
     """
+    name = settings.select
     if name in SCORERS:
-        return SCORERS[name]()
+        return SCORERS[name](settings)
     near = difflib.get_close_matches(name.lower(), SCORERS, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(f"no way of selecting is called {name!r}", f"{hint}there are: {', '.join(SCORERS)}")
+
+
+def check_scorer(scorer: Scorer) -> None:
+    """Say before anything is drawn what would keep `scorer` from choosing.
+
+    Raises:
+        PrlmError: The files or packages of a reward model are missing or damaged.
+    """
+    if isinstance(scorer, LazyReward):
+        scorer.check()
 
 
 def no_logprobs() -> UsageError:

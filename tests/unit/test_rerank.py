@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from prlm_edge.errors import UsageError
 from prlm_edge.rerank import SCORERS, make_scorer, rank
 from prlm_edge.rerank.overlap import Counted, chrf, rouge, rouge_1, rouge_2, rouge_l, words
-from prlm_edge.settings import DEFAULTS, KEYS
+from prlm_edge.settings import DEFAULTS, KEYS, Settings
 from prlm_edge.style import Style, style_of
-from prlm_edge.types import Candidate, Scoring
+from prlm_edge.types import Candidate, Scorer, Scoring
 
 PLAIN = Scoring("winter bread", "title", Style())
 ODD = "a review of seven kettles"
@@ -25,8 +25,12 @@ def candidates(*answers: str) -> list[Candidate]:
     return [Candidate(answer, seed=i) for i, answer in enumerate(answers)]
 
 
+def by(name: str) -> Scorer:
+    return make_scorer(Settings(select=name))
+
+
 def best(name: str, given: Sequence[Candidate], context: Scoring = PLAIN) -> Candidate:
-    return rank(given, make_scorer(name), context)[0]
+    return rank(given, by(name), context)[0]
 
 
 class Fixed:
@@ -79,9 +83,9 @@ def test_a_scorer_that_misbehaves_is_named(scores: tuple[float, ...]) -> None:
 def test_the_settings_know_every_scorer_and_a_wrong_name_is_answered_with_the_nearest() -> None:
     assert KEYS["select"].choices == tuple(SCORERS)
     assert DEFAULTS["select"] in SCORERS
-    assert all(make_scorer(name).name == name for name in SCORERS)
+    assert all(by(name).name == name for name in SCORERS)
     with pytest.raises(UsageError, match="concensus") as caught:
-        make_scorer("concensus")
+        by("concensus")
     assert "did you mean consensus?" in caught.value.hint
 
 
@@ -91,14 +95,14 @@ def test_the_settings_know_every_scorer_and_a_wrong_name_is_answered_with_the_ne
 @pytest.mark.parametrize("name", ["consensus", "rouge", "chrf"])
 def test_agreement_prefers_what_the_others_say(name: str) -> None:
     assert best(name, candidates(ODD, *ALIKE)).answer in ALIKE
-    assert rank(candidates(*ALIKE, ODD), make_scorer(name), PLAIN)[-1].answer == ODD
+    assert rank(candidates(*ALIKE, ODD), by(name), PLAIN)[-1].answer == ODD
 
 
 @pytest.mark.parametrize("name", ["consensus", "rouge", "chrf"])
 def test_equal_answers_vote_for_each_other_and_the_earliest_of_them_wins(name: str) -> None:
     chosen = best(name, candidates(ODD, "one thing", "another matter", "one thing", "one thing"))
     assert (chosen.answer, chosen.seed) == ("one thing", 1)
-    ranked = rank(candidates("kettle", "kettle", "kettle"), make_scorer(name), PLAIN)
+    ranked = rank(candidates("kettle", "kettle", "kettle"), by(name), PLAIN)
     assert [(one.score, one.seed) for one in ranked] == [(1.0, 0), (1.0, 1), (1.0, 2)]
 
 
@@ -107,7 +111,7 @@ def test_scores_are_means_over_the_others(name: str) -> None:
     """The definition, written out."""
     utility = {"rouge": rouge, "chrf": chrf, "consensus": lambda a, b: (rouge(a, b) + chrf(a, b)) / 2}[name]
     given = candidates(*ALIKE, ODD, ALIKE[0])
-    scores = make_scorer(name).score(given, PLAIN)
+    scores = by(name).score(given, PLAIN)
     for i, one in enumerate(given):
         others = [Counted(other.answer) for j, other in enumerate(given) if j != i]
         mean = sum(utility(Counted(one.answer), other) for other in others) / len(others)
@@ -124,7 +128,7 @@ def test_equal_answers_score_equal_to_the_last_bit_whatever_the_order() -> None:
     for _ in range(20):
         rng.shuffle(texts)
         given = candidates(*texts, texts[4])
-        scores = make_scorer("consensus").score(given, PLAIN)
+        scores = by("consensus").score(given, PLAIN)
         assert scores[4] == scores[9]
 
 
@@ -175,7 +179,7 @@ def test_the_longest_common_subsequence_is_that_of_the_table(a: list[str], b: li
 
 def test_belief_is_the_mean_log_probability() -> None:
     given = [Candidate("a", logprob=-2.0), Candidate("b", logprob=-0.5), Candidate("c", logprob=-1.0)]
-    assert [one.answer for one in rank(given, make_scorer("logprob"), PLAIN)] == ["b", "c", "a"]
+    assert [one.answer for one in rank(given, by("logprob"), PLAIN)] == ["b", "c", "a"]
 
 
 def test_belief_that_nobody_told_is_an_error_and_no_guess() -> None:
