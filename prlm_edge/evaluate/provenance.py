@@ -15,6 +15,8 @@ from prlm_edge import models
 from prlm_edge.evaluate.conditions import SET_BY_THE_RUN, settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Condition
+from prlm_edge.rerank import make_scorer
+from prlm_edge.rerank.lazy_reward import LazyReward
 from prlm_edge.settings import DEFAULTS
 
 _PACKAGES = ("prlm-edge", "llama-cpp-python", "rank_bm25", "onnxruntime", "rouge-score", "sacrebleu", "numpy")
@@ -26,6 +28,7 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
     Raises:
         UsageError: A condition's model does not exist.
         MissingError: It isn't pulled yet.
+        ModelError: It is damaged.
     """
     return {
         "command": command,
@@ -56,10 +59,14 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
 
 
 def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
-    """{name: {"file", "sha256"}} of the models and adapters that the conditions run."""
+    """{name: {"file", "sha256"}} of the models, adapters and reward models that the conditions run."""
     found: dict[str, dict[str, str]] = {}
     for condition in conditions:
         settings = settings_of(condition, "")
+        scorer = make_scorer(settings)
+        if not condition.baseline and settings.best_of > 1 and isinstance(scorer, LazyReward):
+            sha256 = scorer.card()["sha256"]["model.onnx"]
+            found[settings.reward_model or "bundled reward model"] = {"file": scorer.folder.name, "sha256": sha256}
         if not condition.baseline and settings.adapter and settings.adapter not in found:
             path = Path(settings.adapter)
             found[settings.adapter] = {"file": path.name, "sha256": models.sha256_of(path)}
