@@ -48,6 +48,11 @@ class Check:
         return self.needed and self.state in ("missing", "bad")
 
 
+def chooses_by_reward(found: Settings) -> bool:
+    """Whether `generate`, with the settings as they are, asks the reward model."""
+    return found.select == "reward" and found.best_of > 1
+
+
 def check_settings(config: Path | None) -> tuple[Settings, list[Check]]:
     """Read the settings; defaults take the place of what can't be read."""
     try:

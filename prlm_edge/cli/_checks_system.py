@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prlm_edge import cpu
-from prlm_edge.cli._checks import DENSE, Check
+from prlm_edge.cli._checks import DENSE, Check, chooses_by_reward
 from prlm_edge.cli._table import PROG
 from prlm_edge.settings import Settings
 
@@ -38,8 +38,8 @@ class Package(NamedTuple):
 
 PACKAGES = (
     Package("llama-cpp-python", "gguf", "runs GGUF models", _LLAMA),
-    Package("onnxruntime", "onnx", "dense and hybrid retrieval", "import onnxruntime"),
-    Package("tokenizers", "onnx", "dense and hybrid retrieval", "import tokenizers"),
+    Package("onnxruntime", "onnx", "dense and hybrid retrieval, select reward", "import onnxruntime"),
+    Package("tokenizers", "onnx", "dense and hybrid retrieval, select reward", "import tokenizers"),
     Package("numkong", "fast", "dense retrieval beyond some 20,000 items", "import numkong"),
     Package("huggingface_hub", "hub", "`model pull` of hf:// models", "import huggingface_hub"),
     Package("rank_bm25", "", "BM25 retrieval", "import rank_bm25"),
@@ -95,7 +95,7 @@ def pip_command(*packages: str) -> str:
 
 def _needed(found: Settings) -> set[str]:
     needed = set() if found.base_url else {"llama-cpp-python"}
-    if found.retriever in DENSE:
+    if found.retriever in DENSE or chooses_by_reward(found):
         needed |= {"onnxruntime", "tokenizers", "numpy"}
     if found.retriever in ("bm25", "hybrid"):
         needed |= {"rank_bm25", "numpy"}
@@ -143,6 +143,11 @@ def _package(package: Package, process: subprocess.Popen[str] | None, needed: bo
             needed,
         )
     return Check("Packages", package.name, "ok", f"{version}: {package.purpose}")
+
+
+def trial(code: str) -> str:
+    """What goes wrong when `code` runs in a process of its own; "" where nothing does."""
+    return _outcome(_start(code))[0]
 
 
 def _start(code: str) -> subprocess.Popen[str]:

@@ -1,6 +1,6 @@
 """`prlm-edge doctor`: one look at everything that `generate` depends on, with the command for whatever is wrong.
 
-Not here: the checks themselves (`_checks.py`, `_checks_system.py`), and mending anything.
+Not here: the checks themselves (`_checks*.py`), and mending anything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from itertools import groupby
 
 import typer
 
-from prlm_edge.cli import _checks, _checks_system, _console, _version
+from prlm_edge.cli import _checks, _checks_reward, _checks_system, _console, _version
 from prlm_edge.cli._checks import Check
 from prlm_edge.cli._options import ConfigFile, JsonFlag, new_app
 from prlm_edge.cli._table import PROG, VERBS
@@ -33,6 +33,7 @@ def doctor(config: ConfigFile = None, json: JsonFlag = False) -> None:
         *_checks_system.check_packages(found),
         *_checks_system.check_machine(found),
         *_checks.check_models(found),
+        _checks_reward.check_reward_model(found),
         *checks,
         *_checks.check_folders(),
     ]

@@ -291,6 +291,11 @@ def test_llama_cpp_built_without_what_the_cpu_has(monkeypatch):
         (Settings(retriever="none"), {"llama-cpp-python"}),
         (Settings(retriever="recency", base_url="http://x"), set()),
         (Settings(retriever="dense"), {"llama-cpp-python", "onnxruntime", "tokenizers", "numpy"}),
+        (Settings(retriever="none", base_url="http://x", select="reward"), set()),
+        (
+            Settings(retriever="none", base_url="http://x", select="reward", best_of=8),
+            {"onnxruntime", "tokenizers", "numpy"},
+        ),
     ],
 )
 def test_what_is_needed_depends_on_the_settings(settings, needed):
