@@ -22,6 +22,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prlm_edge.errors import ConfigError, UsageError
 
+PairKind = Literal[
+    "zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near", "ranked", "paper"
+]
+Stage = Literal["warmstart", "reward", "rejection", "grpo"]
+_SECTIONS = {"rejection": ("rejection", "warmstart")}  # what a stage reads besides its own
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -62,7 +67,9 @@ class DataConfig(_Section):
     item_words: Annotated[int, Field(ge=1)] = Field(60, description="words of an item's text")
     item_order: Literal["relevance", "date", "length"] = Field("relevance", description="how items stand")
     layout: Literal["turns", "block"] = Field("turns", description="turns of a conversation, or one message")
-    reasoning: bool = Field(False, description="whether examples reason before they answer")
+    reasoning: bool | Literal["mixed"] = Field(
+        False, description="whether examples reason before they answer; mixed: every other one, for use in both ways"
+    )
     max_tokens: Annotated[int, Field(ge=128)] = Field(1024, description="of prompt and answer; prompts are fitted")
 
 
@@ -90,6 +97,37 @@ class WarmstartConfig(_Section):
         if self.batch % min(self.micro_batch, self.batch):
             raise ValueError(f"batch must be a multiple of micro_batch ({self.micro_batch})")
         return self
+
+
+class RewardConfig(_Section):
+    """The reward model: a teacher that reads user and answer together, and the smaller student that devices run."""
+
+    kinds: tuple[PairKind, ...] = Field(
+        ("zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near"),
+        description="kinds of pairs; ranked and paper are others (train/pairs.py says what each is)",
+    )
+    per_kind: Annotated[int, Field(ge=1)] = Field(1, description="pairs of each kind and request")
+    users: Annotated[int, Field(ge=1)] = Field(200, description="of each file, for whom answers are generated")
+    candidates: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="answers generated with the own profile, for the kinds ranked and paper"
+    )
+    max_length: Annotated[int, Field(ge=96, le=512)] = Field(160, description="tokens of user, answer and request")
+    batch: Annotated[int, Field(ge=1)] = Field(16, description="pairs a step")
+    epochs: Annotated[float, Field(gt=0)] = Field(2.0, description="the teacher's passes over the pairs")
+    lr: Annotated[float, Field(gt=0, le=1)] = Field(5e-5, description="the teacher's peak learning rate")
+    center: Annotated[float, Field(ge=0)] = Field(
+        0.01, description="weight of (chosen + rejected)^2: keeps scores at 0"
+    )
+    n_layers_student: Annotated[int, Field(ge=1)] = Field(3, description="first layers of the teacher, kept")
+    student_epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="the student's passes")
+    student_lr: Annotated[float, Field(gt=0, le=1)] = Field(1e-4, description="the student's peak learning rate")
+    mse_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="of the distance from the teacher's margins")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.06, description="share of the steps that lead up to a peak")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="AdamW's")
+    bf16: bool = Field(False, description="compute in bfloat16; weights stay in float32")
+    max_steps: Annotated[int, Field(ge=0)] = Field(0, description="stop after these steps, both; 0: by epochs")
+    save_steps: Annotated[int, Field(ge=1)] = Field(50, description="steps between checkpoints")
+    keep: Annotated[int, Field(ge=2)] = Field(2, description="checkpoints kept")
 
 
 class RejectionConfig(_Section):
@@ -126,6 +164,9 @@ class GrpoConfig(_Section):
     )
     reward_model: str | None = Field(None, description="folder of the exported reward model, for personalization")
     reasoning_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="budget; by default the task's own")
+    rollouts: Literal["auto", "llamacpp", "transformers"] = Field(
+        "auto", description="who draws; auto: llama.cpp on a CPU with bf16 or fp32 of a GGUF file, else Transformers"
+    )
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to it")
     save_steps: Annotated[int, Field(ge=1)] = Field(10, description="steps between checkpoints")
     keep: Annotated[int, Field(ge=2)] = Field(3, description="checkpoints kept; the best is one of them")
@@ -147,12 +188,21 @@ class Recipe(_Section):
     """A whole recipe."""
 
     seed: int = Field(0, description="of data order, adapter and dropout")
+    stages: tuple[Stage, ...] = Field(
+        ("warmstart", "reward", "grpo"), description="what `prlm-edge train` runs, in this order"
+    )
     base: BaseConfig = BaseConfig()
     lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
     warmstart: WarmstartConfig = WarmstartConfig()
+    reward: RewardConfig = RewardConfig()
     rejection: RejectionConfig = RejectionConfig()
     grpo: GrpoConfig = GrpoConfig()
+
+    def of_stage(self, stage: str) -> dict[str, Any]:
+        """What decides the outcome of one stage: what other stages do with their settings is not its business."""
+        values = self.model_dump(mode="json")
+        return {key: values[key] for key in ("seed", "base", "lora", "data", *_SECTIONS.get(stage, (stage,)))}
 
     def fingerprint(self) -> str:
         """16 hex digits that differ where anything that decides a run's outcome does."""

@@ -36,7 +36,7 @@ KINDS = ("zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap
 PAPER = ("paper",)
 ALL_KINDS = (*KINDS, "ranked", *PAPER)
 GENERATED = {"zero_shot": "none", "other_profile": "other", "own": "own"}  # and the profile that a run shows for them
-_NEEDS = {
+NEEDS: Mapping[str, tuple[str, ...]] = {  # kind of pair -> kinds of generation
     "zero_shot": ("zero_shot",),
     "other_profile": ("other_profile",),
     "ranked": ("own",),
@@ -202,7 +202,7 @@ def _check(config: PairConfig, generated: Generated) -> None:
     for kind in config.kinds:
         if kind not in ALL_KINDS:
             raise UsageError(f"no pairs are called {kind!r}", f"there are: {', '.join(ALL_KINDS)}")
-        for need in _NEEDS.get(kind, ()):
+        for need in NEEDS.get(kind, ()):
             if not generated.get(need):
                 how = f"run `prlm-edge eval run` with profile: {GENERATED[need]}, or leave {kind} out"
                 raise UsageError(f"pairs of kind {kind} need the answers of a run", how)

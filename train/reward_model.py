@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,53 +31,14 @@ from trl import RewardTrainer
 
 from prlm_edge import models
 from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.rerank.reward import ENCODING, MAX_LENGTH, Encoded
-from prlm_edge.storage import atomic_write, write_error
+from prlm_edge.rerank.reward import ENCODING, Encoded
+from prlm_edge.storage import atomic_write
 from prlm_edge.train.checkpoints import Checkpoints, Progress
+from prlm_edge.train.config import RewardConfig
+from prlm_edge.train.disk import writing
 from prlm_edge.train.reward_batches import PadPairs, Tokenized, pad
 from prlm_edge.train.run_folder import TrainFolder
 from prlm_edge.types import Cancel
-
-
-@dataclass(frozen=True)
-class RewardConfig:
-    """How teacher and student are trained.
-
-    Attributes:
-        epochs: The teacher's passes over the pairs.
-        lr: Its peak learning rate.
-        batch: Pairs a step, of both.
-        max_length: Tokens of one side of a pair.
-        warmup: Share of the steps that lead up to the peak, of both.
-        weight_decay: AdamW's.
-        center: Weight of (chosen + rejected)^2, which keeps scores around 0 (arXiv 2312.09244).
-        n_layers_student: First layers of the teacher that the student begins with.
-        student_epochs: The student's passes.
-        student_lr: Its peak learning rate.
-        mse_weight: Of the squared difference of margins, beside the Bradley-Terry loss.
-        max_steps: Stop after these steps, both; 0: by epochs.
-        save_steps: Steps between checkpoints.
-        keep: Checkpoints kept.
-        bf16: Compute in bfloat16 where that is possible (weights stay float32).
-        seed: Of head, order and draws.
-    """
-
-    epochs: float = 2.0
-    lr: float = 5e-5
-    batch: int = 16
-    max_length: int = MAX_LENGTH
-    warmup: float = 0.06
-    weight_decay: float = 0.01
-    center: float = 0.01
-    n_layers_student: int = 3
-    student_epochs: float = 3.0
-    student_lr: float = 1e-4
-    mse_weight: float = 1.0
-    max_steps: int = 0
-    save_steps: int = 50
-    keep: int = 2
-    bf16: bool = False
-    seed: int = 0
 
 
 class PairTrainer(RewardTrainer):
@@ -109,7 +70,9 @@ class PairTrainer(RewardTrainer):
         """None: TRL's asks trackers and hubs for names."""
 
 
-def train_teacher(folder: Path, base: Path, pairs: Tokenized, config: RewardConfig, **options: Any) -> Path | None:
+def train_teacher(
+    folder: Path, base: Path, pairs: Tokenized, config: RewardConfig, *, seed: int = 0, **options: Any
+) -> Path | None:
     """Train the teacher, or go on; returns the folder of its model, None where it was cancelled.
 
     Args:
@@ -117,18 +80,21 @@ def train_teacher(folder: Path, base: Path, pairs: Tokenized, config: RewardConf
         base: What it starts from: `reward_base.fetch_base()`, or another BERT's folder with a tokenizer.json.
         pairs: To learn from.
         config: How.
+        seed: Of head, order and draws.
         **options: `cancel`, `progress` and `callbacks` as `_train` takes them.
 
     Raises:
         UsageError: The folder holds a run of other pairs or another configuration.
         PrlmError: The disk is full.
     """
-    return _train(_Stage("teacher", base, config.epochs, config.lr, 0), folder, pairs, config, **options)
+    return _train(_Stage("teacher", base, config.epochs, config.lr, 0, seed), folder, pairs, config, **options)
 
 
-def train_student(folder: Path, teacher: Path, pairs: Tokenized, config: RewardConfig, **options: Any) -> Path | None:
+def train_student(
+    folder: Path, teacher: Path, pairs: Tokenized, config: RewardConfig, *, seed: int = 0, **options: Any
+) -> Path | None:
     """Train the student of a trained teacher on the same pairs; otherwise as `train_teacher`."""
-    stage = _Stage("student", teacher, config.student_epochs, config.student_lr, config.n_layers_student)
+    stage = _Stage("student", teacher, config.student_epochs, config.student_lr, config.n_layers_student, seed)
     return _train(stage, folder, pairs, config, **options)
 
 
@@ -182,6 +148,7 @@ class _Stage:
     epochs: float
     lr: float
     n_layers: int
+    seed: int
 
     def fresh(self) -> BertForSequenceClassification:
         model = _load(self.source)
@@ -217,13 +184,13 @@ def _train(
         pairs = replace(pairs, margins=_margins(path / "margins.npy", stage.source, pairs))
     cancel = cancel or Cancel()
     transformers_logging.disable_progress_bar()
-    set_seed(config.seed)  # the head is drawn when the model is loaded
+    set_seed(stage.seed)  # the head is drawn when the model is loaded
     trainer = _trainer(stage, folder, pairs, config)
     trainer.remove_callback(PrinterCallback)  # it writes to stdout
     for callback in (Checkpoints(folder, cancel, progress, has_dev=False), *callbacks):
         trainer.add_callback(callback)
     latest = folder.latest()
-    try:
+    with writing(path):
         trainer.train(resume_from_checkpoint=str(latest) if latest else None)
         if cancel.cancelled and trainer.state.global_step < trainer.state.max_steps:
             return None
@@ -234,8 +201,6 @@ def _train(
         with atomic_write(path / "log.json") as stream:
             stream.write(json.dumps(trainer.state.log_history, indent=1).encode())
         work.replace(model)
-    except OSError as error:
-        raise write_error(path, error) from error
     return model
 
 
@@ -258,8 +223,8 @@ def _trainer(stage: _Stage, folder: TrainFolder, pairs: Tokenized, config: Rewar
         save_total_limit=config.keep,
         logging_steps=10,
         logging_nan_inf_filter=False,
-        seed=config.seed,
-        data_seed=config.seed,
+        seed=stage.seed,
+        data_seed=stage.seed,
         train_sampling_strategy="group_by_length",
         length_column_name="length",
         remove_unused_columns=False,
@@ -296,7 +261,7 @@ def _open(path: Path, stage: _Stage, pairs: Tokenized, config: RewardConfig) -> 
     """
     asked = {
         "stage": stage.name,
-        "config": asdict(config),
+        "config": config.model_dump(mode="json") | {"seed": stage.seed},
         "pairs": pairs.sha256,
         "weights": models.sha256_of(stage.source / "model.safetensors"),
         "encoding": ENCODING,

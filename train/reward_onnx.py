@@ -113,6 +113,13 @@ def export(
     return found
 
 
+def add_to_card(folder: Path, more: Mapping[str, Any]) -> None:
+    """Write `more` into the card of an exported model, in one step."""
+    card = {**json.loads((folder / CARD).read_bytes()), **more}
+    with atomic_write(folder / CARD) as stream:
+        stream.write(json.dumps(card, indent=1).encode() + b"\n")
+
+
 def compare(model: BertForSequenceClassification, scorer: RewardScorer, pairs: Sequence[Pair]) -> Parity:
     """Scores of the float32 model and of the device's, as they are used."""
     asks = [(pair.context, pair.chosen) for pair in pairs] + [(pair.other, pair.rejected) for pair in pairs]

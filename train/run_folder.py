@@ -19,6 +19,7 @@ from typing import Any, Self
 from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.storage import atomic_write, private_dir
 from prlm_edge.train.config import Recipe, dump
+from prlm_edge.train.disk import writing
 
 FILES = "files.json"
 _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate")
@@ -41,10 +42,12 @@ class TrainFolder:
             data: SHA-256 of each data file by name.
 
         Raises:
-            UsageError: Another run lies there, or this one under another recipe or on other data.
+            UsageError: Another run lies there, or this one under another recipe (as far as the stage reads it) or on
+                other data.
+            PrlmError: The disk is full or not writable, or the run's header is damaged.
         """
         folder = cls(path)
-        asked = {"stage": stage, "recipe": recipe.model_dump(mode="json"), "data": dict(data)}
+        asked = {"stage": stage, "recipe": recipe.of_stage(stage), "data": dict(data)}
         if (path / "run.json").exists():
             known = folder.header
             for key, value in asked.items():
@@ -53,16 +56,16 @@ class TrainFolder:
                     raise UsageError(
                         f"{path}: a run with another {what}", "choose another --out, or delete that folder"
                     )
+            folder._write_recipe(recipe)
             return folder
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and (not path.is_dir() or any(not _torn_header(one) for one in path.iterdir())):
             raise UsageError(f"{path}: not empty, and no run", "choose another --out")
-        private_dir(path)
-        with atomic_write(path / "recipe.yaml") as stream:
-            stream.write(dump(recipe).encode())
-        with atomic_write(path / "run.json") as stream:
-            stream.write(
-                json.dumps({**asked, "versions": {name: version(name) for name in _PACKAGES}}, indent=2).encode()
-            )
+        header = {**asked, "versions": {name: version(name) for name in _PACKAGES}}
+        with writing(path):
+            private_dir(path)
+            with atomic_write(path / "run.json") as stream:  # the first file: a kill leaves a run, or nothing
+                stream.write(json.dumps(header, indent=2).encode())
+        folder._write_recipe(recipe)
         return folder
 
     @property
@@ -73,10 +76,9 @@ class TrainFolder:
             PrlmError: It is missing or damaged.
         """
         try:
-            found = json.loads((self.path / "run.json").read_text("utf-8"))
-        except (OSError, ValueError):
+            return dict(json.loads((self.path / "run.json").read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
             raise PrlmError(f"{self.path}: run.json is missing or damaged", "choose another --out") from None
-        return dict(found)
 
     @property
     def checkpoints(self) -> Path:
@@ -87,6 +89,11 @@ class TrainFolder:
     def adapter(self) -> Path:
         """The trained adapter; there once the stage has ended."""
         return self.path / "adapter"
+
+    def _write_recipe(self, recipe: Recipe) -> None:
+        if not (self.path / "recipe.yaml").exists():
+            with atomic_write(self.path / "recipe.yaml") as stream:
+                stream.write(dump(recipe).encode())
 
     def latest(self) -> Path | None:
         """The last whole checkpoint; torn ones are removed."""
@@ -100,12 +107,22 @@ class TrainFolder:
         return max(found)[1] if found else None
 
     def keep_adapter(self, source: Path) -> None:
-        """Make a copy of `source` this run's adapter, whole or not at all."""
+        """Make a copy of `source` this run's adapter, whole or not at all.
+
+        Raises:
+            PrlmError: The disk is full or not writable.
+        """
         work = self.path / ".adapter.new"
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.copytree(source, work)
-        shutil.rmtree(self.adapter, ignore_errors=True)
-        work.replace(self.adapter)
+        with writing(self.path):
+            shutil.rmtree(work, ignore_errors=True)
+            shutil.copytree(source, work)
+            shutil.rmtree(self.adapter, ignore_errors=True)
+            work.replace(self.adapter)
+
+
+def _torn_header(path: Path) -> bool:
+    """What a kill leaves of a header that was being written (`storage.atomic_write`)."""
+    return path.name.startswith(".run.json.") and path.suffix == ".tmp"
 
 
 def seal(checkpoint: Path) -> None:

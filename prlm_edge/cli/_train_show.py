@@ -1,0 +1,21 @@
+"""Figures of a trained reward model as a table. Not here: what they mean (`prlm_edge.train.reward_eval`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prlm_edge.cli import _console
+
+
+def show_reward(figures: Mapping[str, Any]) -> None:
+    """A line a kind of pair: how often the model prefers the right one, and how often simple rules do."""
+    alone = figures["alone"]
+    rows = [["PAIRS", "N", "RIGHT", "95%", *(f"{name.upper()} ALONE" for name in alone)]]
+    for kind, found in figures["accuracy"].items():
+        interval = f"{found['low']:.2f} to {found['high']:.2f}"
+        simple = [f"{by_kind[kind]:.2f}" for by_kind in alone.values()]
+        rows.append([kind, str(found["n_rows"]), f"{found['mean']:.2f}", interval, *simple])
+    _console.table(rows, right=range(1, len(rows[0])))
+    shares = ", ".join(f"{one['margins']:.2f} {name}" for name, one in figures["explained"].items())
+    _console.note(f"calibration error {figures['calibration']['ece']:.3f}; explained of margins: {shares}")
