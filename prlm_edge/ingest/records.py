@@ -36,8 +36,8 @@ def read_records(path: Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> Iterato
         UsageError: No such file, or a damaged array or gzip file.
     """
     with open_data(path) as stream:
-        head = stream.peek(4096)[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()  # type: ignore[attr-defined]
         try:
+            head = stream.peek(4096)[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()  # type: ignore[attr-defined]
             yield from _array(path, stream) if head.startswith(b"[") else read_lines(stream, max_line_bytes)
         except (EOFError, gzip.BadGzipFile, zlib.error):
             raise UsageError(f"{path}: damaged gzip file", "fetch it again") from None

@@ -228,9 +228,11 @@ def test_damaged_arrays_are_one_line(tmp_path: Path, data: bytes) -> None:
 
 def test_damaged_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"text": "a"}\n' * 5000)[:-20])
-    with pytest.raises(UsageError, match="damaged gzip"):
-        list(jsonl.read(path))
+    whole = gzip.compress(b'{"text": "a"}\n' * 5000)
+    for damaged in (whole[:-20], whole[:5], b"\x1f\x8bjunk"):  # in the middle, and before the first byte
+        path.write_bytes(damaged)
+        with pytest.raises(UsageError, match="damaged gzip"):
+            list(jsonl.read(path))
     for read in (jsonl.read, csv.read, lamp.read):
         with pytest.raises(UsageError, match="no such file"):
             list(read(tmp_path / "none"))
