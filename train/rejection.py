@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
+from prlm_edge.errors import PrlmError
 from prlm_edge.evaluate.run_folder import cut_torn_line
-from prlm_edge.storage import append_bytes
+from prlm_edge.storage import append_bytes, atomic_write
 from prlm_edge.style_lines import check_line
 from prlm_edge.train.checkpoints import Progress
 from prlm_edge.train.config import RejectionConfig
@@ -61,6 +62,8 @@ def sample(
 ) -> bool:
     """Draw `n` completions of each prompt that has none yet, and append them to `path`; whether all have some.
 
+    Stopped or killed, the next call draws what the straight run would have drawn.
+
     Args:
         path: The draws.jsonl.
         prompts: What to answer.
@@ -68,28 +71,58 @@ def sample(
         n: How many of each.
         cancel: Stops between two calls.
         progress: Called with (prompts done, prompts).
+
+    Raises:
+        PrlmError: The disk is full (what was drawn before stays), or `path` is damaged.
     """
-    cut_torn_line(path)
-    drawn = {one.prompt for one in read(path)}
-    missing = [prompt for prompt in prompts if prompt.id not in drawn]
-    for start in range(0, len(missing), _AT_ONCE):
-        progress(len(prompts) - len(missing) + start, len(prompts))
+    calls = [prompts[start : start + _AT_ONCE] for start in range(0, len(prompts), _AT_ONCE)]
+    asked = [[prompt for prompt in some for _ in range(n)] for some in calls]
+    done = _cut_to_whole(path, asked)
+    for number in range(done, len(calls)):
+        progress(number * _AT_ONCE, len(prompts))
         if cancel.cancelled:
             return False
-        asked = [prompt for prompt in missing[start : start + _AT_ONCE] for _ in range(n)]
-        found = draw(asked, missing[start].id)
-        lines = (json.dumps(vars(_judged(p, one)), ensure_ascii=False) for p, one in zip(asked, found, strict=True))
-        append_bytes(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+        found = draw(asked[number], calls[number][0].id)
+        drawn = [_judged(prompt, one) for prompt, one in zip(asked[number], found, strict=True)]
+        lines = "".join(json.dumps(vars(one), ensure_ascii=False) + "\n" for one in drawn)
+        append_bytes(path, lines.encode("utf-8", "replace"))
     progress(len(prompts), len(prompts))
     return True
 
 
+def _cut_to_whole(path: Path, asked: Sequence[Sequence[Prompt]]) -> int:
+    """How many of the calls `path` holds whole; what a kill left of another is cut off, to be drawn again."""
+    cut_torn_line(path)
+    ids = [one.prompt for one in read(path)]
+    done, n_lines = 0, 0
+    for some in asked:
+        if ids[n_lines : n_lines + len(some)] != [prompt.id for prompt in some]:
+            break
+        done, n_lines = done + 1, n_lines + len(some)
+    if n_lines < len(ids):
+        with path.open("rb") as stream:
+            whole = list(islice(stream, n_lines))
+        with atomic_write(path) as stream:
+            stream.writelines(whole)
+    return done
+
+
 def read(path: Path) -> list[Draw]:
-    """The draws in `path`; [] where there is no such file."""
+    """The draws in `path`; [] where there is no such file.
+
+    Raises:
+        PrlmError: A line is damaged.
+    """
     if not path.exists():
         return []
-    with path.open(encoding="utf-8") as stream:
-        return [Draw(**_loaded(line)) for line in stream]
+    found = []
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                found.append(Draw(**json.loads(line)))
+            except (ValueError, TypeError):
+                raise PrlmError(f"{path}:{number}: damaged", "delete that file: it is drawn again") from None
+    return found
 
 
 def kept(draws: Iterable[Draw], config: RejectionConfig) -> dict[str, list[Draw]]:
@@ -126,8 +159,3 @@ def _judged(prompt: Prompt, one: Rollout) -> Draw:
     score = accuracy([one], [ask])[0]
     whole = one.finish_reason == "stop" and not one.reasoning_truncated and bool(one.answer.strip())
     return Draw(prompt.id, one.reasoning, one.answer, round(score, 6), true, claims, whole)
-
-
-def _loaded(line: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(line)
-    return value

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from prlm_edge.errors import PrlmError
-from prlm_edge.storage import write_error
+from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.train import base, data
 from prlm_edge.train.batches import ExampleSet, Pad, answer_loss
 from prlm_edge.train.checkpoints import Checkpoints, Progress
 from prlm_edge.train.config import Recipe
+from prlm_edge.train.disk import writing
 from prlm_edge.train.run_folder import TrainFolder
 from prlm_edge.train.run_log import RunLog
 from prlm_edge.train.run_watch import RunLogCallback
@@ -86,8 +86,11 @@ def train(
         progress: Called with (steps done, steps).
 
     Raises:
+        UsageError: No examples, or one is longer than the model's context.
         PrlmError: The loss became NaN, or the disk is full: the checkpoints there are stay.
     """
+    if not examples:
+        raise UsageError("no examples to learn from", "check the data")
     set_seed(recipe.seed)
     trainer, cancel = _trainer(folder, recipe, examples, dev, start), cancel or Cancel()
     trainer.remove_callback(PrinterCallback)  # stdout is for data
@@ -95,7 +98,7 @@ def train(
     trainer.add_callback(RunLogCallback(RunLog(folder.path), sample_every=0))
     trainer.add_callback(_Finite())
     latest = folder.latest()
-    try:
+    with writing(folder.path):
         trainer.train(resume_from_checkpoint=str(latest) if latest else None)
         if cancel.cancelled and trainer.state.global_step < trainer.state.max_steps:
             return False
@@ -103,8 +106,6 @@ def train(
         source = Path(best) if best and Path(best).is_dir() else folder.latest()
         assert source is not None  # the last step always saves
         folder.keep_adapter(source)
-    except OSError as error:
-        raise write_error(folder.path, error) from error
     return True
 
 
@@ -117,6 +118,7 @@ def _trainer(
 ) -> AnswerTrainer:
     source = base.resolve(recipe.base.model)
     model = base.load_model(source, recipe.base)
+    _check_length(model, [*examples, *dev])
     adapted = (
         base.resume_adapter(model, start)
         if start
@@ -135,6 +137,19 @@ def _trainer(
         eval_dataset=ExampleSet(list(dev)) if dev else None,
         data_collator=Pad(pad if isinstance(pad, int) else 0),
     )
+
+
+def _check_length(model: Any, examples: Sequence[data.Example]) -> None:
+    """Positions that the model never saw would be learned from without a word.
+
+    Raises:
+        UsageError: An example is longer than the model's context.
+    """
+    longest, limit = max(len(one.ids) for one in examples), getattr(model.config, "max_position_embeddings", None)
+    if limit and longest > limit:
+        raise UsageError(
+            f"an example of {longest} tokens, and the model takes {limit}", f"--set data.max_tokens={limit}"
+        )
 
 
 def _arguments(folder: TrainFolder, recipe: Recipe, *, has_dev: bool) -> TrainingArguments:
