@@ -51,12 +51,13 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def filled(folder: Path) -> Iterator[None]:
-    """No byte free on the file system of `folder` within the block."""
+def filled(folder: Path, spare: int = 0) -> Iterator[None]:
+    """No byte free on the file system of `folder` within the block, but for `spare` ones."""
     filler = folder / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
         while True:
             stream.write(b"0" * 4096)
+    os.truncate(filler, max(0, filler.stat().st_size - spare))
     try:
         yield
     finally:

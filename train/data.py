@@ -17,7 +17,7 @@ from prlm_edge import tasks
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import load
 from prlm_edge.evaluate.records import Row
-from prlm_edge.plan import Plan, make_plan
+from prlm_edge.plan import Plan, make_plan, prompt_budget
 from prlm_edge.reasoning import ANSWER_CLOSE, THINK_CLOSE
 from prlm_edge.rerank import make_scorer
 from prlm_edge.retrieve import make_retriever
@@ -29,6 +29,7 @@ from prlm_edge.train.tokens import Tokens
 from prlm_edge.types import Span, Turn
 from prlm_edge.writer_pool import Pool, make_pool
 
+UNREADABLE = "no query, no target, or an item that can't be read"
 _ALIKE = 16  # batches among which examples of like length are looked for
 
 
@@ -64,21 +65,33 @@ class Examples:
 
     def say(self) -> str:
         """One line for people."""
-        left_out = "; ".join(f"{n} left out: {why}" for why, n in self.skipped.most_common())
+        left_out = say_skipped(self.skipped)
         return f"{len(self.examples)} examples, {self.n_tokens} tokens" + (f" ({left_out})" if left_out else "")
 
 
+def say_skipped(skipped: Counter[str]) -> str:
+    """What was left out, for people; "" for nothing."""
+    return "; ".join(f"{n} left out: {why}" for why, n in skipped.most_common())
+
+
 def settings_of(config: DataConfig, seed: int) -> Settings:
-    """The runtime's settings that prompts are made with."""
+    """The runtime's settings that prompts are made with, but for what differs by row (`settings_for`)."""
     return Settings(
         retriever=config.retriever,
         k=config.k,
         item_words=config.item_words,
         item_order=config.item_order,
         layout=config.layout,
-        reasoning="hide" if config.reasoning else "off",
+        reasoning="off",
         seed=seed,
     )
+
+
+def settings_for(row: Row, settings: Settings, config: DataConfig) -> Settings:
+    """Those of one row's prompt: its task, and whether it reasons (of "mixed" data half do, by their ids)."""
+    odd = blake2b(row.id.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] % 2 == 1
+    reasons = odd if config.reasoning == "mixed" else config.reasoning
+    return replace(settings, task=row.task, reasoning="hide" if reasons else "off")
 
 
 def read(
@@ -106,7 +119,7 @@ def read(
 
     Raises:
         UsageError: No file, no such data, or nothing in it to learn from.
-        ConfigError: `loss_on` asks for what the prompts do not hold.
+        ConfigError: `loss_on` asks for what the prompts do not hold, or no prompt fits into data.max_tokens.
     """
     if not files:
         raise UsageError("no data to train on", "name a data set: --data train.jsonl.gz")
@@ -121,9 +134,9 @@ def read(
         data = load(Path(file), limit=limit, seed=seed)
         found.sha256[data.name] = data.sha256
         if data.skipped:
-            found.skipped["no query, no target, or an item that can't be read"] += data.skipped
+            found.skipped[UNREADABLE] += data.skipped
         rows += data.rows
-    maker = _Maker(tokens, settings_of(config, seed), loss_on)
+    maker = _Maker(tokens, config, seed, loss_on)
     for done, row in enumerate(rows, 1):
         for one in (row, *_earlier(row, more_per_user)):
             example = maker.make(one)
@@ -142,7 +155,12 @@ def in_order(examples: Sequence[Example], epochs: float, batch: int, seed: int) 
 
     An epoch is shuffled, then neighbours of like length are put into one batch, so that little is padded. Laid out
     beforehand, a run can be gone on with at any step.
+
+    Raises:
+        UsageError: There are none.
     """
+    if not examples:
+        raise UsageError("no examples to learn from", "check the data")
     wanted = max(1, round(epochs * len(examples) / batch)) * batch
     order: list[Example] = []
     epoch = 0
@@ -166,13 +184,21 @@ def _epoch(examples: Sequence[Example], batch: int, salt: str) -> list[Example]:
 
 
 def plan_of(row: Row, pool: Pool, tokens: Tokens, settings: Settings) -> Plan:
-    """The runtime's plan for a row: what is retrieved and how it is shown."""
+    """The runtime's plan for a row: what is retrieved and how it is shown.
+
+    Raises:
+        ConfigError: The budgets leave no room for any prompt.
+    """
     task = tasks.get_task(row.task)
     key = (settings.retriever, settings.seed)
     if key not in pool.retrievers:
         pool.retrievers[key] = make_retriever(settings.retriever, pool.items, seed=settings.seed)
     hits = pool.retrievers[key].search(row.query, settings.k)
-    return make_plan(tokens, task, row.query, settings, make_scorer(settings), hits, pool.style)  # type: ignore[arg-type] # of a backend it only counts
+    try:
+        return make_plan(tokens, task, row.query, settings, make_scorer(settings), hits, pool.style)  # type: ignore[arg-type] # of a backend it only counts
+    except UsageError as error:  # its hint names options of `generate`
+        hint = "raise data.max_tokens, or lower grpo.reasoning_tokens"
+        raise ConfigError(f"task {task.name}: {error.message}", hint) from None
 
 
 def reasoning_of(plan: Plan, row: Row) -> str:
@@ -184,13 +210,23 @@ def reasoning_of(plan: Plan, row: Row) -> str:
     return example_line(len(earlier) + 1, row.target, row.query, earlier, plan.scoring.style)
 
 
-def why_not(row: Row, task: Task, tokens: Tokens) -> str:
-    """Why nothing can be learned from a row; "" where it can."""
-    if not row.profile:
+def why_not(row: Row, pool: Pool, task: Task, tokens: Tokens) -> str:
+    """Why nothing can be learned from a row; "" where it can. Items without what the task learns from are no past."""
+    if not pool.items:
         return "no past writing"
+    if not any(char.isprintable() and not char.isspace() for char in row.target):
+        return "an answer of which nothing can be seen"
     ending = tokens.encode_text(ANSWER_CLOSE + tokens.end_of_turn, trusted=True)
     too_long = tokens.count(_one_line(row.target, task)) + len(ending) > task.answer_tokens
     return "an answer longer than its budget" if too_long else ""
+
+
+def no_room(plan: Plan, tokens: Tokens) -> str:
+    """Why a plan's prompt is not what it should be; "" where it is: a request cut short is one as in use."""
+    query = next((drop for drop in plan.prompt.dropped if drop.what == "query"), None)
+    budget = prompt_budget(tokens.info.n_ctx_max, plan.reasoning_tokens, plan.answer_tokens)
+    too_long = plan.prompt.tokens > budget or (query is not None and not query.kept)
+    return "no room for the request in data.max_tokens" if too_long else ""
 
 
 class Pools:
@@ -209,9 +245,9 @@ class Pools:
 class _Maker:
     """Makes examples of rows; rows of one user follow each other and share their pool."""
 
-    def __init__(self, tokens: Tokens, settings: Settings, loss_on: str) -> None:
-        self._tokens, self._loss_on = tokens, loss_on
-        self._settings = settings
+    def __init__(self, tokens: Tokens, config: DataConfig, seed: int, loss_on: str) -> None:
+        self._tokens, self._config, self._loss_on = tokens, config, loss_on
+        self._settings = settings_of(config, seed)
         self._n_tag_tokens = len(tokens.encode_text(ANSWER_CLOSE + tokens.end_of_turn, trusted=True))
         self._n_close_tokens = len(tokens.encode_text(THINK_CLOSE, trusted=True))
         self._pools = Pools()
@@ -220,9 +256,12 @@ class _Maker:
         """The example, or why there is none."""
         task = tasks.get_task(row.task)
         answer = _one_line(row.target, task)
-        if reason := why_not(row, task, self._tokens):
+        pool = self._pools.of(row, task)
+        if reason := why_not(row, pool, task, self._tokens):
             return reason
-        plan = plan_of(row, self._pools.of(row, task), self._tokens, replace(self._settings, task=row.task))
+        plan = plan_of(row, pool, self._tokens, settings_for(row, self._settings, self._config))
+        if reason := no_room(plan, self._tokens):
+            return reason
         reasons = plan.reasoning_tokens > 0
         line = reasoning_of(plan, replace(row, target=answer)) if reasons else None
         ids, own = self._prompt(plan.prompt.turns, reasons=reasons)

@@ -5,6 +5,7 @@ Not here: rows as examples to copy (`data.py`), drawing (`rollout.py`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.data import load
 from prlm_edge.evaluate.records import Row
 from prlm_edge.plan import Plan
+from prlm_edge.settings import Settings
 from prlm_edge.train.checkpoints import Progress
 from prlm_edge.train.config import Recipe
-from prlm_edge.train.data import Pools, plan_of, settings_of, why_not
+from prlm_edge.train.data import UNREADABLE, Pools, no_room, plan_of, say_skipped, settings_for, settings_of, why_not
 from prlm_edge.train.rewards import Ask
 from prlm_edge.train.tokens import Tokens
 from prlm_edge.types import Request, Sampling
@@ -42,30 +44,58 @@ def read(
     *,
     limit: int | None,
     progress: Progress = lambda done, total: None,
+    skipped: Counter[str] | None = None,
 ) -> tuple[list[Prompt], dict[str, str]]:
-    """Prompts of all `files`, and each file's SHA-256 by name; rows that can't be learned from are left out.
+    """Prompts of all `files`, and each file's SHA-256 by name.
+
+    Args:
+        files: Data sets as `prlm_edge.evaluate.data` reads them.
+        recipe: How prompts are made.
+        tokens: The base's tokenizer.
+        limit: Users of each file.
+        progress: Called with (rows done, rows) of a file.
+        skipped: Counts what was left out, by reason.
 
     Raises:
         UsageError: No such data, or nothing in it to learn from.
+        ConfigError: No prompt fits into data.max_tokens.
     """
+    left_out = Counter[str]() if skipped is None else skipped
     settings = settings_of(recipe.data, recipe.seed)
     if recipe.grpo.reasoning_tokens:
         settings = replace(settings, reasoning_tokens=recipe.grpo.reasoning_tokens)
     found: list[Prompt] = []
     sha256: dict[str, str] = {}
     pools = Pools()
+    taken: Counter[str] = Counter()
     for file in files:
         data = load(Path(file), limit=limit, seed=recipe.seed)
         sha256[data.name] = data.sha256
+        if data.skipped:
+            left_out[UNREADABLE] += data.skipped
         for done, row in enumerate(data.rows, 1):
-            task = tasks.get_task(row.task)
-            if not why_not(row, task, tokens):
-                plan = plan_of(row, pools.of(row, task), tokens, replace(settings, task=row.task))
-                found.append(prompt_of(row, plan, tokens))
+            prompt = _prompt(row, pools, tokens, settings_for(row, settings, recipe.data))
+            if isinstance(prompt, str):
+                left_out[prompt] += 1
+            else:
+                taken[row.id] += 1  # several files, or a careless one, may give rows one id; what is drawn goes by it
+                found.append(prompt if taken[row.id] == 1 else replace(prompt, id=f"{row.id} ({taken[row.id]})"))
             progress(done, len(data.rows))
     if files and not found:
-        raise UsageError("nothing to draw answers for", "check the data")
+        raise UsageError(
+            f"nothing to draw answers for: {say_skipped(left_out)}", "raise data.max_tokens, or check the data"
+        )
     return found, sha256
+
+
+def _prompt(row: Row, pools: Pools, tokens: Tokens, settings: Settings) -> Prompt | str:
+    """The prompt, or why there is none."""
+    task = tasks.get_task(row.task)
+    pool = pools.of(row, task)
+    if reason := why_not(row, pool, task, tokens):
+        return reason
+    plan = plan_of(row, pool, tokens, settings)
+    return no_room(plan, tokens) or prompt_of(row, plan, tokens)
 
 
 def prompt_of(row: Row, plan: Plan, tokens: Tokens) -> Prompt:

@@ -17,8 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from safetensors.torch import load_file  # noqa: E402
-from test_pairs import generated, rows  # noqa: E402
-from transformers import BertConfig, BertForSequenceClassification, TrainerCallback  # noqa: E402
+from transformers import TrainerCallback  # noqa: E402
 
 from prlm_edge.errors import ModelError, UsageError  # noqa: E402
 from prlm_edge.evaluate.data import load  # noqa: E402
@@ -26,10 +25,10 @@ from prlm_edge.rerank import rank  # noqa: E402
 from prlm_edge.rerank.reward import Encoder, RewardScorer, habits_line, looks_line  # noqa: E402
 from prlm_edge.style import style_of  # noqa: E402
 from prlm_edge.train import reward_base, reward_eval, reward_onnx  # noqa: E402
+from prlm_edge.train.config import RewardConfig  # noqa: E402
 from prlm_edge.train.pairs import PairConfig, make_pairs  # noqa: E402
 from prlm_edge.train.reward_batches import PadPairs, Tokenized, pad  # noqa: E402
 from prlm_edge.train.reward_model import (  # noqa: E402
-    RewardConfig,
     first_layers,
     load_trained,
     score,
@@ -45,32 +44,6 @@ CONTEXT = Scoring("Rye needs more water than wheat does.", "title", style_of(TIT
 CONFIG = RewardConfig(
     epochs=6, lr=3e-3, student_epochs=6, student_lr=3e-3, batch=8, max_length=128, n_layers_student=1, save_steps=5
 )
-
-
-@pytest.fixture(scope="session")
-def encoder(minilm_path):
-    return Encoder(minilm_path / "tokenizer.json", 128)
-
-
-@pytest.fixture(scope="session")
-def tiny_bert(minilm_path, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    BertForSequenceClassification(BertConfig(vocab_size=30522, num_labels=1, **sizes)).save_pretrained(folder)
-    shutil.copyfile(minilm_path / "tokenizer.json", folder / "tokenizer.json")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def pairs():
-    of = rows()
-    return make_pairs(of, generated(of), PairConfig(kinds=("style", "degenerate", "neighbour", "swap"))).pairs
-
-
-@pytest.fixture(scope="session")
-def tokenized(pairs, encoder):
-    return Tokenized.of(pairs, encoder)
 
 
 @pytest.fixture(scope="session")
@@ -207,7 +180,11 @@ def test_token_types_reach_the_model(tiny_bert, tokenized, tmp_path):
 
     types = []
     train_teacher(
-        Path(str(tiny_bert) + "-spied"), tiny_bert, tokenized, replace(CONFIG, max_steps=1), callbacks=[Spy()]
+        Path(str(tiny_bert) + "-spied"),
+        tiny_bert,
+        tokenized,
+        CONFIG.model_copy(update={"max_steps": 1}),
+        callbacks=[Spy()],
     )
     assert types and types[0].max() == 1
 
@@ -240,7 +217,7 @@ def test_the_student_learns_the_teachers_margins(trained, tiny_bert, tokenized):
 
 
 def test_a_cancelled_run_goes_on_to_the_same_weights(tmp_path, tiny_bert, tokenized):
-    config = replace(CONFIG, max_steps=6, save_steps=2)
+    config = CONFIG.model_copy(update={"max_steps": 6, "save_steps": 2})
     straight = train_teacher(tmp_path / "straight", tiny_bert, tokenized, config)
     cancel = Cancel()
     steps = []
@@ -266,7 +243,7 @@ def test_a_cancelled_run_goes_on_to_the_same_weights(tmp_path, tiny_bert, tokeni
 def test_a_run_of_other_pairs_or_settings_is_refused(trained, tiny_bert, tokenized):
     folder = trained[0].parent
     with pytest.raises(UsageError, match="config"):
-        train_teacher(folder, tiny_bert, tokenized, replace(CONFIG, lr=1e-3))
+        train_teacher(folder, tiny_bert, tokenized, CONFIG.model_copy(update={"lr": 1e-3}))
     with pytest.raises(UsageError, match="pairs"):
         train_teacher(folder, tiny_bert, Tokenized(tokenized.rejected, tokenized.chosen), CONFIG)
     with pytest.raises(UsageError, match="weights"):

@@ -13,11 +13,6 @@ pytestmark = pytest.mark.model
 CONFIG = config.DataConfig(k=2)
 
 
-@pytest.fixture(scope="module")
-def tokens(smollm2_folder):
-    return base.load_tokens(smollm2_folder, 1024)
-
-
 def learned(tokens, example):
     return tokens.tokenizer.decode([i for i, own in zip(example.ids, example.own, strict=True) if own])
 
@@ -39,13 +34,25 @@ def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
             example = read(tokens, rows_file, wanted).examples[0]
             row = load(rows_file).rows[0]
             pool = data.make_pool(row.profile, tasks.get_task(row.task))
-            settings = replace(data.settings_of(wanted, 0), task=row.task)
+            settings = data.settings_for(row, data.settings_of(wanted, 0), wanted)
             plan = data.plan_of(row, pool, model, settings)
             spans = tokens.spans(plan.prompt.turns, reasons=reasoning)
             prompt = tokenize(model._vocab, spans, plan.prompt.turns).tokens
             assert example.ids[: example.n_prompt] == prompt
     finally:
         model.close()
+
+
+def test_mixed_data_reasons_in_about_half_of_its_examples(tokens, rows_file):
+    rows = load(rows_file).rows
+    settings = data.settings_of(CONFIG, 0)
+    mixed = replace_config(reasoning="mixed")
+    ways = [replace(row, id=f"{row.id}-{i}") for row in rows for i in range(100)]
+    share = sum(data.settings_for(row, settings, mixed).reasoning == "hide" for row in ways) / len(ways)
+    assert 0.4 < share < 0.6
+    for row, example in zip(rows, read(tokens, rows_file, mixed).examples, strict=True):
+        reasons = data.settings_for(row, settings, mixed).reasoning == "hide"
+        assert reasons == ("<think>" in tokens.tokenizer.decode(example.ids))
 
 
 def replace_config(**values):
