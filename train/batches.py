@@ -61,7 +61,8 @@ def answer_loss(model: Any, batch: dict[str, torch.Tensor], n_items: torch.Tenso
         n_items: Divide by this instead of by the number of labels here: labels of all of a step's micro-batches.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = causal.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    # Padding stands on the right, where causal attention does not look: without a mask it is a third quicker.
+    hidden = causal.model(input_ids=batch["input_ids"]).last_hidden_state
     labels = batch["labels"][:, 1:]
     wanted = labels != IGNORED
     logits = causal.lm_head(hidden[:, :-1][wanted]).float()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prlm_edge.train.data import Examples
     from prlm_edge.train.reward_stage import RewardRun
     from prlm_edge.train.run_folder import TrainFolder
+    from prlm_edge.types import Scorer
 
 REPORT, GGUF = "report.html", "adapter.gguf"
 
@@ -101,7 +102,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
 
 
 def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun | None:
-    """The reward model; `adapter` (a run's folder of it, or a GGUF file) writes the answers that it learns to reject."""
+    """The reward model; `adapter`, a folder or a GGUF file, writes the answers that it learns to reject."""
     from prlm_edge.export.adapter import write_lora_gguf
     from prlm_edge.storage import private_dir
     from prlm_edge.train import reward_base, reward_stage
@@ -142,12 +143,8 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=limits[0], progress=update)
         judged, dev_sha256 = prompts.read(recipe.data.dev_files, recipe, tokens, limit=limits[1], progress=update)
     _console.note(f"{len(asked)} prompts to draw from, {len(judged)} to choose by")
-    scorer = None
-    if recipe.grpo.reward_model:
-        from prlm_edge.rerank.reward import RewardScorer
-
-        scorer = RewardScorer(Path(recipe.grpo.reward_model))
-    folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **dev_sha256})
+    scorer, judge = _reward_model(recipe)
+    folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **dev_sha256, **judge})
     if folder.adapter.exists():
         return folder.adapter
     cancel = Cancel()
@@ -160,6 +157,18 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         _console.note(f"stopped for cause: {outcome.verdict.reason}\n{outcome.verdict.advice}")
         raise typer.Exit(1)
     return _ended(folder, recipe) if outcome.whole else None
+
+
+def _reward_model(recipe: Recipe) -> tuple[Scorer | None, dict[str, str]]:
+    """The reward model, where a term needs it, and its SHA-256: a run keeps to the one it began with."""
+    if not recipe.grpo.rewards.get("personalization"):
+        if recipe.grpo.reward_model:
+            raise UsageError("no reward term uses the reward model", "weigh it: --set grpo.rewards.personalization=0.5")
+        return None, {}
+    from prlm_edge.rerank.lazy_reward import LazyReward
+
+    scorer = LazyReward(recipe.grpo.reward_model)
+    return scorer, {"reward model": str(scorer.card()["sha256"]["model.onnx"])}
 
 
 def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
@@ -177,9 +186,9 @@ def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path | N
             rated = reward(recipe, folder, adapter)
             if rated is None:
                 return None
-            recipe = recipe.model_copy(
-                update={"grpo": recipe.grpo.model_copy(update={"reward_model": str(rated.folder)})}
-            )
+            if recipe.grpo.rewards.get("personalization"):
+                with_it = recipe.grpo.model_copy(update={"reward_model": str(rated.folder)})
+                recipe = recipe.model_copy(update={"grpo": with_it})
             continue
         found = {"warmstart": warmstart, "rejection": rejection, "grpo": grpo}[name](recipe, folder, adapter)
         if found is None:

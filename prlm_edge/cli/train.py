@@ -53,7 +53,7 @@ def whole(
     set_: SetOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Teach a small model how people write: the whole recipe in order, or one of its stages.
+    r"""Teach a small model how people write: the whole recipe in order, or one of its stages.
 
     Stopped by Ctrl-C or killed, the same command goes on and ends in the same adapter. With --qlora and nothing else
     said, the base is kept in 4 bits.
