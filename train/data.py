@@ -25,12 +25,12 @@ from prlm_edge.settings import Settings
 from prlm_edge.style_lines import example_line
 from prlm_edge.tasks import Task
 from prlm_edge.train.config import DataConfig
+from prlm_edge.train.order import lay_out, n_steps
 from prlm_edge.train.tokens import Tokens
 from prlm_edge.types import Span, Turn
 from prlm_edge.writer_pool import Pool, make_pool
 
 UNREADABLE = "no query, no target, or an item that can't be read"
-_ALIKE = 16  # batches among which examples of like length are looked for
 
 
 @dataclass(frozen=True)
@@ -151,36 +151,14 @@ def read(
 
 
 def in_order(examples: Sequence[Example], epochs: float, batch: int, seed: int) -> list[Example]:
-    """The examples of all steps, one step's `batch` after the other; depends on their ids and the seed alone.
-
-    An epoch is shuffled, then neighbours of like length are put into one batch, so that little is padded. Laid out
-    beforehand, a run can be gone on with at any step.
+    """The examples of all steps, one step's `batch` after the other; see `order.lay_out`.
 
     Raises:
         UsageError: There are none.
     """
-    if not examples:
-        raise UsageError("no examples to learn from", "check the data")
-    wanted = max(1, round(epochs * len(examples) / batch)) * batch
-    order: list[Example] = []
-    epoch = 0
-    while len(order) < wanted:
-        order += _epoch(examples, batch, f"{seed}\0{epoch}")
-        epoch += 1
-    return order[:wanted]
-
-
-def _epoch(examples: Sequence[Example], batch: int, salt: str) -> list[Example]:
-    def drawn(one: Example) -> bytes:
-        return blake2b(f"{salt}\0{one.row}".encode(), digest_size=8).digest()
-
-    mixed = sorted(examples, key=drawn)
-    found = []
-    for start in range(0, len(mixed), batch * _ALIKE):
-        some = sorted(mixed[start : start + batch * _ALIKE], key=lambda one: (len(one.ids), drawn(one)))
-        batches = [some[i : i + batch] for i in range(0, len(some), batch)]
-        found += sorted(batches, key=lambda these: (len(these) < batch, drawn(these[0])))
-    return [one for these in found for one in these]
+    ids, lengths = [one.row for one in examples], [len(one.ids) for one in examples]
+    steps = n_steps(len(examples), epochs, batch)
+    return [examples[place] for place in lay_out(ids, lengths, steps, batch, seed)]
 
 
 def plan_of(row: Row, pool: Pool, tokens: Tokens, settings: Settings) -> Plan:

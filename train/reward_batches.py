@@ -50,6 +50,11 @@ class Tokenized:
                 digest.update(np.array([len(one.ids), *one.ids, *one.types], np.int32).tobytes())
         return digest.hexdigest()
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each pair's longer text."""
+        return [max(len(a.ids), len(b.ids)) for a, b in zip(self.chosen, self.rejected, strict=True)]
+
     def dataset(self) -> Dataset:
         """As RewardTrainer takes pairs that are tokenized already."""
         columns: dict[str, Any] = {
@@ -57,7 +62,6 @@ class Tokenized:
             "rejected_ids": [one.ids for one in self.rejected],
             "chosen_types": [one.types for one in self.chosen],
             "rejected_types": [one.types for one in self.rejected],
-            "length": [max(len(a.ids), len(b.ids)) for a, b in zip(self.chosen, self.rejected, strict=True)],
         }
         if self.margins is not None:
             columns["teacher_margin"] = list(self.margins)

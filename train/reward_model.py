@@ -36,6 +36,7 @@ from prlm_edge.storage import atomic_write
 from prlm_edge.train.checkpoints import Checkpoints, Progress
 from prlm_edge.train.config import RewardConfig
 from prlm_edge.train.disk import writing
+from prlm_edge.train.order import lay_out, n_steps
 from prlm_edge.train.reward_batches import PadPairs, Tokenized, pad
 from prlm_edge.train.run_folder import TrainFolder
 from prlm_edge.types import Cancel
@@ -210,8 +211,7 @@ def _trainer(stage: _Stage, folder: TrainFolder, pairs: Tokenized, config: Rewar
     arguments = TrlConfig(
         output_dir=str(folder.checkpoints),
         per_device_train_batch_size=config.batch,
-        num_train_epochs=stage.epochs,
-        max_steps=config.max_steps or -1,
+        num_train_epochs=1,  # `order.lay_out` lays out all of them
         learning_rate=stage.lr,
         warmup_steps=config.warmup,
         weight_decay=config.weight_decay,
@@ -225,18 +225,19 @@ def _trainer(stage: _Stage, folder: TrainFolder, pairs: Tokenized, config: Rewar
         logging_nan_inf_filter=False,
         seed=stage.seed,
         data_seed=stage.seed,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
+        train_sampling_strategy="sequential",
         remove_unused_columns=False,
         report_to="none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
+    ids = [str(place) for place in range(len(pairs.chosen))]
+    steps = config.max_steps or n_steps(len(ids), stage.epochs, config.batch)
     return PairTrainer(
         mse_weight=config.mse_weight,
         model=stage.fresh(),
         args=arguments,
-        train_dataset=pairs.dataset(),
+        train_dataset=pairs.dataset().select(lay_out(ids, pairs.lengths, steps, config.batch, stage.seed)),
         data_collator=PadPairs(int(tokenizer.pad_token_id)),
         processing_class=tokenizer,
     )
