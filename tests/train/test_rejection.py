@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from prlm_edge.errors import PrlmError
 from prlm_edge.train import base, config, prompts, rejection
 from prlm_edge.train.rejection import Draw
 from prlm_edge.train.rewards import Rollout
@@ -62,3 +63,52 @@ def test_draws_are_kept_as_they_come_and_made_once(tiny_folder, rows_file, tmp_p
     said = tokens.tokenizer.decode([i for i, own in zip(first.ids, first.own, strict=True) if own])
     assert said == f"About parser. 7 words.</think>{asked[0].ask.target}</answer><|im_end|>"
     assert first.ids[: first.n_prompt] == asked[0].ids and not any(first.own[: first.n_prompt])
+
+
+@pytest.fixture
+def asked(tiny_folder, rows_file):
+    recipe = config.load("edge-cpu", ["data.reasoning=true", "data.k=2"], {"data.files": [str(rows_file)]})
+    return prompts.read(recipe.data.files, recipe, base.load_tokens(tiny_folder, 1024), limit=None)[0]
+
+
+def said(some, salt):
+    """Depends on what is asked together, as an engine's draws do."""
+    return [
+        Rollout(one.id, f"{place} of {salt}", f"{one.id} {place}", "stop", False, 3, 4)
+        for place, one in enumerate(some)
+    ]
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2, 11, 12, 13, 35])
+def test_killed_at_any_moment_it_draws_what_the_straight_run_draws(asked, tmp_path, lines):
+    """Even where whole lines are left of a prompt, or whole prompts of a call: their seeds follow from the call."""
+    straight, killed = tmp_path / "straight.jsonl", tmp_path / "killed.jsonl"
+    assert rejection.sample(straight, asked, said, 3, cancel=Cancel())
+    whole = straight.read_bytes().splitlines(keepends=True)
+    assert len(whole) == 36
+    killed.write_bytes(b"".join(whole[:lines]) + whole[lines][:25])
+    calls = []
+
+    def draw(some, salt):
+        calls.append(salt)
+        return said(some, salt)
+
+    assert rejection.sample(killed, asked, draw, 3, cancel=Cancel())
+    assert killed.read_bytes() == straight.read_bytes()
+    assert len(calls) == 3 - lines // 12
+
+
+def test_draws_for_other_prompts_do_not_count(asked, tmp_path):
+    path = tmp_path / "draws.jsonl"
+    assert rejection.sample(path, asked[6:], said, 2, cancel=Cancel())
+    assert rejection.sample(path, asked, said, 2, cancel=Cancel())
+    assert [one.prompt for one in rejection.read(path)] == [one.id for one in asked for _ in range(2)]
+
+
+@pytest.mark.parametrize("line", [b"not JSON", b"{}", b"[1]", b"null", b'{"prompt": "p"}', b"\xff\xfe"])
+def test_damaged_draws_are_told(tmp_path, line):
+    path = tmp_path / "draws.jsonl"
+    path.write_bytes(line + b"\n")
+    with pytest.raises(PrlmError, match=r"draws\.jsonl:1: damaged") as error:
+        rejection.sample(path, [], said, 2, cancel=Cancel())
+    assert "delete" in error.value.hint

@@ -1,10 +1,12 @@
 """Supervised fine-tuning on a tiny model: it learns, resumes exactly, and refuses what it should."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from prlm_edge.errors import UsageError  # noqa: E402
+from prlm_edge.errors import PrlmError, UsageError  # noqa: E402
 from prlm_edge.train import base, config, data, run_folder, warmstart  # noqa: E402
 from prlm_edge.train.batches import IGNORED, ExampleSet, Pad, answer_loss  # noqa: E402
 from prlm_edge.train.run_log import read_records  # noqa: E402
@@ -120,6 +122,52 @@ def test_killed_at_any_moment_it_ends_as_the_straight_run_does(tmp_path, tiny_fo
         assert process.returncode in (-signal.SIGKILL, 0)
     folder, whole = run(tmp_path / "killed", wanted, found)
     assert whole and same(weights(folder), weights(straight))
+
+
+def test_killed_behind_its_last_step_or_called_again_it_ends_in_the_same_adapter(tmp_path, tiny_folder, rows_file):
+    wanted, found = prepared(tiny_folder, rows_file)
+    folder, _ = run(tmp_path / "run", wanted, found)
+    straight = weights(folder)
+    log = (folder.path / "run.jsonl").read_bytes()
+    assert run(tmp_path / "run", wanted, found)[1] and same(weights(folder), straight)
+    shutil.rmtree(folder.adapter)
+    (folder.path / ".adapter.new").mkdir()  # half a copy
+    assert run(tmp_path / "run", wanted, found)[1] and same(weights(folder), straight)
+    assert (folder.path / "run.jsonl").read_bytes() == log
+
+
+def test_killed_while_its_folder_is_made_it_can_begin_again(tmp_path, tiny_folder, rows_file):
+    wanted, found = prepared(tiny_folder, rows_file)
+
+    def opened(path):
+        return run_folder.TrainFolder.open(path, "warmstart", wanted, found.sha256)
+
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / ".run.json.abc123.tmp").write_text('{"sta')
+    assert opened(path).header["stage"] == "warmstart"
+    (path / "recipe.yaml").unlink()  # written behind the header
+    assert opened(path).header and config.load(str(path / "recipe.yaml")) == wanted
+    (path / "run.json").write_text("[1, 2")
+    with pytest.raises(PrlmError, match="damaged"):
+        opened(path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="no run"):
+        opened(tmp_path / "file")
+
+
+def test_what_cannot_be_learned_from_is_refused_before_a_step(tmp_path, tiny_folder, rows_file):
+    wanted, found = prepared(tiny_folder, rows_file)
+    folder = run_folder.TrainFolder.open(tmp_path / "run", "warmstart", wanted, {})
+    with pytest.raises(UsageError, match="no examples"):
+        warmstart.train(folder, wanted, (), ())
+    ids = found.examples[0].ids
+    long = replace(found.examples[0], row="long", ids=ids * 30, own=(True,) * 30 * len(ids))
+    assert len(long.ids) > 2048
+    with pytest.raises(UsageError, match=r"and the model takes 2048") as error:
+        warmstart.train(folder, wanted, [*found.examples, long], ())
+    assert error.value.hint == "--set data.max_tokens=2048"
+    assert not folder.checkpoints.exists()
 
 
 def test_a_torn_checkpoint_is_not_gone_on_from(tmp_path, tiny_folder, rows_file):
