@@ -1,7 +1,7 @@
 """A full or broken disk said in one line, whichever library hits upon it.
 
-PyTorch and safetensors raise errors of their own where Python raises OSError. Not here: what is then still whole
-(`run_folder.py`: a checkpoint counts once it is sealed).
+PyTorch, safetensors and tokenizers raise errors of their own where Python raises OSError. Not here: what is then still
+whole (`run_folder.py`: a checkpoint counts once it is sealed).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 
 from prlm_edge.storage import write_error
 
-_CODE = re.compile(r"(?:Errno |os error )(\d+)")  # Python's, in shutil.Error's list; Rust's, in safetensors' message
+_CODE = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")  # Python's, in shutil.Error's list; Rust's
+_OF_RUST = ("SafetensorError", "Exception")  # what safetensors and tokenizers raise, by name
 _TORCH = ("inline_container", "PytorchStreamWriter")  # its archive writer, which keeps the cause to itself
 _FULL_BYTES = 64 << 20  # with less than that free, the cause was no space: a checkpoint is larger
 
@@ -43,10 +44,9 @@ def _code(error: Exception, folder: Path) -> int:
     """The system's number for it; 0 for what has none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    if not isinstance(error, OSError) and type(error).__name__ not in ("RuntimeError", "SafetensorError"):
-        return 0
-    if found := _CODE.search(str(error)):
-        return int(found[1])
-    if any(name in str(error) for name in _TORCH):
+    kind = type(error).__name__
+    if (isinstance(error, OSError) or kind in _OF_RUST) and (found := _CODE.search(str(error))):
+        return int(found[1] or found[2])
+    if kind == "RuntimeError" and any(name in str(error) for name in _TORCH):
         return errno.ENOSPC if shutil.disk_usage(folder).free < _FULL_BYTES else errno.EIO
     return 0

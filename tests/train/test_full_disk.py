@@ -183,10 +183,20 @@ def test_a_reward_model_that_cannot_begin(stage, tiny_bert, tokenized, tmp_path)
 # --- errors that are told apart
 
 
-@pytest.mark.parametrize("error", [ValueError("Errno 28"), KeyError("x"), RuntimeError("shapes (28) differ")])
+OTHER = [ValueError("(os error 28)"), KeyError("x"), RuntimeError("[Errno 28] differ"), Exception("os error 28")]
+
+
+@pytest.mark.parametrize("error", OTHER, ids=repr)
 def test_other_errors_stay_what_they_are(error, tmp_path):
     with pytest.raises(type(error)), writing(tmp_path):
         raise error
+
+
+def test_what_tokenizers_say_of_a_full_disk(tokens, tmp_path):
+    backend = tokens.tokenizer.backend_tokenizer
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        with pytest.raises(PrlmError, match="No space left on device"), writing(disk):
+            backend.save(str(disk / "tokenizer.json"))
 
 
 def test_a_broken_disk_is_no_full_one(tmp_path):
