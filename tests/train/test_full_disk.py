@@ -194,9 +194,9 @@ def test_other_errors_stay_what_they_are(error, tmp_path):
 
 def test_what_tokenizers_say_of_a_full_disk(tokens, tmp_path):
     backend = tokens.tokenizer.backend_tokenizer
-    with mounted(tmp_path / "disk", "size=64k") as disk:
-        with pytest.raises(PrlmError, match="No space left on device"), writing(disk):
-            backend.save(str(disk / "tokenizer.json"))
+    full = pytest.raises(PrlmError, match="No space left on device")
+    with mounted(tmp_path / "disk", "size=64k") as disk, full, writing(disk):
+        backend.save(str(disk / "tokenizer.json"))
 
 
 def test_a_broken_disk_is_no_full_one(tmp_path):
