@@ -32,8 +32,9 @@ from prlm_edge.train.pairs import Pair
 from prlm_edge.train.reward_batches import pad
 from prlm_edge.train.reward_model import load_trained, score
 
-MIN_SPEARMAN = 0.98
-MIN_AGREEMENT = 0.95  # what differs is as good as equal: see `Parity.worst`
+MIN_CORRELATION = 0.98
+MIN_AGREEMENT = 0.95
+_CLEAR = 0.1  # of the spread of scores: a smaller margin is as good as none
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,16 @@ class Parity:
     """The int8 model against the float32 one, on the same texts.
 
     Attributes:
-        spearman: Rank correlation of all scores.
-        agreement: Share of pairs that both put in the same order.
+        correlation: Pearson's, of all scores.
+        spearman: Rank correlation; low too where scores crowd around two values, though int8 tells these apart.
+        agreement: Share of pairs that both put in the same order, of those whose float32 margin is no mere tie.
         worst: Largest float32 margin of a pair that int8 puts in the other order; 0 where there is none.
         largest: Largest difference of a score.
         spread: Standard deviation of the float32 scores.
         n_pairs: Pairs compared.
     """
 
+    correlation: float
     spearman: float
     agreement: float
     worst: float
@@ -64,7 +67,7 @@ def export(
     *,
     max_length: int,
     about: Mapping[str, Any] | None = None,
-    min_spearman: float = MIN_SPEARMAN,
+    min_correlation: float = MIN_CORRELATION,
     min_agreement: float = MIN_AGREEMENT,
 ) -> Parity:
     """Write model.onnx, tokenizer.json and reward.json into `out`, which appears whole or not at all.
@@ -75,7 +78,7 @@ def export(
         pairs: Real ones, to compare by; some hundred.
         max_length: Tokens that it was trained on.
         about: More for reward.json, such as figures.
-        min_spearman: Refused below.
+        min_correlation: Refused below.
         min_agreement: Refused below.
 
     Raises:
@@ -97,11 +100,11 @@ def export(
         _write_int8(model, samples, work / "model.onnx")
         _write_card(work, max_length, card)
         found = compare(model, RewardScorer(work), pairs)
-        if found.spearman < min_spearman or found.agreement < min_agreement:
-            said = f"rank correlation {found.spearman:.3f}, pairs in the same order {found.agreement:.3f}"
+        if found.correlation < min_correlation or found.agreement < min_agreement:
+            said = f"correlation {found.correlation:.3f}, pairs in the same order {found.agreement:.3f}"
             raise ModelError(
                 f"the int8 reward model is not the trained one: {said}",
-                f"wanted are {min_spearman} and {min_agreement}: train it longer, or with more layers",
+                f"wanted are {min_correlation} and {min_agreement}: train it longer, or with more layers",
             )
         _write_card(work, max_length, {**card, "parity": asdict(found)})
         shutil.rmtree(out, ignore_errors=True)
@@ -130,12 +133,19 @@ def compare(model: BertForSequenceClassification, scorer: RewardScorer, pairs: S
     same = np.sign(margins) == np.sign(theirs[:n] - theirs[n:])
     worst = float(np.abs(margins[~same]).max(initial=0.0))
     largest = float(np.abs(ours - theirs).max())
-    return Parity(spearman(ours, theirs), float(same.mean()), worst, largest, float(ours.std()), n)
+    clear = np.abs(margins) >= _CLEAR * ours.std()
+    agreement = float(same[clear].mean()) if clear.any() else 0.0
+    return Parity(pearson(ours, theirs), spearman(ours, theirs), agreement, worst, largest, float(ours.std()), n)
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
     """Rank correlation; equal values share their mean rank. 0 where either is constant."""
-    x, y = (_ranks(np.asarray(one, np.float64)) for one in (a, b))
+    return pearson(*(_ranks(np.asarray(one, np.float64)) for one in (a, b)))
+
+
+def pearson(a: ArrayLike, b: ArrayLike) -> float:
+    """Linear correlation; 0 where either is constant."""
+    x, y = (np.asarray(one, np.float64) for one in (a, b))
     x, y = x - x.mean(), y - y.mean()
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / scale if scale else 0.0

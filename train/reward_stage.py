@@ -114,7 +114,7 @@ def _export(
     about = {"pairs": learned.say(), "recipe": config.model_dump(mode="json"), "seed": recipe.seed}
     sample = (judged.pairs or learned.pairs)[:: max(1, len(judged.pairs or learned.pairs) // _N_PARITY)]
     parity = reward_onnx.export(student, folder, sample, max_length=config.max_length, about=about)
-    say(f"int8: rank correlation {parity.spearman:.4f}, pairs in the same order {parity.agreement:.3f}")
+    say(f"int8: correlation {parity.correlation:.4f}, pairs in the same order {parity.agreement:.3f}")
     if not judged.pairs:
         return RewardRun(folder, {})
     figures = judge(RewardScorer(folder), judged, recipe.seed)

@@ -80,7 +80,7 @@ def test_the_warm_start_runs(desk: Path) -> None:
     for name in ("train", "dev"):
         write_rows(desk / "rows.jsonl", [row(user) for user in range(3)])
         (desk / f"{name}.jsonl.gz").write_bytes(gzip.compress((desk / "rows.jsonl").read_bytes()))
-    commands = block("sh", "prlm-edge train warmstart").splitlines()[:2]
+    commands = [block("sh", f"prlm-edge train {name}").splitlines()[0] for name in ("recipes", "warmstart")]
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
         cwd=desk, env=environment(desk), capture_output=True, text=True, check=False, timeout=280,

@@ -37,7 +37,7 @@ def exported(tmp_path_factory):
     context = Scoring("bread", "title", style_of(["notes on rye", "notes on bread", "notes on yeast"]))
     pairs = [Pair("r", "u", "style", context, chosen, "Bread!", context) for chosen in ("notes on water", "rye")]
     out = tmp_path_factory.mktemp("exported") / "reward"
-    reward_onnx.export(student, out, pairs, max_length=MAX_LENGTH, min_spearman=-1, min_agreement=0)
+    reward_onnx.export(student, out, pairs, max_length=MAX_LENGTH, min_correlation=-1, min_agreement=0)
     return out
 
 
