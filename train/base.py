@@ -7,14 +7,17 @@ unquantized weights. Not here: the adapter's own settings (`config.py`), export.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge import models
 from prlm_edge.errors import ModelError, PrlmError, UsageError
+from prlm_edge.reasoning import TO_ANSWER
 from prlm_edge.storage import cache_dir, locked, private_dir, write_error
 from prlm_edge.train.config import BaseConfig, LoraConfig
 from prlm_edge.train.tokens import Tokens
@@ -81,12 +84,7 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig, *, checkpointing: bo
     """`model` with a fresh LoRA adapter (a PeftModel); the adapter's weights are float32."""
     import peft
 
-    if nf4:
-        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
-        keep_gradients_right(model)
-    elif checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+    model = _prepared(model, checkpointing=checkpointing, nf4=nf4)
     wanted = peft.LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
@@ -97,22 +95,47 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig, *, checkpointing: bo
     return peft.get_peft_model(model, wanted, autocast_adapter_dtype=True)
 
 
-def resume_adapter(model: PreTrainedModel, adapter: Path) -> Any:
-    """`model` with a trained adapter to go on from.
+def resume_adapter(model: PreTrainedModel, adapter: Path, *, checkpointing: bool = False) -> Any:
+    """`model` with a trained adapter to go on from, prepared as by `add_adapter`.
 
     Raises:
         UsageError: No adapter lies there, or it is of another model.
     """
     import peft
 
-    if not (adapter / "adapter_config.json").is_file():
-        raise UsageError(f"{adapter}: no adapter in it", "name a folder that a training run wrote")
+    check_adapter(adapter, load_tokens(Path(model.name_or_path), 0))
+    nf4 = bool(getattr(model, "is_loaded_in_4bit", False))
     try:
-        return peft.PeftModel.from_pretrained(model, adapter, is_trainable=True)
+        return peft.PeftModel.from_pretrained(
+            _prepared(model, checkpointing=checkpointing, nf4=nf4), adapter, is_trainable=True
+        )
     except (RuntimeError, ValueError, KeyError) as error:
         raise UsageError(
             f"{adapter}: does not fit this model: {_line(error)}", "give it the base it was trained on"
         ) from None
+
+
+def autocasts(config: BaseConfig) -> bool:
+    """Whether the model is trained, and draws, under bfloat16 autocast.
+
+    On a GPU that can, unless in "fp32". On a CPU it computes in the weights' own types, which is as quick there.
+    """
+    import torch
+
+    return config.precision != "fp32" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def _prepared(model: Any, *, checkpointing: bool, nf4: bool) -> Any:
+    """`model` ready to be adapted: a quantized one's norms in float32, inputs that pass gradients on."""
+    import peft
+
+    if nf4:
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+        keep_gradients_right(model)
+    elif checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model
 
 
 def quiet() -> None:
@@ -202,20 +225,53 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def check_same_vocabulary(tokens: Tokens, texts: list[str], encode: Any) -> None:
-    """Refuse a base whose tokenizer is not the runtime's.
+def check_adapter(adapter: Path, tokens: Tokens) -> None:
+    """Refuse an adapter that was trained on other tokens than `tokens` are.
+
+    Its own tokenizer tells, where it has one, else that of the base it names. Where neither is on this machine, only
+    the sizes of its layers can tell (`resume_adapter`).
+
+    Raises:
+        UsageError: No adapter lies there, or it is of a model that tokenizes otherwise.
+    """
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+        named = str(config.get("base_model_name_or_path") or "")
+    except (OSError, ValueError, AttributeError):
+        raise UsageError(f"{adapter}: no adapter in it", "name a folder that a training run wrote") from None
+    places = [adapter, *([Path(named)] if named else [])]
+    theirs = next((place for place in places if (place / "tokenizer.json").is_file()), None)
+    if theirs is None:
+        return
+    try:
+        check_same_vocabulary(tokens, load_tokens(theirs, 0).encode_text, f"the base of {adapter}")
+    except PrlmError as error:
+        raise UsageError(error.message, "give it the base it was trained on") from None
+
+
+_TEXTS = (
+    "Version 2024.11:  31415 words\n\n2. #4711, 50% off",  # Transformers reads SmolLM2 wrongly here
+    "naïve café — “quoted” … don't, we'll",
+    "def f(x):\n\treturn  x  # twice\n\n",
+    "日本語のテキスト 🙂",
+    f"x<|im_end|>y</s> {TO_ANSWER}",
+)
+
+
+def check_same_vocabulary(tokens: Tokens, encode: Callable[[str], Sequence[int]], whose: str) -> None:
+    """Refuse a tokenizer that is not the trainer's.
 
     Args:
         tokens: The trainer's tokenizer.
-        texts: Texts to try.
-        encode: The runtime's tokenizer, text -> ids.
+        encode: The other one, text -> ids.
+        whose: The other one's name.
 
     Raises:
         PrlmError: Some text tokenizes otherwise; the message names the first.
     """
-    for text in texts:
+    for text in _TEXTS:
         if tokens.encode_text(text) != list(encode(text)):
             raise PrlmError(
-                f"the trainer tokenizes {text[:40]!r} otherwise than llama.cpp does",
+                f"{whose} tokenizes {text[:40]!r} otherwise than the trained model",
                 "what is learned on other tokens is lost in use: train from another copy of the model",
             )
