@@ -1,17 +1,18 @@
-"""Reinforcement learning over reasoning and answers: TRL's GRPOTrainer, llama.cpp's rollouts, named rewards.
+"""Reinforcement learning over reasoning and answers: TRL's GRPOTrainer, our rollouts, named rewards.
 
 How it deviates from the paper (PrLM, arXiv 2508.07342; its code as far as it states settings):
 
 - the reward of personalization comes from a model that sees the profile; the paper's cannot;
 - terms are normalized before they are summed (GDPO), where the paper adds a 0..3 and two 0..0.1 terms;
 - the format is forced from the first token, and graded; the paper waits for it to appear;
-- rollouts are drawn by llama.cpp at temperature 1 (the paper: 0.7, by Transformers), and the ratio is taken against the
-  engine's own log-probabilities, so that what two engines and two quantizations differ by is corrected for;
+- rollouts are drawn at temperature 1 (the paper: 0.7), and the ratio is taken against the log-probabilities of whoever
+  drew: by llama.cpp on a CPU, where what two engines and two quantizations differ by is so corrected for, else by the
+  policy itself (`grpo.rollouts`);
 - a LoRA adapter over a frozen base, from a warm start; the paper trains all weights of DeepSeek-R1-Distill-Qwen-1.5B;
 - no reference model by default (beta 0); DAPO's loss and clipping instead of GRPO's.
 
-`recipes/paper.yaml` takes back what can be taken back. Stopped or killed, the same command goes on from the last whole
-checkpoint. Not here: rewards (`rewards.py`), rollouts (`rollout.py`), stopping for cause (`stopping.py`).
+`recipes/paper.yaml` takes back what can be. Stopped or killed, the same command goes on from the last whole checkpoint.
+Not here: rewards (`rewards.py`), rollouts (`rollout.py`, `rollout_hf.py`), rules to stop by (`stopping.py`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from prlm_edge.train.config import Recipe
 from prlm_edge.train.prompts import Prompt
 from prlm_edge.train.rewards import make_terms
 from prlm_edge.train.rewards_trl import as_trl_reward_funcs, splitter
-from prlm_edge.train.rollout import Engine, open_engine
+from prlm_edge.train.rollout import Drawer, open_engine
 from prlm_edge.train.run_folder import TrainFolder
 from prlm_edge.train.run_log import RunLog
 from prlm_edge.train.run_watch import RunLogCallback, Watcher
@@ -73,14 +74,14 @@ class PolicyTrainer(GRPOTrainer):
         loss = super()._compute_loss(model, inputs)
         mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
         gap = ((self._newest.detach() - inputs["old_per_token_logps"]).abs() * mask).sum() / mask.sum().clamp(min=1)
-        self._metrics["train"]["rollout_gap"].append(gap.item())  # mean |log-probability| between the two engines
+        self._metrics["train"]["rollout_gap"].append(gap.item())  # mean |log-probability| against who drew
         return loss
 
 
 class _Dev(TrainerCallback):
     """Looks at dev users' answers, as a user would get them, before the first step and every few."""
 
-    def __init__(self, engine: Engine, prompts: Sequence[Prompt], recipe: Recipe, log: RunLog, cancel: Cancel) -> None:
+    def __init__(self, engine: Drawer, prompts: Sequence[Prompt], recipe: Recipe, log: RunLog, cancel: Cancel) -> None:
         self._engine, self._prompts, self._recipe, self._log, self._cancel = engine, prompts, recipe, log, cancel
         self.trainer: Any = None
 
@@ -136,7 +137,8 @@ def train(
         watcher: Shows each step.
 
     Raises:
-        ConfigError: Settings that don't go together; no GGUF file for the rollouts.
+        ConfigError: Settings that don't go together; llama.cpp is to draw, and has no GGUF file to do it with.
+        UsageError: `start` is of another model.
         PrlmError: The disk is full, or an engine failed: the checkpoints there are stay.
     """
     cancel = cancel or Cancel()
@@ -170,7 +172,7 @@ def _trainer(
     recipe: Recipe,
     source: Path,
     tokens: Tokens,
-    engine: Engine,
+    engine: Drawer,
     prompts: Sequence[Prompt],
     start: Path | None,
     scorer: Scorer | None,
@@ -194,12 +196,14 @@ def _trainer(
     )
     model = base.load_model(source, recipe.base)
     nf4 = recipe.base.precision == "nf4"
-    policy = (
-        base.resume_adapter(model, start)
+    policy: Any = (
+        base.resume_adapter(model, start, checkpointing=recipe.base.checkpointing)
         if start
         else base.add_adapter(model, recipe.lora, checkpointing=recipe.base.checkpointing, nf4=nf4)
     )
     longest = max(p.request.answer_tokens + p.request.reasoning_tokens + 24 for p in prompts)
+    # TRL rounds an adapter over NF4 to bfloat16, in which a step of 1e-5 is lost in a weight of 1e-2.
+    exact = [(weight, weight.data) for weight in policy.parameters() if weight.requires_grad]
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     trainer = PolicyTrainer(
         model=policy,
@@ -210,10 +214,12 @@ def _trainer(
         rollout_func=_rollouts(engine, by_id),
     )
     trainer.remove_callback(PrinterCallback)  # stdout is for data
+    for weight, values in exact:
+        weight.data = values
     return trainer
 
 
-def _rollouts(engine: Engine, prompts: Mapping[str, Prompt]) -> Any:
+def _rollouts(engine: Drawer, prompts: Mapping[str, Prompt]) -> Any:
     """TRL's rollout_func: prompt ids, each as often as its group is large -> what was drawn."""
 
     def draw(ids: Sequence[str], trainer: Any) -> dict[str, Any]:
@@ -261,7 +267,7 @@ def _arguments(folder: TrainFolder, recipe: Recipe, weights: list[float], longes
         data_seed=recipe.seed,
         remove_unused_columns=False,
         gradient_checkpointing=recipe.base.checkpointing,
-        bf16=False,
+        bf16=base.autocasts(recipe.base),
         use_cpu=not torch.cuda.is_available(),
         report_to="none",
         disable_tqdm=True,

@@ -26,6 +26,7 @@ OVERRIDES = [
     "grpo.eval_steps=1",
     "grpo.lr=1e-3",
     "grpo.warmup=0",
+    "grpo.rewards={accuracy: 1, format: 0.2, style: 0.5, length: 0.2}",
 ]
 
 
@@ -128,7 +129,7 @@ def test_it_learns_and_a_stopped_run_ends_as_the_straight_one(home, rows_file, s
 
 def test_settings_that_do_not_go_together(home, rows_file, smollm2_path, tmp_path):
     with pytest.raises(ConfigError, match="rollouts by llama"):
-        run(tmp_path / "nf4", prepared(rows_file, smollm2_path, "base.precision=nf4"))
+        run(tmp_path / "nf4", prepared(rows_file, smollm2_path, "base.precision=nf4", "grpo.rollouts=llamacpp"))
     with pytest.raises(ConfigError, match="needs a reward model"):
         run(tmp_path / "reward", prepared(rows_file, smollm2_path, "grpo.rewards={personalization: 1}"))
     with pytest.raises(PrlmError, match="a step draws from 50"):
