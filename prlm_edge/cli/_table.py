@@ -26,7 +26,9 @@ VERBS: dict[str, Verb] = {
     "config": Verb("prlm_edge.cli.config", "Show and change settings: show, path, set, unset, init."),
     "cache": Verb("prlm_edge.cli.cache", "See and delete what is kept to be quick: show, clear."),
     "eval": Verb("prlm_edge.cli.eval", "Measure models on personalized data: run, score, show, compare, report, ab."),
-    "train": Verb("prlm_edge.cli.train", "Train a model on writing: recipes, warmstart, reward, rejection, grpo, report."),
+    "train": Verb(
+        "prlm_edge.cli.train", "Train a model on writing: recipes, warmstart, reward, rejection, grpo, report."
+    ),
     "doctor": Verb("prlm_edge.cli.doctor", "Say what is installed, what is missing, and the command that mends it."),
     "completion": Verb("prlm_edge.cli.completion", "Print the completion script of bash, zsh, fish or powershell."),
 }
