@@ -40,6 +40,7 @@ def steps(folder):
     return [one for one in read_records(folder.path / "run.jsonl") if one["kind"] == "step"]
 
 
+@pytest.mark.slow
 def test_over_nf4_it_learns_and_a_stopped_run_ends_as_the_straight_one(tiny_folder, rows_file, tmp_path):
     more = ["base.precision=nf4", "grpo.lr=1e-3", "data.reasoning=mixed", VARIED]
     ready = prepared("edge-cpu", tiny_folder, rows_file, *SMALL, *more)
@@ -86,6 +87,7 @@ def test_an_adapter_over_nf4_is_trained_in_float32(tiny_folder, rows_file, tmp_p
         assert 0 < changed.max() < 1e-5, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "one-gpu"])
 def test_our_recipes_for_a_gpu_start_and_run_two_steps(tiny_folder, rows_file, tmp_path, name):
     ready = prepared(name, tiny_folder, rows_file, "grpo.prompts=1")
