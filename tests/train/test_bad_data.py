@@ -47,7 +47,7 @@ def asked(path, tokens, n_ctx=1024, **values):
     given = {"data.files": [str(path)], **{f"data.{key}": value for key, value in {"k": 2, **values}.items()}}
     skipped = Counter()
     tokens = base.Tokens(tokens.tokenizer, n_ctx)
-    recipe = config.load("edge-cpu", [], given)
+    recipe = config.load("edge-cpu", ["data.reasoning=false"], given)
     return prompts.read(recipe.data.files, recipe, tokens, limit=None, skipped=skipped)[0], skipped
 
 
