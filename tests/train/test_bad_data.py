@@ -44,7 +44,8 @@ def examples(path, tokens, n_ctx=1024, **values):
 
 def asked(path, tokens, n_ctx=1024, **values):
     """What rejection sampling and GRPO draw answers for, and what they leave out."""
-    given = {"data.files": [str(path)], **{f"data.{key}": value for key, value in {"k": 2, **values}.items()}}
+    values = {"k": 2, "reasoning": False, **values}
+    given = {"data.files": [str(path)], **{f"data.{key}": value for key, value in values.items()}}
     skipped = Counter()
     tokens = base.Tokens(tokens.tokenizer, n_ctx)
     recipe = config.load("edge-cpu", ["data.reasoning=false"], given)
