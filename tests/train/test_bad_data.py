@@ -48,7 +48,7 @@ def asked(path, tokens, n_ctx=1024, **values):
     given = {"data.files": [str(path)], **{f"data.{key}": value for key, value in values.items()}}
     skipped = Counter()
     tokens = base.Tokens(tokens.tokenizer, n_ctx)
-    recipe = config.load("edge-cpu", ["data.reasoning=false"], given)
+    recipe = config.load("edge-cpu", [], given)
     return prompts.read(recipe.data.files, recipe, tokens, limit=None, skipped=skipped)[0], skipped
 
 
