@@ -17,6 +17,7 @@ from typing import Any
 from prlm_edge import cpu
 
 ROOT = Path(__file__).parents[1]
+_PACKAGES = ("llama-cpp-python", "numpy", "onnxruntime", "rank_bm25", "bm25s", "torch", "transformers", "trl", "peft")
 
 
 def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
@@ -73,7 +74,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(total / (1 << 30)),
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("llama-cpp-python", "numpy", "onnxruntime", "rank_bm25", "bm25s")},
+        **{name: version(name) for name in _PACKAGES},
         "load": round(os.getloadavg()[0], 2),
         "commit": commit.stdout.strip(),
     }
