@@ -49,14 +49,17 @@ class Child:
     def end(self) -> None:
         self._process.communicate()
         if self._process.returncode:
-            raise SystemExit(f"failed: {self._process.args}")
+            raise SystemExit(self._failed())
 
     def _line(self) -> str:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"failed: {self._process.args}")
+            raise SystemExit(self._failed())
         return line
+
+    def _failed(self) -> str:
+        return f"failed with {self._process.wait()}: {' '.join(map(str, self._process.args))}"  # type: ignore[arg-type]
 
 
 def once(part: str, args: argparse.Namespace) -> dict[str, Any]:
