@@ -12,7 +12,8 @@ How it deviates from the paper (PrLM, arXiv 2508.07342; its code as far as it st
 - no reference model by default (beta 0); DAPO's loss and clipping instead of GRPO's.
 
 `recipes/paper.yaml` takes back what can be. Stopped or killed, the same command goes on from the last whole checkpoint.
-Not here: rewards (`rewards.py`), rollouts (`rollout.py`, `rollout_hf.py`), rules to stop by (`stopping.py`).
+Not here: rewards (`rewards.py`), rollouts (`rollout.py`, `rollout_hf.py`), what differs from TRL's own trainer
+(`policy_trainer.py`), rules to stop by (`stopping.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, set_seed
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from prlm_edge.errors import PrlmError
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
@@ -34,6 +35,7 @@ from prlm_edge.storage import write_error
 from prlm_edge.train import base
 from prlm_edge.train.checkpoints import Checkpoints, Progress
 from prlm_edge.train.config import Recipe
+from prlm_edge.train.policy_trainer import PolicyTrainer
 from prlm_edge.train.prompts import Prompt
 from prlm_edge.train.rewards import make_terms
 from prlm_edge.train.rewards_trl import as_trl_reward_funcs, splitter
@@ -55,27 +57,6 @@ class Outcome:
 
     whole: bool
     verdict: Verdict
-
-
-class PolicyTrainer(GRPOTrainer):
-    """GRPOTrainer whose old policy is the engine that drew: its log-probabilities, not PyTorch's."""
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        scored: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        scored["old_per_token_logps"] = scored["sampling_per_token_logps"]
-        return scored
-
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        self._newest = found[0]
-        return found
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        loss = super()._compute_loss(model, inputs)
-        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
-        gap = ((self._newest.detach() - inputs["old_per_token_logps"]).abs() * mask).sum() / mask.sum().clamp(min=1)
-        self._metrics["train"]["rollout_gap"].append(gap.item())  # mean |log-probability| against who drew
-        return loss
 
 
 class _Dev(TrainerCallback):
