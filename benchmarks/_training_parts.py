@@ -171,6 +171,14 @@ def step(args: argparse.Namespace) -> Figures:
     yield {"parts": clock.mean(), "peak_mb": peak_mb(), "samples": args.prompts * args.group}
 
 
+def apart(args: argparse.Namespace) -> Figures:
+    """The same by TRL's own way: a row, with its prompt, for each completion."""
+    from prlm_edge.train import shared_prompt
+
+    shared_prompt.same_prompts = lambda prompts, mask: [[row] for row in range(len(prompts))]
+    yield from step(args)
+
+
 def warm(args: argparse.Namespace) -> Figures:
     """Pace of the warm start's steps behind the first: tokens of prompts and answers, padding not counted."""
     from prlm_edge.train import base, data, run_folder, warmstart
@@ -248,7 +256,7 @@ def rounds() -> Figures:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Figures]] = {
-    one.__name__: one for one in (prepare, ours, theirs, step, warm)
+    one.__name__: one for one in (prepare, ours, theirs, step, apart, warm)
 }
 
 

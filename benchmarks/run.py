@@ -3,7 +3,7 @@
     python benchmarks/run.py [--quick] [--only decode,batch] [--data ../shared/data/acl_title/dev.jsonl.gz]
 
 Each part runs in a process of its own and hands over JSON. Writes results/latest.json and results/README.md, with the
-machine they were measured on. Takes some 15 minutes on two calm cores; `--quick` some 4, with fewer rounds.
+machine they were measured on. Takes some 30 minutes on two calm cores; `--quick` some 12, with fewer rounds.
 """
 
 import argparse
@@ -42,6 +42,7 @@ PARTS = {
     "growth": Part("growth.py", (), 3, 1),
     "startup": Part("startup.py", ("--sizes", "100000"), 5, 2),
     "retrieval": Part("retrieval.py", ("--sizes", "1000", "10000", "100000"), 9, 3),
+    "training": Part("training.py", (), 3, 1),
 }
 
 
@@ -83,6 +84,8 @@ def goals(parts: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield judge(f"evaluation, batched / one at a time, reasoning {reasoning}", 2, rate, at_most=False)
     busy, calm = (value(parts, name, "prlm-edge", "decode_tps_median") for name in ("decode-busy", "decode"))
     yield judge("decode beside a busy process / calm", 0.5, busy / calm if busy and calm else None, at_most=False)
+    rollouts = value(parts, "training", "TRL: as many tokens", "ours_ratio_median")
+    yield judge("GRPO rollouts, samples/s / TRL's own generation of as many tokens", 3, rollouts, at_most=False)
 
 
 def main() -> None:

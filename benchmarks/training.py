@@ -10,6 +10,8 @@ Rollouts: our engine takes over the policy's adapter (written to disk) and draws
 same prompt tokens by Transformers' `generate`, all in one batch. Twice: just as many tokens a sample as ours drew on
 average in that round (nobody waits for a long one, which is to TRL's favour), and as it is by default, up to the same
 budget. Goal: three times TRL's samples/s, each of as many tokens.
+
+A step: its parts, and the forward and backward passes by TRL's own way, in which each completion carries its prompt.
 """
 
 import argparse
@@ -24,6 +26,8 @@ from _common import parser, ratios, report, spread
 
 PARTS = Path(__file__).with_name("_training_parts.py")
 OURS, AS_MANY, TO_THE_END = "prlm-edge: adapter and draw", "TRL: as many tokens", "TRL: until they end"
+LEARNING = "forward and backward"
+APART = f"TRL: {LEARNING}, a row for each completion"
 
 
 class Child:
@@ -108,6 +112,9 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
     parts = sorted(found["parts"].items(), key=lambda pair: -pair[1])  # the whole step comes first
     rows = [{"what": f"GRPO: {part}", "s": s, "share": s / found["parts"]["whole step"]} for part, s in parts]
     rows[0] |= {"samples": found["samples"], "peak_mb": found["peak_mb"]}
+    theirs = once("apart", args)
+    took = theirs["parts"][LEARNING]
+    rows.append({"what": APART, "s": took, "peak_mb": theirs["peak_mb"], "ours_ratio": took / found["parts"][LEARNING]})
     return rows
 
 

@@ -184,7 +184,7 @@ class Engine:
         self._engine = LlamaCpp(model, n_ctx=n_ctx, prefix_cache="off")
         self._config, self._folder, self._tokens, self._seed = model_config, folder, tokens, seed
         try:
-            base.check_same_vocabulary(tokens, self._engine._vocab.encode_text, "llama.cpp")
+            base.check_same_vocabulary(tokens, self._engine.tokenize, "llama.cpp")
         except PrlmError:
             self.close()
             raise

@@ -120,7 +120,7 @@ def _trainer(
     model = base.load_model(source, recipe.base)
     _check_length(model, [*examples, *dev])
     adapted = (
-        base.resume_adapter(model, start)
+        base.resume_adapter(model, start, checkpointing=recipe.base.checkpointing)
         if start
         else base.add_adapter(
             model, recipe.lora, checkpointing=recipe.base.checkpointing, nf4=recipe.base.precision == "nf4"

@@ -159,6 +159,10 @@ class LlamaCpp:
         """Tokens of an untrusted text."""
         return self._open_vocab.count(text)
 
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of an untrusted text: nothing in it is a control token."""
+        return self._open_vocab.encode_text(text)
+
     def truncate(self, text: str, n_tokens: int) -> str:
         """The longest prefix of `text` of at most `n_tokens` tokens."""
         return self._open_vocab.truncate(text, n_tokens)
