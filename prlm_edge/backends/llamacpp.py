@@ -24,7 +24,7 @@ from prlm_edge.backends.llama_cells import Cells
 from prlm_edge.backends.llama_context import Context
 from prlm_edge.backends.llama_decoding import Decoding
 from prlm_edge.backends.llama_prefixes import Prefixes
-from prlm_edge.backends.llama_prompt import tokenize
+from prlm_edge.backends.llama_prompt import TokenizedPrompt, tokenize
 from prlm_edge.backends.llama_raw import Cancelled, Threads, Weights
 from prlm_edge.backends.llama_vocab import Vocab
 from prlm_edge.backends.prefix_store import PrefixStore
@@ -163,6 +163,10 @@ class LlamaCpp:
         """Token ids of an untrusted text: nothing in it is a control token."""
         return self._open_vocab.encode_text(text)
 
+    def prompt_ids(self, request: Request) -> list[int]:
+        """Token ids of a request's whole prompt, the opening tag of its first phase included."""
+        return list(self._prompt(request).tokens)
+
     def truncate(self, text: str, n_tokens: int) -> str:
         """The longest prefix of `text` of at most `n_tokens` tokens."""
         return self._open_vocab.truncate(text, n_tokens)
@@ -228,10 +232,7 @@ class LlamaCpp:
             sequence.close()
 
     def _decoding(self, request: Request) -> Decoding:
-        vocab = self._open_vocab
-        spans = self._template.render(request.turns)
-        append(spans, Span(THINK_OPEN if request.reasoning_tokens else ANSWER_OPEN, trusted=True))
-        prompt = tokenize(vocab, spans, request.turns)
+        vocab, prompt = self._open_vocab, self._prompt(request)
         need = len(prompt.tokens) + Decoding.room(vocab, request)
         if need > self.info.n_ctx_max:
             raise UsageError(
@@ -239,6 +240,11 @@ class LlamaCpp:
                 "lower -k, --item-words, --reasoning-tokens or --answer-tokens",
             )
         return Decoding(vocab, request, prompt, self._lib)
+
+    def _prompt(self, request: Request) -> TokenizedPrompt:
+        spans = self._template.render(request.turns)
+        append(spans, Span(THINK_OPEN if request.reasoning_tokens else ANSWER_OPEN, trusted=True))
+        return tokenize(self._open_vocab, spans, request.turns)
 
     def _evaluate(self, sequence: Decoding, cancel: Cancel) -> tuple[Context, Iterator[Event]]:
         """The context in which the sequence's prompt gets evaluated while the events are read."""
