@@ -1,0 +1,127 @@
+"""What is exported: a training run's adapter, the recipe it was trained by, and the base it was trained on.
+
+Not here: whether it can be exported (`preflight.py`), how it is merged (`merge.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prlm_edge import models
+from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.model_store import hash_file
+from prlm_edge.train import base, config
+from prlm_edge.train.config import Recipe
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained adapter with where it comes from.
+
+    Attributes:
+        adapter: Folder with adapter_config.json and adapter_model.safetensors.
+        recipe: By which it was trained; its `base.model` names the base.
+        base: The base as a Hugging Face folder.
+        base_file: The GGUF file that the base came from; None where it is a Hugging Face folder.
+        run: The run's folder; None for an adapter alone.
+        data: SHA-256 of the data files it learned from, by name; empty where unknown.
+        stages: Names of the stages that led to it, where known.
+    """
+
+    adapter: Path
+    recipe: Recipe
+    base: Path
+    base_file: Path | None
+    run: Path | None
+    data: Mapping[str, str]
+    stages: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of the adapter's weights."""
+        return hash_file(self.adapter / WEIGHTS)
+
+    @property
+    def reasons(self) -> bool:
+        """Whether it was taught to reason before it answers."""
+        return bool(self.recipe.data.reasoning)
+
+    def base_sha256(self) -> str:
+        """Of the base: its GGUF file, or its weights and config in a fixed order."""
+        if self.base_file is not None:
+            return models.sha256_of(self.base_file)
+        parts = sorted(self.base.glob("*.safetensors"))
+        return "+".join(hash_file(path) for path in (self.base / "config.json", *parts))
+
+
+def open_source(path: Path, *, model: str | None = None) -> Source:
+    """Find the adapter of `path`: a run (of one stage, or a whole recipe), or an adapter's own folder.
+
+    Args:
+        path: The folder.
+        model: The base, where no run tells it, or to name another copy of it.
+
+    Raises:
+        UsageError: No adapter there, or nothing tells what it was trained on.
+        ConfigError: The run's recipe can't be read.
+    """
+    adapter = path / "adapter" if (path / "adapter" / WEIGHTS).is_file() else path
+    if not (adapter / WEIGHTS).is_file():
+        raise UsageError(f"{path}: no trained adapter in it", "name a training run that has ended, or its adapter")
+    stages = _stages(path, adapter)
+    recipe = _recipe(stages[-1] if stages else None, adapter, model)
+    named = recipe.base.model
+    folder = base.resolve(named)
+    file = None if Path(named).expanduser().is_dir() else models.resolve(named, original=True)
+    data: dict[str, str] = {}
+    for stage in stages:
+        data |= _header(stage).get("data", {})
+    run = stages[-1] if stages else None
+    return Source(adapter, recipe, folder, file, run, data, tuple(_header(one)["stage"] for one in stages))
+
+
+def _stages(path: Path, adapter: Path) -> list[Path]:
+    """Run folders that led to the adapter, the last one its own."""
+    for folder in (path, adapter.parent):
+        if (folder / "run.json").is_file():
+            return [folder]
+        found = sorted(one.parent for one in folder.glob("[0-9]*-*/run.json"))
+        trained = [one for one in found if _header(one).get("stage") != "reward"]
+        if trained:
+            return trained
+    return []
+
+
+def _header(run: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((run / "run.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise PrlmError(
+            f"{run}: run.json is missing or damaged", "name the adapter's own folder, with --model"
+        ) from None
+
+
+def _recipe(run: Path | None, adapter: Path, model: str | None) -> Recipe:
+    given = {"base.model": model}
+    if run is not None and (run / "recipe.yaml").is_file():
+        return config.load(str(run / "recipe.yaml"), given=given)
+    if model is None:
+        given["base.model"] = _named_base(adapter)
+    return config.load("edge-cpu", given=given)
+
+
+def _named_base(adapter: Path) -> str:
+    """The base that an adapter's own config names, where it is on this machine."""
+    try:
+        named = str(json.loads((adapter / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path", ""))
+    except (OSError, ValueError, AttributeError):
+        named = ""
+    if named and Path(named).is_dir():
+        return named
+    raise UsageError(f"{adapter}: nothing tells what it was trained on", "name it: --model default, or a folder")
