@@ -3,7 +3,8 @@
     {"name", "kind", "format", "files": [{"name", "size", "sha256"}], "base", "adapter", "data", "recipe", "template",
      "versions", "merge", "table", "verification", "licence", "attribution", "created"}
 
-Written last, from what lies in the folder; `read` holds the folder to it again. Not here: the model card (`card.py`).
+Written last, from what lies in the folder. Not here: the model card (`card.py`), reading it (`model_install.py`, which
+holds the files to it again).
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import ModelError, UsageError
 from prlm_edge.export.source import Source
 from prlm_edge.export.verify import Report
+from prlm_edge.model_install import FILE, VERSION
 from prlm_edge.model_store import hash_file
 from prlm_edge.storage import atomic_write
 
-FILE, VERSION = "export.json", 1
-KINDS = ("llm", "adapter", "onnx-llm")
 _PACKAGES = ("prlm-edge", "torch", "transformers", "peft", "gguf", "onnx", "onnxruntime", "llama-cpp-python")
 
 
@@ -46,7 +45,7 @@ def make(
         source: What was exported.
         folder: With the files; all of them are listed.
         name: The model's.
-        kind: One of `KINDS`.
+        kind: One of `model_install.KINDS`.
         format_: Such as "q4_0", "lora-f16", "int8".
         report: Its verification.
         licence: SPDX identifier of the result.
@@ -88,32 +87,6 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write it into its folder, whole or not at all."""
     with atomic_write(folder / FILE) as stream:
         stream.write(json.dumps(manifest, indent=1, ensure_ascii=False).encode())
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """An export's manifest, the files held to it.
-
-    Raises:
-        UsageError: No export there, or one that was never verified.
-        ModelError: A file is missing or not the one that was verified.
-    """
-    try:
-        manifest = dict(json.loads((folder / FILE).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        raise UsageError(f"{folder}: no export in it", "name the folder that `prlm-edge export` wrote") from None
-    if manifest.get("version") != VERSION or manifest.get("kind") not in KINDS:
-        raise UsageError(f"{folder}: an export of another version of prlm-edge", "export it anew")
-    if not manifest["verification"]["ok"]:
-        raise UsageError(
-            f"{folder}: it does not say what the trained model says", "read its report, and export it anew"
-        )
-    for entry in manifest["files"]:
-        path = folder / entry["name"]
-        if not path.is_file():
-            raise ModelError(f"{path}: missing", "export it anew")
-        if path.stat().st_size != entry["size"] or hash_file(path) != entry["sha256"]:
-            raise ModelError(f"{path}: not the file that was verified", "export it anew")
-    return manifest
 
 
 def _files(folder: Path) -> list[dict[str, Any]]:

@@ -140,7 +140,10 @@ def find(name: str) -> Model:
             "see its repository",
             (ModelFile(path.rpartition("/")[2], source),),
         )
+    if (export := _exported(name)) is not None:
+        return export
     known = [n for model in registry().values() for n in (model.name, *model.aliases)]
+    known += [manifest.name for _, manifest in store.installed()]
     near = get_close_matches(name.lower(), known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(
@@ -148,12 +151,23 @@ def find(name: str) -> Model:
     )
 
 
+def _exported(name: str) -> Model | None:
+    """An export that `prlm-edge model install` installed under `name`."""
+    from prlm_edge.model_install import installed
+
+    manifest = installed(name)
+    if manifest is None:
+        return None
+    files_ = tuple(ModelFile(f.name, Source(), f.size, f.sha256) for f in manifest.files)
+    return Model(name, manifest.kind, "made by prlm-edge export", manifest.licence, files_)
+
+
 def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, make: bool = False) -> Path:
     """Where the model lies: the .gguf file of an "llm", the folder of an "embedder". Never touches the network.
 
     Args:
         name_or_path: A registry name or alias, an `hf://` name, or a path to a local file (folder for an embedder).
-        kind: What the caller can use.
+        kind: What the caller can use: "llm" (an ONNX model's folder too), "embedder" or "adapter".
         original: The file as it was pulled, even where a tuned copy is run (`model_tune.py`).
         make: Make the tuned copy now if there is none; where that fails it is the original.
 
@@ -165,14 +179,14 @@ def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, mak
     if _is_path(name_or_path):
         return _local(Path(name_or_path).expanduser(), kind)
     model = find(name_or_path)
-    if model.kind != kind:
-        wanted = {"llm": "a language model", "embedder": "an embedder"}
+    if model.kind != kind and (model.kind, kind) != ("onnx-llm", "llm"):
+        wanted = {"llm": "a language model", "embedder": "an embedder", "adapter": "an adapter"}
         raise UsageError(
-            f"{name_or_path} is {wanted[model.kind]}, not {wanted.get(kind, kind)}",
+            f"{name_or_path} is {wanted.get(model.kind, model.kind)}, not {wanted.get(kind, kind)}",
             "`prlm-edge model list` shows what each model is for",
         )
     store.check(model.folder, model.name)
-    if kind != "llm":
+    if model.kind in ("embedder", "onnx-llm"):
         return model.folder
     if model.tune and not original:
         from prlm_edge import model_tune
@@ -188,7 +202,8 @@ def _is_path(name: str) -> bool:
         return False
     if name.endswith((".gguf", ".GGUF")) or "/" in name or "\\" in name or name.startswith("~"):
         return True
-    return not any(name in (m.name, *m.aliases) for m in registry().values()) and Path(name).exists()
+    known = any(name in (m.name, *m.aliases) for m in registry().values())
+    return not known and Path(name).exists() and _exported(name) is None
 
 
 def _local(path: Path, kind: str) -> Path:
@@ -196,6 +211,8 @@ def _local(path: Path, kind: str) -> Path:
         raise UsageError(
             f"{path}: no such model file", "give a path to a .gguf file, or a name of `prlm-edge model list`"
         )
+    if kind == "llm" and path.is_dir() and (path / "export.json").is_file():
+        return next(iter(sorted(path.glob("*.gguf"))), path)
     if kind == "llm" and path.is_dir():
         raise UsageError(f"{path} is a folder, not a model file", "give the .gguf file inside it")
     if kind == "embedder" and not all((path / name).is_file() for name in ("model.onnx", "tokenizer.json")):
