@@ -1,8 +1,8 @@
 """A trained LoRA adapter as a GGUF file that llama.cpp loads over its base: `adapter_model.safetensors` -> LoRA-GGUF.
 
 Written with the `gguf` package alone: its tensor names, and for "llama" its order of rotary dimensions, which concerns
-the rows of B of queries and keys (mirrors llama.cpp's convert_lora_to_gguf.py; tests hold what the file says to the
-Hugging Face model). Not here: merging (`merge.py`), DoRA, embeddings and biases, which are refused.
+the rows of B of queries and keys (`gguf_names.py`; tests hold what the file says to the Hugging Face model).
+Not here: merging (`merge.py`), DoRA, embeddings and biases, which are refused.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from prlm_edge.backends.llamacpp import REASONS
 from prlm_edge.errors import ModelError
+from prlm_edge.export.gguf_names import architecture, name_map, rows_for_llama
 from prlm_edge.storage import private_dir, write_error
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-ARCHITECTURES = {"llama": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
 _NAME = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.[^.]+)?\.weight$")
 
 
-def write_lora_gguf(adapter: Path, model_config: Mapping[str, Any], target: Path) -> int:
+def write_lora_gguf(
+    adapter: Path, model_config: Mapping[str, Any], target: Path, *, reasons: bool | None = None
+) -> int:
     """Convert the PEFT adapter in folder `adapter`; `target` appears whole or not at all.
 
     Args:
         adapter: With adapter_config.json and adapter_model.safetensors.
         model_config: The base's config.json.
         target: The GGUF file.
+        reasons: Whether it was trained to reason; None leaves that out of the file.
 
     Returns:
         How many layers it adapts.
@@ -48,19 +48,16 @@ def write_lora_gguf(adapter: Path, model_config: Mapping[str, Any], target: Path
     except (OSError, ValueError) as error:
         raise ModelError(f"{adapter}: no adapter can be read there: {error}", "name a training run's adapter") from None
     _refuse(adapter, config)
-    arch = str(model_config["model_type"])
-    if arch not in ARCHITECTURES:
-        raise ModelError(f"{arch} models can't be exported yet", f"supported are {', '.join(ARCHITECTURES)}")
-    names = gguf.get_tensor_name_map(
-        getattr(gguf.MODEL_ARCH, ARCHITECTURES[arch]), int(model_config["num_hidden_layers"])
-    )
+    names = name_map(model_config)
     part = target.with_name(f".{target.name}.part")  # the writer wants a path of its own
     try:
         private_dir(target.parent)
-        writer = gguf.GGUFWriter(part, arch)
+        writer = gguf.GGUFWriter(part, architecture(model_config))
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(config))
+        if reasons is not None:
+            writer.add_bool(REASONS, reasons)
         layers = set()
         for key, tensor in sorted(tensors.items()):
             module, side = _parts(key)
@@ -69,7 +66,7 @@ def write_lora_gguf(adapter: Path, model_config: Mapping[str, Any], target: Path
                 raise ModelError(f"{adapter}: llama.cpp knows no layer {module!r}", "adapt linear layers only")
             layers.add(module)
             data = tensor.float().numpy()
-            data = _rows_for_llama(module, data, model_config) if side == "B" and arch == "llama" else data
+            data = rows_for_llama(module, data, model_config) if side == "B" else data
             writer.add_tensor(f"{name}.weight.lora_{side.lower()}", data)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -106,13 +103,3 @@ def _parts(key: str) -> tuple[str, str]:
     if match is None:
         raise ModelError(f"an adapter's tensor {key!r} is of no kind known here", "train plain LoRA on linear layers")
     return match[1], match[2]
-
-
-def _rows_for_llama(module: str, b: NDArray[np.float32], config: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Queries and keys: Hugging Face keeps a head's rotary halves one after the other, llama.cpp in pairs."""
-    heads = int(config["num_attention_heads"])
-    if module.endswith("k_proj"):
-        heads = int(config.get("num_key_value_heads") or heads)
-    elif not module.endswith("q_proj"):
-        return b
-    return b.reshape(heads, 2, b.shape[0] // heads // 2, b.shape[1]).swapaxes(1, 2).reshape(b.shape)

@@ -1,0 +1,62 @@
+"""What llama.cpp calls the tensors of a Hugging Face model, and in which order it keeps the rows of queries and keys.
+
+Shared by what writes models (`gguf.py`), adapters (`adapter.py`) and importance matrices (`imatrix.py`). Needs neither
+torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from prlm_edge.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: `model_type` in config.json -> the member of `gguf.MODEL_ARCH`.
+ARCHITECTURES = {"llama": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
+
+
+def architecture(config: Mapping[str, Any]) -> str:
+    """The model type of a config.json.
+
+    Raises:
+        ModelError: It is none that can be exported.
+    """
+    arch = str(config.get("model_type"))
+    if arch not in ARCHITECTURES:
+        raise ModelError(f"{arch} models can't be exported yet", f"supported are {', '.join(ARCHITECTURES)}")
+    return arch
+
+
+def name_map(config: Mapping[str, Any]) -> Any:
+    """The `gguf.TensorNameMap` of a model: `get_name("model.layers.0.mlp.up_proj")` is "blk.0.ffn_up".
+
+    Raises:
+        ModelError: See `architecture`.
+    """
+    import gguf
+
+    member = getattr(gguf.MODEL_ARCH, ARCHITECTURES[architecture(config)])
+    return gguf.get_tensor_name_map(member, int(config["num_hidden_layers"]))
+
+
+def rows_for_llama(module: str, rows: NDArray[np.float32], config: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The rows of a "llama" model's queries and keys as llama.cpp turns them; all else as it is.
+
+    Hugging Face keeps the two halves that a rotation mixes one after the other in a head, llama.cpp in pairs. Other
+    architectures are rotated in halves there too.
+
+    Args:
+        module: The layer's name, without ".weight" or ".bias".
+        rows: Weight [rows, columns], or bias [rows].
+        config: The model's config.json.
+    """
+    if config["model_type"] != "llama" or not module.endswith(("q_proj", "k_proj")):
+        return rows
+    heads = int(config["num_attention_heads"])
+    if module.endswith("k_proj"):
+        heads = int(config.get("num_key_value_heads") or heads)
+    return rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
