@@ -1,0 +1,158 @@
+"""Quantized GGUF files: llama.cpp's own quantizer in this process, and which format to ship (`--quant auto`).
+
+Not here: importance matrices (`imatrix.py`), measuring (`measure.py`), the bounds a format must keep (`verify.py`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prlm_edge.backends import llama_lib
+from prlm_edge.cpu import default_threads
+from prlm_edge.errors import ModelError, PrlmError, UsageError
+from prlm_edge.export.measure import Probe, compare_gguf, speed_gguf
+from prlm_edge.model_store import require_space
+from prlm_edge.storage import private_dir, write_error
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: llama_ftype by our names.
+FTYPES = {"f16": 1, "q8_0": 7, "q4_0": 2, "q4_k_m": 15, "q5_k_m": 17}
+_PROMPT_TOKENS, _ANSWER_TOKENS = 1200, 48  # of a usual request
+_AS_FAST = 1.1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row of the table that `--quant auto` chooses from; all of a table are measured in one run.
+
+    Attributes:
+        quant: Its format.
+        size: Bytes.
+        kl: Mean KL divergence from the trained model, nats.
+        top1: Share of positions with the trained model's top token.
+        perplexity: Of what really stands in the sequences.
+        prompt_tps: Prompt tokens evaluated a second.
+        decode_tps: Tokens decoded a second.
+        rouge: ROUGE-L on the dev set; None where it was not measured.
+    """
+
+    quant: str
+    size: int
+    kl: float
+    top1: float
+    perplexity: float
+    prompt_tps: float
+    decode_tps: float
+    rouge: float | None = None
+
+    @property
+    def request_s(self) -> float:
+        """Seconds that a usual request takes: 1,200 prompt tokens and 48 of answer."""
+        return _PROMPT_TOKENS / self.prompt_tps + _ANSWER_TOKENS / self.decode_tps
+
+
+def quantize(source: Path, target: Path, quant: str, imatrix: Mapping[str, NDArray[np.float32]] | None = None) -> None:
+    """Write `source` in another format; `target` appears whole or not at all. Nothing is printed.
+
+    Args:
+        source: A GGUF file in 16 or 32 bits.
+        target: The new file.
+        quant: One of `FTYPES`.
+        imatrix: Importance of input columns by tensor name (`imatrix.py`).
+
+    Raises:
+        UsageError: No such format.
+        MissingError: llama-cpp-python isn't installed.
+        ModelError: llama.cpp can't convert it, such as with another model's importance matrix.
+        PrlmError: There is no room, or it can't be written.
+    """
+    if quant not in FTYPES:
+        raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(FTYPES)}")
+    if not source.is_file():
+        raise UsageError(f"{source}: no such model file", "export it first")
+    lib = llama_lib.load()
+    try:
+        private_dir(target.parent)
+        require_space(target.parent, source.stat().st_size)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+            made = Path(work) / target.name
+            _convert(lib, source, made, quant, imatrix or {})
+            made.replace(target)
+    except OSError as error:
+        raise write_error(target, error) from error
+
+
+def _convert(lib: Any, source: Path, made: Path, quant: str, imatrix: Mapping[str, NDArray[np.float32]]) -> None:
+    llama_lib.last_errors.clear()
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.nthread = FTYPES[quant], default_threads()
+    importances = _importances(lib, imatrix)
+    if importances is not None:
+        params.imatrix = ctypes.cast(importances, ctypes.POINTER(lib.llama_model_imatrix_data))
+    code = lib.llama_model_quantize(str(source).encode(), str(made).encode(), ctypes.byref(params))
+    if code == 0 and made.is_file():
+        with made.open("rb") as stream:
+            os.fsync(stream.fileno())
+            if stream.read(4) == b"GGUF":
+                return
+    reason = "; ".join(llama_lib.last_errors) or f"code {code}"
+    raise ModelError(f"{source.name}: llama.cpp can't make {quant} of it: {reason}", "export it anew")
+
+
+def _importances(lib: Any, imatrix: Mapping[str, NDArray[np.float32]]) -> Any:
+    """An array of llama_model_imatrix_data, ended by an empty one; the ctypes objects keep what they point to."""
+    import numpy as np
+
+    if not imatrix:
+        return None
+    found = (lib.llama_model_imatrix_data * (len(imatrix) + 1))()
+    for entry, (name, values) in zip(found, imatrix.items(), strict=False):
+        data = (ctypes.c_float * values.size).from_buffer_copy(np.ascontiguousarray(values, np.float32))
+        entry.name, entry.data, entry.size = name.encode(), data, values.size
+    return found
+
+
+def measured(
+    quant: str,
+    file: Path,
+    wanted: Sequence[Probe],
+    reference: Sequence[NDArray[np.float32]],
+    prompt: Sequence[int],
+    rouge: float | None = None,
+) -> Candidate:
+    """A file's row: its agreement with the trained model at `wanted`, and its speed on `prompt`."""
+    found, speed = compare_gguf(file, wanted, reference), speed_gguf(file, prompt)
+    size = file.stat().st_size
+    return Candidate(quant, size, found.kl, found.top1, found.perplexity, speed.prompt_tps, speed.decode_tps, rouge)
+
+
+def choose(rows: Sequence[Candidate], max_kl: float) -> Candidate:
+    """The format to ship.
+
+    Of those that diverge by at most `max_kl`, the one that answers a usual request soonest. Those within a tenth of it
+    count as equally fast, since measurements differ by as much; of them the smallest file, then the lowest divergence.
+
+    Raises:
+        UsageError: There are no rows.
+        PrlmError: None is within the bound.
+    """
+    if not rows:
+        raise UsageError("no formats to choose from", f"name some of {', '.join(FTYPES)}")
+    close = [row for row in rows if row.kl <= max_kl]
+    if not close:
+        best = min(rows, key=lambda row: row.kl)
+        raise PrlmError(
+            f"no format is within a KL divergence of {max_kl}: the nearest is {best.quant} with {best.kl:.4f}",
+            "allow more with --max-kl, or try f16",
+        )
+    fastest = min(row.request_s for row in close)
+    return min((row for row in close if row.request_s <= _AS_FAST * fastest), key=lambda row: (row.size, row.kl))
