@@ -127,7 +127,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}", 'a line reads like: model = "default"') from error
     checked = {known_key(key, str(path)): check(key, value, f"{path}: {key}") for key, value in found.items()}
-    return {key: _beside(path, value) if KEYS[key].path else value for key, value in checked.items()}
+    return {key: _beside(path, value) if is_path(key, value) else value for key, value in checked.items()}
 
 
 def read_env(env: Mapping[str, str]) -> dict[str, Any]:
@@ -228,6 +228,11 @@ def _nearest(word: str, known: Iterable[str], allowed: str) -> str:
     """A hint: the nearest of `known`, and what is allowed."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {close[0]}? ({allowed})" if close else allowed
+
+
+def is_path(key: str, value: Any) -> bool:
+    """Whether a value of `key` names a file, to be found from where it was written down."""
+    return KEYS[key].path and value not in KEYS[key].words
 
 
 def _beside(path: Path, value: str | None) -> str | None:

@@ -22,6 +22,7 @@ class Key:
         high: The greatest number allowed.
         optional: None is the default and means "not set"; in the environment "" says so.
         path: A file path: `~` is expanded, and a relative one in a file is relative to that file.
+        words: Values of a path that name no file.
         advice: What to do about a number out of range.
     """
 
@@ -32,13 +33,20 @@ class Key:
     high: float = math.inf
     optional: bool = False
     path: bool = False
+    words: tuple[str, ...] = ()
     advice: str = ""
 
 
 KEYS: Mapping[str, Key] = {
     "user": Key(str, "the profile used when --user is not given", optional=True, path=True),
     "model": Key(str, "a name that `prlm-edge model list` shows, or a GGUF file"),
-    "adapter": Key(str, "a LoRA adapter (GGUF) of that model, laid over it", optional=True, path=True),
+    "adapter": Key(
+        str,
+        "a LoRA adapter (GGUF) of that model, laid over it; none: not even the bundled one",
+        optional=True,
+        path=True,
+        words=("none",),
+    ),
     "task": Key(str, "the task used when --task is not given"),
     "retriever": Key(str, "how past items are chosen", ("none", "bm25", "dense", "hybrid", "recency", "random")),
     "k": Key(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from prlm_edge.errors import UsageError
+from prlm_edge.model_bundled import adapter_of
 from prlm_edge.settings import Settings
 from prlm_edge.types import Backend, Cancel, Event, Request
 
@@ -21,7 +22,7 @@ def open_backend(settings: Settings) -> Backend:
     if settings.base_url:
         from prlm_edge.backends.openai import OpenAI
 
-        if settings.adapter:
+        if settings.adapter not in (None, "none"):
             raise UsageError("an adapter is laid over a local model, and base_url is set", "leave one of them out")
         model = "" if settings.model == "default" else settings.model
         return OpenAI(settings.base_url, model=model, api_key=settings.api_key, n_ctx=settings.n_ctx)
@@ -34,7 +35,7 @@ def open_backend(settings: Settings) -> Backend:
         n_ctx=settings.n_ctx,
         n_threads=settings.threads,
         sha256=models.sha256_of(path),
-        adapter=settings.adapter,
+        adapter=adapter_of(settings),
         prefix_cache=settings.prefix_cache,
         prefix_cache_mb=settings.prefix_cache_mb,
     )

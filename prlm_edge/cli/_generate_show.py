@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 from prlm_edge.cli import _console
 from prlm_edge.cli._interrupt import cancel_on_interrupt
 from prlm_edge.cli._records import event_record, result_record
+from prlm_edge.model_bundled import is_ours
 from prlm_edge.types import Cancel, Drop, Event, Result
 
 if TYPE_CHECKING:
     from prlm_edge.writer import Writer
+
+
+OURS = "written with the adapter that comes with prlm-edge; --base leaves it out"
 
 
 class Show:
@@ -80,7 +84,8 @@ class Show:
         if self._json:
             _console.emit_json(result_record(result, query))
         if not self._quiet:
-            show_notes(dropped_lines(result.dropped) + list(result.notes) + _cut_lines(result))
+            ours = [OURS] if is_ours(self._writer.settings) else []
+            show_notes(ours + dropped_lines(result.dropped) + list(result.notes) + _cut_lines(result))
         return result.finish_reason == "cancelled"
 
 

@@ -21,7 +21,9 @@ VERBS: dict[str, Verb] = {
     "generate": Verb("prlm_edge.cli.generate", "Write a title, a subject or any short text in your own voice."),
     "search": Verb("prlm_edge.cli.search", "Show the items of a profile that fit a query, best first."),
     "profile": Verb("prlm_edge.cli.profile", "Keep your profile: add, import, list, show, stats, verify, repair, rm."),
-    "model": Verb("prlm_edge.cli.model", "Fetch and check models: list, pull, path, verify, rm."),
+    "model": Verb(
+        "prlm_edge.cli.model", "Fetch, check and install models: list, pull, path, verify, rm, install, bake."
+    ),
     "task": Verb("prlm_edge.cli.task", "See the tasks and make your own: list, show, which, init."),
     "config": Verb("prlm_edge.cli.config", "Show and change settings: show, path, set, unset, init."),
     "cache": Verb("prlm_edge.cli.cache", "See and delete what is kept to be quick: show, clear."),

@@ -82,7 +82,7 @@ def set_(key: KeyArgument, value: ValueArgument) -> None:
     checked = settings.check(key, settings.parse(key, value, key), key)
     if checked is None:
         raise UsageError(f"{key}: may not be empty", f"`prlm-edge config unset {key}` removes it")
-    if isinstance(checked, str) and (settings.KEYS[key].path or (key == "model" and checked.endswith(".gguf"))):
+    if isinstance(checked, str) and (settings.is_path(key, checked) or (key == "model" and checked.endswith(".gguf"))):
         checked = str(Path(checked).expanduser().absolute())
     _edit(lambda text: _toml_edit.set_key(text, key, checked))
     _console.note(f"{key} = {SECRET if key == 'api_key' else _toml_edit.literal(checked)}  in {settings.config_path()}")

@@ -18,6 +18,7 @@ from prlm_edge.cli._generate_show import Show, dropped_lines, show_notes
 from prlm_edge.cli._records import plan_record
 from prlm_edge.cli._table import VERBS
 from prlm_edge.errors import UsageError
+from prlm_edge.model_bundled import NONE
 from prlm_edge.settings import KEYS
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def generate(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help=_help("model"))] = None,
     adapter: Annotated[str | None, typer.Option(help=_help("adapter"))] = None,
+    base: Annotated[
+        bool, typer.Option("--base", help="Without the adapter that comes with prlm-edge: the model as it was pulled.")
+    ] = False,
     k: Annotated[int | None, typer.Option("-k", help=_help("k"))] = None,
     retriever: Annotated[
         str | None, typer.Option("--retriever", "-r", help=_help("retriever"), autocompletion=_choices("retriever"))
@@ -119,6 +123,10 @@ def generate(
     )
     given = locals()
     flags = {name: given[name] for name in names.split()}
+    if base:
+        if adapter is not None:
+            raise UsageError("--base and --adapter exclude each other", "leave one of them out")
+        flags["adapter"] = NONE
     query = _read_request(request or [])
     from prlm_edge.writer import Writer
 

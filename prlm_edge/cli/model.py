@@ -1,6 +1,7 @@
 """`prlm-edge model`: fetch, list, check and remove models. Only `pull` touches the network.
 
-Not here: the registry (`prlm_edge.models`), installed files (`model_store.py`), fetching (`model_fetch.py`).
+Not here: models made here (`_model_export.py`), the registry (`prlm_edge.models`), installed files (`model_store.py`),
+fetching (`model_fetch.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import typer
 
 from prlm_edge import model_store as store
 from prlm_edge import model_tune, models
-from prlm_edge.cli import _console
+from prlm_edge.cli import _console, _model_export
 from prlm_edge.cli._options import JsonFlag, new_app
 from prlm_edge.cli._table import VERBS
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
@@ -253,3 +254,6 @@ def _confirm(names: Sequence[str]) -> None:
         raise UsageError("there is nobody to ask", "add --yes to remove without asking")
     if not typer.confirm(f"Remove {', '.join(names)}?", err=True):
         raise PrlmError("nothing was removed")
+
+
+_model_export.register(app)

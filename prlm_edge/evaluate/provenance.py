@@ -15,6 +15,7 @@ from prlm_edge import models
 from prlm_edge.evaluate.conditions import SET_BY_THE_RUN, settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Condition
+from prlm_edge.model_bundled import adapter_of
 from prlm_edge.rerank import make_scorer
 from prlm_edge.rerank.lazy_reward import LazyReward
 from prlm_edge.settings import DEFAULTS
@@ -67,9 +68,10 @@ def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
         if not condition.baseline and settings.best_of > 1 and isinstance(scorer, LazyReward):
             sha256 = scorer.card()["sha256"]["model.onnx"]
             found[settings.reward_model or "bundled reward model"] = {"file": scorer.folder.name, "sha256": sha256}
-        if not condition.baseline and settings.adapter and settings.adapter not in found:
-            path = Path(settings.adapter)
-            found[settings.adapter] = {"file": path.name, "sha256": models.sha256_of(path)}
+        adapter = None if condition.baseline else adapter_of(settings)
+        if adapter is not None:
+            key = settings.adapter or "bundled adapter"
+            found[key] = {"file": adapter.name, "sha256": models.sha256_of(adapter)}
         if condition.baseline or settings.model in found:
             continue
         if settings.base_url:

