@@ -16,8 +16,8 @@ from typing import Any
 
 from prlm_edge.backends.llamacpp import REASONS
 from prlm_edge.errors import ModelError
+from prlm_edge.export.gguf_file import new_file
 from prlm_edge.export.gguf_names import architecture, name_map, rows_for_llama
-from prlm_edge.storage import private_dir, write_error
 
 _NAME = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.[^.]+)?\.weight$")
 
@@ -49,16 +49,13 @@ def write_lora_gguf(
         raise ModelError(f"{adapter}: no adapter can be read there: {error}", "name a training run's adapter") from None
     _refuse(adapter, config)
     names = name_map(model_config)
-    part = target.with_name(f".{target.name}.part")  # the writer wants a path of its own
-    try:
-        private_dir(target.parent)
-        writer = gguf.GGUFWriter(part, architecture(model_config))
+    layers = set()
+    with new_file(target, architecture(model_config)) as writer:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(config))
         if reasons is not None:
             writer.add_bool(REASONS, reasons)
-        layers = set()
         for key, tensor in sorted(tensors.items()):
             module, side = _parts(key)
             name = names.get_name(module)
@@ -71,12 +68,6 @@ def write_lora_gguf(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        writer.close()
-        part.replace(target)
-    except OSError as error:
-        raise write_error(target, error) from error
-    finally:
-        part.unlink(missing_ok=True)
     return len(layers)
 
 

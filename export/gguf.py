@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from prlm_edge.backends.llamacpp import REASONS
 from prlm_edge.errors import ModelError
 from prlm_edge.export import gguf_tokenizer
+from prlm_edge.export.gguf_file import new_file, write_head
 from prlm_edge.export.gguf_names import architecture, name_map, rows_for_llama
-from prlm_edge.storage import private_dir, write_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,26 +58,14 @@ def write_gguf(folder: Path, target: Path, about: About, *, dtype: Literal["f16"
             for 16 bits.
         PrlmError: The disk is full or not writable.
     """
-    import gguf
-
     config = read_config(folder)
     tokenizer = gguf_tokenizer.load(folder)
     tensors = _Tensors(folder, config, dtype)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        private_dir(target.parent)
-        writer = gguf.GGUFWriter(part, architecture(config))
+    with new_file(target, architecture(config)) as writer:
         _describe(writer, about, dtype)
         _shape(writer, config)
         gguf_tokenizer.write(writer, folder, tokenizer, config)
         tensors.write(writer)
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(target)
-    except OSError as error:
-        raise write_error(target, error) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -186,7 +173,7 @@ class _Tensors:
             raise ModelError(f"{folder}: lm_head.weight is missing", "fetch or merge the model again")
 
     def write(self, writer: Any) -> None:
-        """All of them into a `gguf.GGUFWriter` that has its metadata; closes it."""
+        """All of them into a `gguf.GGUFWriter` that has its metadata."""
         import numpy as np
 
         extra = _slowdown(self._config) if rotation(self._config)["rope_type"] == "llama3" else None
@@ -195,15 +182,12 @@ class _Tensors:
             writer.add_tensor_info(self._name(key), shape, np.dtype(f"f{width}"), math.prod(shape) * width)
         if extra is not None:
             writer.add_tensor_info("rope_freqs.weight", extra.shape, extra.dtype, extra.nbytes)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
+        write_head(writer)
         for key in self._files:
             data = rows_for_llama(key.rpartition(".")[0], self._read(key), self._config)
             writer.write_tensor_data(_narrowed(key, data) if self._width(key) == 2 else data)
         if extra is not None:
             writer.write_tensor_data(extra)
-        writer.close()
 
     def _name(self, key: str) -> str:
         name = self._names.get_name(key, try_suffixes=(".weight", ".bias"))

@@ -100,3 +100,21 @@ def make_tokenizer(pre: str) -> Any:
 def edit(path: Path, **values: Any) -> None:
     """Change keys of a JSON file."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def make_adapter(folder: Path, target: Path, **values: Any) -> Path:
+    """Write a random LoRA adapter of the model in `folder`, strong enough to change what it says."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **values}
+    torch.manual_seed(1)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(**settings))
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    adapted.save_pretrained(target)
+    return target
