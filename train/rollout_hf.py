@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import torch
 
-from prlm_edge.backends.llama_phase import Phase
+from prlm_edge.backends.phase import Phase
 from prlm_edge.errors import PrlmError
 from prlm_edge.reasoning import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, TO_ANSWER
 from prlm_edge.train import base

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append
-from prlm_edge.backends.llama_vocab import longest_prefix
+from prlm_edge.backends.vocab import cut_apart, longest_prefix, spelled_out
 from prlm_edge.reasoning import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, TO_ANSWER
 from prlm_edge.types import ModelInfo, Span, Turn
 
@@ -61,11 +61,7 @@ class Tokens:
         ids = list(self._untrusted.encode(text, add_special_tokens=False).ids)
         if self._special_ids.isdisjoint(ids):
             return ids
-        parts, at = [], 0
-        for match in self._spelled_out.finditer(text):
-            parts.append(text[at : match.start() + 1])
-            at = match.start() + 1
-        parts.append(text[at:])
+        parts = cut_apart(text, self._spelled_out)
         return [token for part in parts for token in self._untrusted.encode(part, add_special_tokens=False).ids]
 
     def encode(self, spans: Sequence[Span]) -> list[int]:
@@ -118,9 +114,7 @@ class Tokens:
 
     @cached_property
     def _spelled_out(self) -> re.Pattern[str]:
-        texts = {str(token.content) for token in self._trusted.get_added_tokens_decoder().values()}
-        listed = sorted((text for text in texts if len(text) > 1 and not text.isspace()), key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, listed)) or r"(?!)")
+        return spelled_out(str(token.content) for token in self._trusted.get_added_tokens_decoder().values())
 
 
 def _added_bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:

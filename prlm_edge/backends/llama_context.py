@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
-from prlm_edge.backends.llama_prompt import CHUNK, TokenizedPrompt
 from prlm_edge.backends.llama_raw import RawContext, Row, Threads, Weights
+from prlm_edge.backends.prompt_tokens import CHUNK, TokenizedPrompt
 from prlm_edge.types import Cancel
 
 

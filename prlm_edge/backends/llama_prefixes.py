@@ -6,8 +6,8 @@ What is kept ends where the last user turn begins: the request itself is never k
 from __future__ import annotations
 
 from prlm_edge.backends.llama_context import Context
-from prlm_edge.backends.llama_prompt import TokenizedPrompt
 from prlm_edge.backends.prefix_store import PrefixStore
+from prlm_edge.backends.prompt_tokens import TokenizedPrompt
 
 MIN_TOKENS = 64  # a shorter prefix is evaluated sooner than it is found
 

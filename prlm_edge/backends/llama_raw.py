@@ -13,14 +13,11 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from prlm_edge.backends import llama_lib
+from prlm_edge.backends.decoding import Cancelled
 from prlm_edge.errors import ModelError
 from prlm_edge.types import Cancel
 
 _ABORTED = 2  # what llama_decode returns when the abort callback said so
-
-
-class Cancelled(Exception):
-    """Evaluation was aborted; internal to the backends."""
 
 
 class Row(NamedTuple):

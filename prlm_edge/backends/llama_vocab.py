@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
+from prlm_edge.backends.vocab import cut_apart, longest_prefix, spelled_out
 from prlm_edge.errors import ModelError
 from prlm_edge.types import Span
 
@@ -55,13 +56,8 @@ class Vocab:
         tokens = self._tokenize(text, parse_special=trusted)
         if trusted or not self._any_special(tokens):
             return tokens
-        tokens = []
-        at = 0
-        for match in self._spelled_out.finditer(text):
-            cut = match.start() + 1
-            tokens += self._tokenize(text[at:cut], parse_special=False)
-            at = cut
-        return tokens + self._tokenize(text[at:], parse_special=False)
+        parts = cut_apart(text, self._spelled_out)
+        return [token for part in parts for token in self._tokenize(part, parse_special=False)]
 
     def count(self, text: str) -> int:
         """Tokens of an untrusted text."""
@@ -106,7 +102,7 @@ class Vocab:
 
     @cached_property
     def _spelled_out(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(re.escape, self.special_texts)) or r"(?!)")
+        return spelled_out(self.special_texts)
 
     def _any_special(self, tokens: Sequence[int]) -> bool:
         """Asked of the tokens that a text has: the spellings, for which all must be asked, take 24 ms to list."""
@@ -129,20 +125,3 @@ class Vocab:
             buffer = (self._lib.llama_token * -n)()
             n = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, -n, False, parse_special)
         return list(buffer[:n])
-
-
-def longest_prefix(count: Callable[[str], int], text: str, n_tokens: int) -> str:
-    """The longest prefix of `text` that `count` finds at most `n_tokens` tokens in, never cutting a character."""
-    if n_tokens <= 0:
-        return ""
-    text = text[: n_tokens * 64]  # no vocabulary has pieces that long on average: spares tokenizing megabytes
-    if count(text) <= n_tokens:
-        return text
-    shortest, longest = 0, len(text)  # characters; prefixes of a text can't need more tokens than the text, nearly
-    while shortest < longest:
-        middle = (shortest + longest + 1) // 2
-        if count(text[:middle]) <= n_tokens:
-            shortest = middle
-        else:
-            longest = middle - 1
-    return text[:shortest]

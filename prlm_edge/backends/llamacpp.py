@@ -4,7 +4,7 @@ One request is decoded in the context its prompt was evaluated in (`stream`), se
 (`stream_many`). What prompts share stands evaluated in that context or in a `PrefixStore`.
 
 Deterministic for a given seed and prompt, whatever was cached and whatever else is in the batch.
-Not here: the two phases (`llama_decoding.py`), llama.cpp's calls (`llama_raw.py`).
+Not here: the two phases (`decoding.py`), llama.cpp's calls (`llama_raw.py`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from pathlib import Path
 
 from prlm_edge.backends import llama_lib
 from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append, prepare
+from prlm_edge.backends.decoding import Cancelled, Decoding
 from prlm_edge.backends.llama_adapter import Adapter
 from prlm_edge.backends.llama_batch import Batch
 from prlm_edge.backends.llama_cells import Cells
 from prlm_edge.backends.llama_context import Context
-from prlm_edge.backends.llama_decoding import Decoding
 from prlm_edge.backends.llama_prefixes import Prefixes
-from prlm_edge.backends.llama_prompt import TokenizedPrompt, tokenize
-from prlm_edge.backends.llama_raw import Cancelled, Threads, Weights
+from prlm_edge.backends.llama_raw import Threads, Weights
+from prlm_edge.backends.llama_sampler import Sampler
 from prlm_edge.backends.llama_vocab import Vocab
 from prlm_edge.backends.prefix_store import PrefixStore
+from prlm_edge.backends.prompt_tokens import TokenizedPrompt, tokenize
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.reasoning import ANSWER_OPEN, THINK_OPEN
@@ -239,7 +240,7 @@ class LlamaCpp:
                 f"{need} tokens of prompt and budgets exceed the context of {self.info.n_ctx_max}",
                 "lower -k, --item-words, --reasoning-tokens or --answer-tokens",
             )
-        return Decoding(vocab, request, prompt, self._lib)
+        return Decoding(vocab, request, prompt, Sampler(self._lib, request.sampling, vocab.n_tokens))
 
     def _prompt(self, request: Request) -> TokenizedPrompt:
         spans = self._template.render(request.turns)

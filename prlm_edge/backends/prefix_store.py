@@ -1,7 +1,7 @@
 """Evaluated prompt prefixes: the model's state after them, kept in memory and, where asked for, on disk.
 
 A state holds the text it came from, the user's own past writing, in a form from which it can be read again; so the
-disk is used only where the user says so. Entries are named by digests over tokens and cuts (`llama_prompt.py`): one
+disk is used only where the user says so. Entries are named by digests over tokens and cuts (`prompt_tokens.py`): one
 entry serves every prompt that begins as it does, up to the last cut that they share.
 
 Not here: what a state is (`llama_raw.py`), files (`prefix_files.py`).

@@ -13,8 +13,8 @@ import pytest
 from helpers import SYSTEM, fold, shot
 
 from prlm_edge.backends import llama_batch, llamacpp
+from prlm_edge.backends.decoding import Decoding
 from prlm_edge.backends.llama_cells import Cells
-from prlm_edge.backends.llama_decoding import Decoding
 from prlm_edge.backends.llamacpp import LlamaCpp
 from prlm_edge.errors import UsageError
 from prlm_edge.types import Cancel, Completion, Request, Sampling, Span, Turn

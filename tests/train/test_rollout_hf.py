@@ -9,8 +9,7 @@ torch = pytest.importorskip("torch")
 
 from transformers import GenerationConfig, PreTrainedTokenizerFast, RepetitionPenaltyLogitsProcessor  # noqa: E402
 
-from prlm_edge.backends import llama_lib  # noqa: E402
-from prlm_edge.backends.llama_decoding import Decoding  # noqa: E402
+from prlm_edge.backends.decoding import Decoding  # noqa: E402
 from prlm_edge.errors import PrlmError  # noqa: E402
 from prlm_edge.train import base, config, generating, prompts  # noqa: E402
 from prlm_edge.train.pieces import Pieces  # noqa: E402
@@ -113,11 +112,10 @@ def scripted(monkeypatch, script):
 def by_llama_cpp(prompt, script, runtime, tokens):
     """What the runtime's own decoding makes of the tokens of a script."""
     left = list(script)
-    decoding = Decoding(runtime._vocab, prompt.request, SimpleNamespace(tokens=prompt.ids), llama_lib.load())
-    decoding._sampler.close()
-    decoding._sampler = SimpleNamespace(
-        next=lambda raw, row: left.pop(0), logprob=lambda raw, token, row: -1.0, forget=lambda: None
+    sampler = SimpleNamespace(
+        next=lambda source, row: left.pop(0), logprob=lambda source, token, row: -1.0, forget=lambda: None
     )
+    decoding = Decoding(runtime._vocab, prompt.request, SimpleNamespace(tokens=prompt.ids), sampler)
     reply = Reply(prompt.request)
     decoding.evaluated()
     while not decoding.finished:

@@ -24,8 +24,8 @@ def read(tokens, path, config=CONFIG, **options):
 def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
     """Token for token what the evaluation would ask."""
     from prlm_edge import tasks
-    from prlm_edge.backends.llama_prompt import tokenize
     from prlm_edge.backends.llamacpp import LlamaCpp
+    from prlm_edge.backends.prompt_tokens import tokenize
 
     model = LlamaCpp(smollm2_path)
     try:

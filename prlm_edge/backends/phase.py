@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-from prlm_edge.backends.llama_vocab import Vocab
+from prlm_edge.backends.vocab import Vocabulary
 from prlm_edge.reasoning import StopMatcher
 
 
@@ -18,7 +18,7 @@ class Phase:
         kept: Once ended: how many of the tokens lie wholly before the stop.
     """
 
-    def __init__(self, vocab: Vocab, stops: tuple[str, ...], budget: int, *, multiline: bool) -> None:
+    def __init__(self, vocab: Vocabulary, stops: tuple[str, ...], budget: int, *, multiline: bool) -> None:
         self._vocab, self._budget = vocab, budget
         self._stops = stops if multiline else (*stops, "\n")
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")

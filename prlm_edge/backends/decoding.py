@@ -11,20 +11,47 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from types import ModuleType
-from typing import Literal
+from typing import Any, Literal, Protocol
 
-from prlm_edge.backends.llama_phase import Phase
-from prlm_edge.backends.llama_prompt import TokenizedPrompt
-from prlm_edge.backends.llama_raw import RawContext
-from prlm_edge.backends.llama_sampler import Sampler
-from prlm_edge.backends.llama_vocab import Vocab
+from prlm_edge.backends.phase import Phase
+from prlm_edge.backends.prompt_tokens import TokenizedPrompt
+from prlm_edge.backends.vocab import Vocabulary
 from prlm_edge.reasoning import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, TO_ANSWER
 from prlm_edge.types import Completion, Event, FinishReason, Request, SampledToken, Usage
 
 
+class Cancelled(Exception):
+    """Evaluation was broken off; internal to the backends."""
+
+
+class Sampler(Protocol):
+    """Draws the tokens of one sequence. `source` is whatever its driver computes logits in."""
+
+    def next(self, source: Any, row: int = -1) -> int:
+        """Draw a token from the logits of a row of the latest call."""
+        ...
+
+    def logprob(self, source: Any, token: int, row: int = -1) -> float:
+        """The model's own log-probability of `token` there."""
+        ...
+
+    def forget(self) -> None:
+        """Forget the tokens drawn so far, which the next ones may repeat."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds. Idempotent."""
+        ...
+
+
 class Decoding:
     """A request that has been, or is about to be, evaluated up to its last prompt token.
+
+    Args:
+        vocab: The model's tokenizer.
+        request: The request.
+        prompt: Its tokens.
+        sampler: Draws for this sequence alone; closed with it.
 
     Attributes:
         request: The request.
@@ -36,10 +63,10 @@ class Decoding:
         n_cached: Tokens of the prompt that were not evaluated for it.
     """
 
-    def __init__(self, vocab: Vocab, request: Request, prompt: TokenizedPrompt, lib: ModuleType) -> None:
+    def __init__(self, vocab: Vocabulary, request: Request, prompt: TokenizedPrompt, sampler: Sampler) -> None:
         self.request, self.prompt = request, prompt
         self._vocab = vocab
-        self._sampler = Sampler(lib, request.sampling, vocab.n_tokens)
+        self._sampler = sampler
         self._reasoning = Phase(vocab, (THINK_CLOSE, ANSWER_OPEN), request.reasoning_tokens, multiline=True)
         self._answer = Phase(vocab, (ANSWER_CLOSE,), request.answer_tokens, multiline=request.multiline)
         self._begun_at = 0  # tokens in the cache when the reasoning began
@@ -52,7 +79,7 @@ class Decoding:
         self._started, self._prefill_s = time.perf_counter(), 0.0
 
     @staticmethod
-    def room(vocab: Vocab, request: Request) -> int:
+    def room(vocab: Vocabulary, request: Request) -> int:
         """Cells that a request may need behind its prompt."""
         return request.reasoning_tokens + vocab.count(TO_ANSWER) + 1 + request.answer_tokens
 
@@ -65,13 +92,13 @@ class Decoding:
         self._prefill_s = time.perf_counter() - self._started
         self.n_tokens = self.n_kept = self._begun_at = len(self.prompt.tokens)
 
-    def draw(self, raw: RawContext, row: int = -1) -> Iterator[Event]:
+    def draw(self, source: Any, row: int = -1) -> Iterator[Event]:
         """Draw a token from the logits of a row of the latest call; yields the text that it settles."""
-        token = self._sampler.next(raw, row)
+        token = self._sampler.next(source, row)
         reasons = not self._reasoning.ended
         channel: Literal["reasoning", "answer"] = "reasoning" if reasons else "answer"
         if self.request.logprobs:
-            self._sampled.append(SampledToken(token, self._sampler.logprob(raw, token, row), channel))
+            self._sampled.append(SampledToken(token, self._sampler.logprob(source, token, row), channel))
         phase = self._reasoning if reasons else self._answer
         text = phase.push(token)
         self.pending, self.n_kept = [token], self.n_tokens

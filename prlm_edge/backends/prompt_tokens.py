@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from prlm_edge.backends.llama_vocab import Vocab
+from prlm_edge.backends.vocab import Vocabulary
 from prlm_edge.types import Span, Turn
 
 CHUNK = 256  # tokens a call at most; 512 is 3% faster but coarser for progress, 128 is 4% slower
@@ -41,7 +41,7 @@ class TokenizedPrompt:
         return next((i for i, (a, b) in pairs if a != b), min(len(self.digests), len(digests)))
 
 
-def tokenize(vocab: Vocab, spans: Sequence[Span], turns: Sequence[Turn]) -> TokenizedPrompt:
+def tokenize(vocab: Vocabulary, spans: Sequence[Span], turns: Sequence[Turn]) -> TokenizedPrompt:
     """Tokenize a rendered prompt.
 
     Args:
