@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ _PACKAGES = ("prlm-edge", "torch", "transformers", "peft", "gguf", "onnx", "onnx
 
 def make(
     source: Source,
-    folder: Path,
+    files: Iterable[Path],
     *,
     name: str,
     kind: str,
@@ -43,7 +43,7 @@ def make(
 
     Args:
         source: What was exported.
-        folder: With the files; all of them are listed.
+        files: Those of the export.
         name: The model's.
         kind: One of `model_install.KINDS`.
         format_: Such as "q4_0", "lora-f16", "int8".
@@ -60,7 +60,7 @@ def make(
         "kind": kind,
         "format": format_,
         "reasons": source.reasons,
-        "files": _files(folder),
+        "files": _entries(files),
         "base": {
             "name": source.base_file.name if source.base_file else source.base.name,
             "sha256": source.base_sha256(),
@@ -89,12 +89,9 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> None:
         stream.write(json.dumps(manifest, indent=1, ensure_ascii=False).encode())
 
 
-def _files(folder: Path) -> list[dict[str, Any]]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (FILE, "README.md"))
-    return [
-        {"name": path.relative_to(folder).as_posix(), "size": path.stat().st_size, "sha256": hash_file(path)}
-        for path in paths
-    ]
+def _entries(files: Iterable[Path]) -> list[dict[str, Any]]:
+    found = sorted(path for path in files if path.is_file() and path.name not in (FILE, "README.md"))
+    return [{"name": path.name, "size": path.stat().st_size, "sha256": hash_file(path)} for path in found]
 
 
 def _versions() -> dict[str, str]:

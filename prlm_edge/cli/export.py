@@ -1,0 +1,160 @@
+"""`prlm-edge export`: what was trained, as files that a laptop loads; refused where they say something else.
+
+Not here: the stages (`prlm_edge.export.pipeline`), installing the result (`model install`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prlm_edge.cli import _console
+from prlm_edge.cli._options import JsonFlag, new_app
+from prlm_edge.cli._table import PROG, VERBS
+from prlm_edge.errors import MissingError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from prlm_edge.export.pipeline import Exported, Wanted
+    from prlm_edge.export.source import Source
+
+app = new_app(help=VERBS["export"].help, no_args_is_help=True)
+_NEEDED = ("torch", "transformers", "peft", "gguf", "yaml")
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A training run that has ended, or its adapter.")]
+OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")]
+NameOption = Annotated[str | None, typer.Option("--name", help="The model's name; by default the folder's.")]
+DataOption = Annotated[
+    list[Path] | None,
+    typer.Option("--data", "-d", help="Data to hold the export to; by default what the run learned from."),
+]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Users of each file.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="The base, where no run tells it: a name, a GGUF file, a folder.")
+]
+LicenceOption = Annotated[str, typer.Option("--licence", help="SPDX identifier of the result.")]
+AttributionOption = Annotated[
+    Path | None,
+    typer.Option("--attribution", metavar="FILE", help="Markdown for the model card: whose texts they were."),
+]
+
+
+@app.callback(help=VERBS["export"].help)
+def main() -> None:
+    """Asks for the packages before any work."""
+    missing = [name for name in _NEEDED if not find_spec(name)]
+    if missing:
+        raise MissingError(f"export needs {', '.join(missing)}", 'pip install "prlm-edge[train,export]"')
+
+
+@app.command()
+def gguf(
+    run: RunArgument,
+    out: OutOption,
+    quant: Annotated[
+        str,
+        typer.Option("--quant", metavar="FORMAT", help="f16, q8_0, q5_k_m, q4_k_m, q4_0, or auto: measure and choose."),
+    ] = "auto",
+    max_kl: Annotated[float | None, typer.Option("--max-kl", min=0, help="What auto allows, in nats a token.")] = None,
+    name: NameOption = None,
+    data: DataOption = None,
+    limit: LimitOption = 60,
+    model: ModelOption = None,
+    licence: LicenceOption = "Apache-2.0",
+    attribution: AttributionOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Merge the adapter into its base and quantize: one GGUF file.
+
+    Each stage is kept, so that the same command goes on where it was stopped. What is published says what the trained
+    model says, within bounds that depend on the format; what doesn't is kept aside as DIR.failed with its report.
+    """
+    from prlm_edge.export import pipeline
+
+    source, wanted = _asked(run, out, quant, name, data, limit, model, licence, attribution, max_kl)
+    _say(pipeline.export_gguf(source, wanted, _stage), wanted, json=json)
+
+
+@app.command()
+def adapter(
+    run: RunArgument,
+    out: OutOption,
+    name: NameOption = None,
+    data: DataOption = None,
+    limit: LimitOption = 60,
+    model: ModelOption = None,
+    licence: LicenceOption = "Apache-2.0",
+    attribution: AttributionOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write the adapter alone as a LoRA-GGUF: swapped without loading the base again, one for each task or user."""
+    from prlm_edge.export import pipeline
+
+    source, wanted = _asked(run, out, "f16", name, data, limit, model, licence, attribution)
+    _say(pipeline.export_adapter(source, wanted, _stage), wanted, json=json)
+
+
+def _asked(
+    run: Path,
+    out: Path,
+    quant: str,
+    name: str | None,
+    data: list[Path] | None,
+    limit: int,
+    model: str | None,
+    licence: str,
+    attribution: Path | None,
+    max_kl: float | None = None,
+) -> tuple[Source, Wanted]:
+    from prlm_edge.export import pipeline
+    from prlm_edge.export.quantize import FTYPES
+    from prlm_edge.export.source import open_source
+
+    if quant != "auto" and quant not in FTYPES:
+        raise UsageError(f"unknown format {quant!r}", f"there are auto, {', '.join(FTYPES)}")
+    if max_kl is not None and quant != "auto":
+        raise UsageError("--max-kl is of --quant auto alone", "leave it out")
+    if not run.is_dir():
+        raise UsageError(f"{run}: no such folder", "name a training run that has ended")
+    source = open_source(run, model=model)
+    text = ""
+    if attribution is not None:
+        try:
+            text = attribution.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not UTF-8"
+            raise UsageError(f"{attribution}: {why}", "name a Markdown file") from None
+    files = tuple(map(str, data or ())) or tuple(source.recipe.data.dev_files or source.recipe.data.files)
+    bound = pipeline.MAX_KL if max_kl is None else max_kl
+    return source, pipeline.Wanted(out, name or out.name, quant, files, limit, licence, text, bound)
+
+
+@contextmanager
+def _stage(label: str) -> Iterator[None]:
+    """Says which stage is under way; most take seconds, and none can tell how far it is."""
+    _console.note(f"{label} ...")
+    yield
+
+
+def _say(done: Exported, wanted: Wanted, *, json: bool) -> None:
+    if json:
+        _console.emit_json(
+            {"path": str(done.folder), "quant": done.quant, "table": done.table, **done.report.as_dict()}
+        )
+    else:
+        _console.table(
+            [["CHECK", "", "FOUND"], *([c.name, "ok" if c.ok else "FAILED", c.said] for c in done.report.checks)]
+        )
+    if not done.report.ok:
+        first = next(check for check in done.report.checks if not check.ok)
+        raise ModelError(
+            f"{wanted.name} does not say what the trained model says: {first.name}: {first.said}",
+            f"it was not published; {done.folder} holds it with its report",
+        )
+    if not json:
+        _console.note(f"published; {PROG} model install {done.folder}")
+        _console.out(str(done.folder))
