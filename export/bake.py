@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from prlm_edge.backends.llamacpp import REASONS
 from prlm_edge.errors import MissingError, ModelError, UsageError
-from prlm_edge.export.gguf_file import new_file, write_head
+from prlm_edge.export.gguf_file import new_file, write_tensors
 from prlm_edge.model_store import require_space
 from prlm_edge.storage import private_dir, write_error
 
@@ -161,9 +161,9 @@ def _write(model: Any, updates: Mapping[str, _Update], target: Path, quant: str 
             kind, shape = kinds[tensor.name], tuple(int(n) for n in reversed(tensor.shape))
             bytes_ = gguf.quants.quant_shape_to_byte_shape(shape, kind)
             writer.add_tensor_info(tensor.name, bytes_, np.dtype(np.uint8), int(np.prod(bytes_)), raw_dtype=kind)
-        write_head(writer)
-        for tensor in model.tensors:
-            writer.write_tensor_data(_merged(tensor, updates.get(tensor.name), kinds[tensor.name]))
+        write_tensors(
+            writer, (_merged(tensor, updates.get(tensor.name), kinds[tensor.name]) for tensor in model.tensors)
+        )
 
 
 def _kind(tensor: Any, quant: str | None, *, is_changed: bool) -> Any:

@@ -11,13 +11,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prlm_edge.backends.llamacpp import REASONS
 from prlm_edge.errors import ModelError
 from prlm_edge.export import gguf_tokenizer
-from prlm_edge.export.gguf_file import new_file, write_head
+from prlm_edge.export.gguf_file import new_file, write_tensors
 from prlm_edge.export.gguf_names import architecture, name_map, rows_for_llama
 
 if TYPE_CHECKING:
@@ -74,13 +75,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: It can't be read or exported.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         raw = json.loads((folder / "config.json").read_text("utf-8"))
         architecture(raw)
         config = dict(AutoConfig.from_pretrained(folder).to_dict())
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         line = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: config.json can't be read: {line}", "fetch the model again") from None
     wrong = [
@@ -182,12 +184,12 @@ class _Tensors:
             writer.add_tensor_info(self._name(key), shape, np.dtype(f"f{width}"), math.prod(shape) * width)
         if extra is not None:
             writer.add_tensor_info("rope_freqs.weight", extra.shape, extra.dtype, extra.nbytes)
-        write_head(writer)
-        for key in self._files:
-            data = rows_for_llama(key.rpartition(".")[0], self._read(key), self._config)
-            writer.write_tensor_data(_narrowed(key, data) if self._width(key) == 2 else data)
-        if extra is not None:
-            writer.write_tensor_data(extra)
+        data = (self._converted(key) for key in self._files)
+        write_tensors(writer, data if extra is None else chain(data, [extra]))
+
+    def _converted(self, key: str) -> NDArray[Any]:
+        data = rows_for_llama(key.rpartition(".")[0], self._read(key), self._config)
+        return _narrowed(key, data) if self._width(key) == 2 else data
 
     def _name(self, key: str) -> str:
         name = self._names.get_name(key, try_suffixes=(".weight", ".bias"))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prlm_edge.storage import private_dir, write_error
 
-_TORN = re.compile(r"\d+ requested and \d+ written")  # numpy's tofile keeps the system's reason to itself
-_FULL_BYTES = 64 << 20  # with less than that free, the reason was no space
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @contextmanager
@@ -38,7 +35,7 @@ def new_file(target: Path, architecture: str) -> Iterator[Any]:
             os.fsync(stream.fileno())
         part.replace(target)
     except OSError as error:
-        raise write_error(target, _with_reason(error, target.parent)) from error
+        raise write_error(target, error) from error
     finally:
         if writer is not None:
             with contextlib.suppress(OSError):  # what it holds back may not fit either
@@ -46,15 +43,19 @@ def new_file(target: Path, architecture: str) -> Iterator[Any]:
         part.unlink(missing_ok=True)
 
 
-def write_head(writer: Any) -> None:
-    """Header, metadata and the tensors' table; the tensors' data must follow by `write_tensor_data`, in order."""
+def write_tensors(writer: Any, tensors: Iterable[NDArray[Any]]) -> None:
+    """Metadata, the table of `add_tensor_info` and then `tensors`, which must come in its order.
+
+    The writer's own way to write data is numpy's `tofile`, which says nothing where the end of a small array no longer
+    fits on the disk.
+    """
+    import numpy as np
+
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-
-
-def _with_reason(error: OSError, folder: Path) -> OSError:
-    if error.errno or not _TORN.search(str(error)):
-        return error
-    code = errno.ENOSPC if shutil.disk_usage(folder).free < _FULL_BYTES else errno.EIO
-    return OSError(code, os.strerror(code))
+    (stream,) = writer.fout
+    writer.write_padding(stream, stream.tell())
+    for tensor in tensors:
+        stream.write(np.ascontiguousarray(tensor).data.cast("B"))
+        writer.write_padding(stream, tensor.nbytes)

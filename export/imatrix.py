@@ -98,7 +98,8 @@ def save(path: Path, key: str, matrix: Matrix) -> Matrix:
     import numpy as np
 
     with atomic_write(path) as stream:
-        np.savez(stream, **{_KEY: np.array(key), **matrix})
+        tables: dict[str, Any] = {_KEY: np.array(key), **matrix}
+        np.savez(stream, **tables)
     return matrix
 
 

@@ -116,7 +116,7 @@ def _importances(lib: Any, imatrix: Mapping[str, NDArray[np.float32]]) -> Any:
         return None
     found = (lib.llama_model_imatrix_data * (len(imatrix) + 1))()
     for entry, (name, values) in zip(found, imatrix.items(), strict=False):
-        data = (ctypes.c_float * values.size).from_buffer_copy(np.ascontiguousarray(values, np.float32))
+        data = (ctypes.c_float * values.size).from_buffer_copy(values.astype(np.float32).tobytes())
         entry.name, entry.data, entry.size = name.encode(), data, values.size
     return found
 

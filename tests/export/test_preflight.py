@@ -33,6 +33,10 @@ def test_what_fits_passes(made, tmp_path):
     check(*made)
 
 
+def _one_layer_less(adapter, base):
+    edit(base / "config.json", num_hidden_layers=1, layer_types=["full_attention"])
+
+
 def _one_id_more(adapter, base):
     edit(base / "generation_config.json", eos_token_id=[2, 5, 6, 7])
 
@@ -46,7 +50,8 @@ BROKEN = {
     "bias": (lambda a, b: edit(a / "adapter_config.json", bias="all"), ModelError, "bias all"),
     "saved": (lambda a, b: edit(a / "adapter_config.json", modules_to_save=["lm_head"]), ModelError, "modules_to_save"),
     "sizes": (lambda a, b: edit(b / "config.json", head_dim=16), UsageError, "does not fit this base"),
-    "layers": (lambda a, b: edit(b / "config.json", num_hidden_layers=1), UsageError, "does not fit.*layers.1"),
+    "layers": (_one_layer_less, UsageError, "does not fit.*layers.1"),
+    "odd config": (lambda a, b: edit(b / "config.json", num_hidden_layers=1), ModelError, "config.json can't be read"),
     "tokenizer": (lambda a, b: edit(a / "tokenizer.json", version="1.1"), UsageError, "its tokenizer.json is not"),
     "template": (lambda a, b: (a / "chat_template.jinja").write_text("x"), UsageError, "its chat_template.jinja"),
     "no template": (lambda a, b: (b / "chat_template.jinja").unlink(), ModelError, "no chat template"),
