@@ -12,18 +12,23 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prlm_edge.backends.llamacpp import REASONS
 from prlm_edge.errors import ModelError
-from prlm_edge.export.gguf_file import new_file
+from prlm_edge.export.gguf_file import new_file, write_tensors
 from prlm_edge.export.gguf_names import architecture, name_map, rows_for_llama
 
 _NAME = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.[^.]+)?\.weight$")
 
 
 def write_lora_gguf(
-    adapter: Path, model_config: Mapping[str, Any], target: Path, *, reasons: bool | None = None
+    adapter: Path,
+    model_config: Mapping[str, Any],
+    target: Path,
+    *,
+    reasons: bool | None = None,
+    dtype: Literal["f16", "f32"] = "f32",
 ) -> int:
     """Convert the PEFT adapter in folder `adapter`; `target` appears whole or not at all.
 
@@ -32,6 +37,7 @@ def write_lora_gguf(
         model_config: The base's config.json.
         target: The GGUF file.
         reasons: Whether it was trained to reason; None leaves that out of the file.
+        dtype: Of the matrices: 16 bits to ship, 32 to draw with what was trained.
 
     Returns:
         How many layers it adapts.
@@ -49,7 +55,8 @@ def write_lora_gguf(
         raise ModelError(f"{adapter}: no adapter can be read there: {error}", "name a training run's adapter") from None
     _refuse(adapter, config)
     names = name_map(model_config)
-    layers = set()
+    layers: set[str] = set()
+    written: list[Any] = []
     with new_file(target, architecture(model_config)) as writer:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
@@ -64,10 +71,10 @@ def write_lora_gguf(
             layers.add(module)
             data = tensor.float().numpy()
             data = rows_for_llama(module, data, model_config) if side == "B" else data
-            writer.add_tensor(f"{name}.weight.lora_{side.lower()}", data)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
+            data = data.astype("f2") if dtype == "f16" else data
+            writer.add_tensor_info(f"{name}.weight.lora_{side.lower()}", data.shape, data.dtype, data.nbytes)
+            written.append(data)
+        write_tensors(writer, written)
     return len(layers)
 
 
