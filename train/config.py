@@ -145,7 +145,9 @@ class GrpoConfig(_Section):
     steps: Annotated[int, Field(ge=1)] = Field(100, description="optimizer steps")
     prompts: Annotated[int, Field(ge=1)] = Field(4, description="prompts a step")
     group_size: Annotated[int, Field(ge=2)] = Field(8, description="completions of each")
-    micro_batch: Annotated[int, Field(ge=1)] = Field(8, description="completions at a time; less takes less memory")
+    micro_batch: Annotated[int, Field(ge=1)] = Field(
+        8, description="completions at a time, which share the evaluation of their prompt; less takes less memory"
+    )
     lr: Annotated[float, Field(gt=0, le=1)] = Field(2e-5, description="learning rate, constant behind the warm-up")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="share of the steps that lead up to it")
     beta: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the divergence from the start; 0: none")
