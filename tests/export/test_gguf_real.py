@@ -8,7 +8,7 @@ import pytest
 from tiny_lm import TEXTS
 
 torch = pytest.importorskip("torch")
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(1800)]
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SAID = (
     "The oven was cold, but the rye had risen overnight and filled the bowl; we named it after the river.\n",
