@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from prlm_edge.backends import llama_lib
 from prlm_edge.backends.llama_adapter import Adapter
-from prlm_edge.backends.llama_raw import RawContext, Row, Threads, Weights
+from prlm_edge.backends.llama_raw import RawContext, Threads, Weights
+from prlm_edge.backends.raw import Row
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, UsageError
 
@@ -127,7 +128,7 @@ def gguf_logprobs(path: Path, wanted: Sequence[Probe], adapter: Path | None = No
                     pointer = raw.lib.llama_get_logits_ith(raw.ctx, p - start)
                     said[n] = np.ctypeslib.as_array(pointer, (n_vocab,))
                     n += 1
-            yield _log_softmax(said)
+            yield log_softmax(said)
 
 
 def compare(
@@ -218,7 +219,8 @@ def _opened(path: Path, n_ctx: int, adapter: Path | None) -> Iterator[tuple[RawC
         lib.llama_model_free(model)
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-probabilities of logits, along the last axis."""
     import numpy as np
 
     shifted = logits - logits.max(-1, keepdims=True)

@@ -223,7 +223,11 @@ def _local(path: Path, kind: str) -> Path:
     if kind == "llm" and path.is_dir() and (path / "export.json").is_file():
         return next(iter(sorted(path.glob("*.gguf"))), path)
     if kind == "llm" and path.is_dir():
-        raise UsageError(f"{path} is a folder, not a model file", "give the .gguf file inside it")
+        from prlm_edge.backends.onnx_folder import is_onnx
+
+        if is_onnx(path):
+            return path
+        raise UsageError(f"{path} is a folder, not a model file", "give the .gguf file inside it, or an ONNX export")
     if kind == "embedder" and not all((path / name).is_file() for name in ("model.onnx", "tokenizer.json")):
         raise UsageError(f"{path}: not an embedder", "it must be a folder with model.onnx and tokenizer.json")
     return path

@@ -8,7 +8,7 @@ rounding. The penalty of dev answers is llama.cpp's (`generating.penalized`), no
 vLLM is not used: TRL's `use_vllm` draws a completion in one call. That can be held to a regular expression, but
 reasoning gets no budget of its own, and the tags, which the format puts there, would count as drawn. Two calls of vLLM
 from `rollout_func` could do it; where this was written there is no GPU to try that on. Not here: one call of `generate`
-(`generating.py`), a token's text (`pieces.py`).
+(`generating.py`), a token's text (`backends/fast_vocab.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from prlm_edge.reasoning import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, TO_ANSWE
 from prlm_edge.train import base
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.generating import Evaluated, drawing
-from prlm_edge.train.pieces import Pieces
 from prlm_edge.train.prompts import Prompt
 from prlm_edge.train.rewards import Rollout
 from prlm_edge.train.rollout import Written, rollout_of, seeded, written
@@ -48,7 +47,7 @@ class TransformersEngine:
 
     def __init__(self, recipe: Recipe, source: Path, tokens: Tokens) -> None:
         self._recipe, self._source, self._tokens = recipe, source, tokens
-        self._pieces = Pieces(tokens.tokenizer)
+        self._vocab = tokens.vocab
         self._policy: Any = None
 
     def close(self) -> None:
@@ -74,7 +73,7 @@ class TransformersEngine:
         return [rollout_of(one, reply) for one, reply in zip(prompts, replies, strict=True)]
 
     def _ask(self, prompts: Sequence[Prompt], requests: Sequence[Request], cancel: Cancel | None) -> list[Reply]:
-        rows = [Writing(*asked, self._pieces, self._tokens) for asked in zip(prompts, requests, strict=True)]
+        rows = [Writing(*asked, self._vocab, self._tokens) for asked in zip(prompts, requests, strict=True)]
         at_once = _ROWS * self._recipe.grpo.micro_batch
         ordered = sorted(rows, key=lambda row: len(row.prompt))  # less padding
         with drawing(self._policy, mixed=base.autocasts(self._recipe.base)) as model:
@@ -96,16 +95,16 @@ class Writing:
     Args:
         prompt: What it answers.
         request: How.
-        pieces: The vocabulary.
+        vocab: The vocabulary.
         tokens: The tokenizer.
     """
 
-    def __init__(self, prompt: Prompt, request: Request, pieces: Any, tokens: Tokens) -> None:
+    def __init__(self, prompt: Prompt, request: Request, vocab: Any, tokens: Tokens) -> None:
         self.prompt, self.behind = prompt.ids, list[int]()
         self.reply = Reply(request)
         self._tags = tokens.encode_text(TO_ANSWER, trusted=True)
-        self._reasoning = Phase(pieces, (THINK_CLOSE, ANSWER_OPEN), request.reasoning_tokens, multiline=True)
-        self._answer = Phase(pieces, (ANSWER_CLOSE,), request.answer_tokens, multiline=request.multiline)
+        self._reasoning = Phase(vocab, (THINK_CLOSE, ANSWER_OPEN), request.reasoning_tokens, multiline=True)
+        self._answer = Phase(vocab, (ANSWER_CLOSE,), request.answer_tokens, multiline=request.multiline)
         self._channel: Literal["reasoning", "answer"] = "reasoning"
         self._sampled: list[SampledToken] = []
         sampling, n_most = request.sampling, request.reasoning_tokens + request.answer_tokens

@@ -1,7 +1,7 @@
 """A Hugging Face tokenizer that yields, for the same turns, the very token ids that the llama.cpp runtime evaluates.
 
 Training on other ids than the ones in use loses what was learned. So prompts are rendered by the runtime's own renderer
-and chat template, span by span: control tokens are parsed in our own text alone, never in a user's (mirrors
+and chat template, span by span: control tokens are parsed in our own text alone, never in a user's (as in
 `prlm_edge.backends.llama_vocab`). tests/train/test_tokens.py holds both to each other on real texts and prompts.
 
 Not here: loading a tokenizer (`base.py`), which turns there are (`data.py`).
@@ -10,13 +10,11 @@ Not here: loading a tokenizer (`base.py`), which turns there are (`data.py`).
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append
-from prlm_edge.backends.vocab import cut_apart, longest_prefix, spelled_out
+from prlm_edge.backends.fast_vocab import FastVocab
 from prlm_edge.reasoning import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, TO_ANSWER
 from prlm_edge.types import ModelInfo, Span, Turn
 
@@ -31,6 +29,9 @@ class Tokens:
         tokenizer: A fast tokenizer with the model's own chat template.
         n_ctx: Tokens of prompt and answer at most.
         name: The model's, for the record.
+
+    Attributes:
+        vocab: The same tokenizer as the runtime takes one.
     """
 
     notes: tuple[str, ...] = ()
@@ -39,35 +40,20 @@ class Tokens:
         self.tokenizer = tokenizer
         self.info = ModelInfo(name, n_ctx_max=n_ctx)
         backend: Any = tokenizer.backend_tokenizer
-        self._trusted = copy.deepcopy(backend)
-        self._untrusted = copy.deepcopy(backend)
-        self._untrusted.encode_special_tokens = True
-        for one in (self._trusted, self._untrusted):
-            one.no_padding()
-            one.no_truncation()
         template = tokenizer.chat_template
         bos, eos = str(tokenizer.bos_token or ""), str(tokenizer.eos_token or "")
         self._template = ChatTemplate(template if isinstance(template, str) else CHATML, bos, eos)
-        self._bos = _added_bos(tokenizer)
+        ends = [tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else []
+        self.vocab = FastVocab(copy.deepcopy(backend), ends, _added_bos(tokenizer))
         self.end_of_turn = eos
 
     def encode_text(self, text: str, *, trusted: bool = False) -> list[int]:
         """Token ids of one text; control tokens are parsed in trusted text alone."""
-        if not text:
-            return []
-        text = text.encode("utf-8", "replace").decode("utf-8")  # as the runtime does: no lone surrogates
-        if trusted:
-            return list(self._trusted.encode(text, add_special_tokens=False).ids)
-        ids = list(self._untrusted.encode(text, add_special_tokens=False).ids)
-        if self._special_ids.isdisjoint(ids):
-            return ids
-        parts = cut_apart(text, self._spelled_out)
-        return [token for part in parts for token in self._untrusted.encode(part, add_special_tokens=False).ids]
+        return self.vocab.encode_text(text, trusted=trusted)
 
     def encode(self, spans: Sequence[Span]) -> list[int]:
         """Token ids of a whole prompt, with the beginning-of-sequence token where the model wants one."""
-        ids = [token for span in spans for token in self.encode_text(span.text, trusted=span.trusted)]
-        return [*self._bos, *ids] if ids[: len(self._bos)] != self._bos else ids
+        return self.vocab.encode(spans)
 
     def spans(self, turns: Sequence[Turn], *, reasons: bool) -> list[Span]:
         """The whole prompt, the opening tag of the phase that the model begins with included."""
@@ -98,23 +84,15 @@ class Tokens:
 
     def count(self, text: str) -> int:
         """Tokens of an untrusted text."""
-        return len(self.encode_text(text))
+        return self.vocab.count(text)
 
     def truncate(self, text: str, n_tokens: int) -> str:
         """The longest prefix of `text` of at most `n_tokens` tokens."""
-        return longest_prefix(self.count, text, n_tokens)
+        return self.vocab.truncate(text, n_tokens)
 
     def count_turns(self, turns: Sequence[Turn]) -> int:
         """Tokens of the whole prompt, chat template included, opening tag excluded."""
         return len(self.encode(self._template.render(turns)))
-
-    @cached_property
-    def _special_ids(self) -> frozenset[int]:
-        return frozenset(self._trusted.get_added_tokens_decoder())
-
-    @cached_property
-    def _spelled_out(self) -> re.Pattern[str]:
-        return spelled_out(str(token.content) for token in self._trusted.get_added_tokens_decoder().values())
 
 
 def _added_bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:

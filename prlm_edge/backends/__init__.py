@@ -1,8 +1,9 @@
-"""Language models behind one Protocol (`types.Backend`): llama.cpp in-process, or any OpenAI-compatible server."""
+"""Language models behind one Protocol (`types.Backend`): llama.cpp or ONNX Runtime in-process, or a server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from prlm_edge.errors import UsageError
 from prlm_edge.model_bundled import adapter_of
@@ -11,12 +12,12 @@ from prlm_edge.types import Backend, Cancel, Event, Request
 
 
 def open_backend(settings: Settings) -> Backend:
-    """The backend that `settings` ask for: a server where `base_url` is set, else a GGUF file or a pulled model.
+    """The backend that `settings` ask for: a server where `base_url` is set, else a GGUF file or an ONNX folder.
 
     Raises:
-        MissingError: llama-cpp-python or the model isn't there yet.
-        UsageError: No such model or file, or an adapter for a server.
-        ModelError: The file is damaged or not a GGUF model.
+        MissingError: llama-cpp-python (onnxruntime) or the model isn't there yet.
+        UsageError: No such model or file, or an adapter for a server or an ONNX model.
+        ModelError: The model is damaged or of another kind.
         BackendError: The server can't be reached.
     """
     if settings.base_url:
@@ -27,15 +28,35 @@ def open_backend(settings: Settings) -> Backend:
         model = "" if settings.model == "default" else settings.model
         return OpenAI(settings.base_url, model=model, api_key=settings.api_key, n_ctx=settings.n_ctx)
     from prlm_edge import models
-    from prlm_edge.backends.llamacpp import LlamaCpp
 
     path = models.resolve(settings.model, make=True)
+    if path.is_dir():
+        return _open_onnx(path, settings)
+    from prlm_edge.backends.llamacpp import LlamaCpp
+
     return LlamaCpp(
         path,
         n_ctx=settings.n_ctx,
         n_threads=settings.threads,
         sha256=models.sha256_of(path),
         adapter=adapter_of(settings),
+        prefix_cache=settings.prefix_cache,
+        prefix_cache_mb=settings.prefix_cache_mb,
+    )
+
+
+def _open_onnx(folder: Path, settings: Settings) -> Backend:
+    from prlm_edge.backends.onnx import Onnx
+
+    if adapter_of(settings) is not None:
+        raise UsageError(
+            f"{folder}: an adapter can't be laid over an ONNX model",
+            "merge it before the export, or use the GGUF model (`--adapter none` leaves it out)",
+        )
+    return Onnx(
+        folder,
+        n_ctx=settings.n_ctx,
+        n_threads=settings.threads,
         prefix_cache=settings.prefix_cache,
         prefix_cache_mb=settings.prefix_cache_mb,
     )

@@ -4,7 +4,7 @@ Forced format instead of a grammar (which costs 35-50% of the speed): the assist
 runs to </think> or its budget, `</think>` and `<answer>` are appended, and the answer runs to </answer>, a line break
 or its limit. What the model wrote behind the reasoning's end is forgotten, so the cache holds the canonical tags.
 
-Not here: who evaluates, alone (`llamacpp.py`) or with others (`llama_batch.py`).
+Not here: who evaluates, alone (`local.py`) or with others (`batch.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,6 @@ from prlm_edge.backends.prompt_tokens import TokenizedPrompt
 from prlm_edge.backends.vocab import Vocabulary
 from prlm_edge.reasoning import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, TO_ANSWER
 from prlm_edge.types import Completion, Event, FinishReason, Request, SampledToken, Usage
-
-
-class Cancelled(Exception):
-    """Evaluation was broken off; internal to the backends."""
 
 
 class Sampler(Protocol):

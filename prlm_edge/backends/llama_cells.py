@@ -4,7 +4,7 @@ Attention adds up cell by cell, so a token that fell into a freed cell before it
 a context of its own. Hence nothing is freed while sequences run: what is forgotten goes to a sequence that nobody
 decodes, the grave, until all are moved (`compact`) or the batch is over. With that, batched logits are bit for bit
 those of a single sequence, as long as that decodes on one thread (llama.cpp divides the attention of a lone token
-among threads). Not here: which sequences run (`llama_batch.py`).
+among threads). Not here: which sequences run (`batch.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import ModuleType
 
-from prlm_edge.backends.llama_raw import RawContext, Row, Threads, Weights
+from prlm_edge.backends.llama_raw import RawContext, Threads, Weights
+from prlm_edge.backends.raw import Row
 from prlm_edge.errors import ModelError
 
 _ROWS = 48  # computed at a time: from 64 on llama.cpp's attention takes another path, which rounds otherwise

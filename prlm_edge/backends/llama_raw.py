@@ -1,7 +1,7 @@
 """llama.cpp's context as few calls as we need of it: decode rows, remove, copy, save and restore sequences.
 
 The low-level API is used directly: the high-level one can't batch sequences, can't be cancelled inside a prompt,
-redirects file descriptors and sizes its context for itself. Not here: what the sequences mean (`llama_context.py`,
+redirects file descriptors and sizes its context for itself. Not here: what the sequences mean (`context.py`,
 `llama_cells.py`).
 """
 
@@ -13,20 +13,11 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from prlm_edge.backends import llama_lib
-from prlm_edge.backends.decoding import Cancelled
+from prlm_edge.backends.raw import Cancelled, Row
 from prlm_edge.errors import ModelError
 from prlm_edge.types import Cancel
 
 _ABORTED = 2  # what llama_decode returns when the abort callback said so
-
-
-class Row(NamedTuple):
-    """One token of a call: where it stands in which sequence, and whether its logits are wanted."""
-
-    token: int
-    position: int
-    seq: int
-    logits: bool
 
 
 class Weights(NamedTuple):

@@ -1,51 +1,36 @@
 """The llama.cpp backend: a GGUF model on this machine's CPU.
 
-One request is decoded in the context its prompt was evaluated in (`stream`), several at a time in a batch
-(`stream_many`). What prompts share stands evaluated in that context or in a `PrefixStore`.
-
 Deterministic for a given seed and prompt, whatever was cached and whatever else is in the batch.
-Not here: the two phases (`decoding.py`), llama.cpp's calls (`llama_raw.py`).
+Not here: how requests are evaluated and decoded (`local.py`), llama.cpp's calls (`llama_raw.py`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
-from prlm_edge.backends import llama_lib
-from prlm_edge.backends.chat_template import CHATML, ChatTemplate, append, prepare
-from prlm_edge.backends.decoding import Cancelled, Decoding
+from prlm_edge.backends import llama_lib, local
+from prlm_edge.backends.chat_template import CHATML, ChatTemplate, prepare
 from prlm_edge.backends.llama_adapter import Adapter
-from prlm_edge.backends.llama_batch import Batch
 from prlm_edge.backends.llama_cells import Cells
-from prlm_edge.backends.llama_context import Context
-from prlm_edge.backends.llama_prefixes import Prefixes
-from prlm_edge.backends.llama_raw import Threads, Weights
+from prlm_edge.backends.llama_raw import RawContext, Threads, Weights
 from prlm_edge.backends.llama_sampler import Sampler
 from prlm_edge.backends.llama_vocab import Vocab
-from prlm_edge.backends.prefix_store import PrefixStore
-from prlm_edge.backends.prompt_tokens import TokenizedPrompt, tokenize
+from prlm_edge.backends.prefixes import open_prefixes
+from prlm_edge.backends.prompt_tokens import CHUNK
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, PrlmError, UsageError
-from prlm_edge.reasoning import ANSWER_OPEN, THINK_OPEN
-from prlm_edge.storage import cache_dir
-from prlm_edge.types import Cancel, Completion, Event, ModelInfo, Request, Span, Turn, Usage
+from prlm_edge.types import Cancel, ModelInfo, Sampling
 
 # A step of a smaller model is over sooner than sleeping threads wake: 47 tokens/s on one thread against 20 on two. Two
 # spinning threads do 74, but 25 beside one busy process, where one thread stays at 48 (SmolLM2-135M, 2 cores).
 ONE_THREAD_BYTES = 256 << 20
 REASONS = "prlm.reasons"  # metadata of a model file: true where training taught the model to reason
-_SMALLEST_CONTEXT = 512
-_POLL_S = 0.05
-BATCH_BYTES = 1 << 30  # of a batch's cache; fewer requests run at a time where that is too little
-_CANCELLED = Event("done", completion=Completion("cancelled", Usage()))
 
 
-class LlamaCpp:
+class LlamaCpp(local.Local):
     """A GGUF model. One stream runs at a time; those of other threads wait for it.
 
     Args:
@@ -64,8 +49,6 @@ class LlamaCpp:
         MissingError: llama-cpp-python isn't installed.
     """
 
-    reports_logprobs = True
-
     def __init__(
         self,
         path: str | Path,
@@ -81,11 +64,8 @@ class LlamaCpp:
         _check_file(self._path)
         self._lib = lib = llama_lib.load()
         llama_lib.last_errors.clear()
-        self._context: Context | None = None
+        super().__init__()
         self._adapter: Adapter | None = None
-        self._lock = threading.Lock()  # held by the running stream
-        self._owner = 0  # the thread that began it
-        self._closing = False
         preparing = threading.Thread(target=prepare)
         preparing.start()
         self._model = lib.llama_model_load_from_file(str(self._path).encode(), lib.llama_model_default_params())
@@ -96,7 +76,7 @@ class LlamaCpp:
                 "pull it again (`prlm-edge model pull NAME`) or choose another file",
             )
         try:
-            self._vocab = Vocab(lib, self._model)
+            self._vocab: Vocab = Vocab(lib, self._model)
             self._template = self._chat_template()
             self._adapter = Adapter(lib, self._model, Path(adapter)) if adapter else None
         except PrlmError:
@@ -110,12 +90,6 @@ class LlamaCpp:
         small = self._path.stat().st_size < ONE_THREAD_BYTES
         self._threads = Threads(all_threads, n_threads or (1 if small else all_threads))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know of the last request, such as why its prefix could not be kept."""
-        files = self._prefixes.store.files if self._prefixes else None
-        return (files.problem,) if files is not None and files.problem else ()
-
     def set_adapter(self, path: str | Path | None) -> None:
         """Apply another LoRA adapter (GGUF), or none, from the next request on; the model stays loaded.
 
@@ -127,9 +101,7 @@ class LlamaCpp:
         try:
             self._open_vocab  # noqa: B018 - raises where the model is closed
             new = Adapter(self._lib, self._model, Path(path)) if path else None
-            if self._context:
-                self._context.close()
-                self._context = None
+            self._drop_context()
             if self._adapter:
                 self._adapter.close()
             self._adapter = new
@@ -137,166 +109,21 @@ class LlamaCpp:
         finally:
             self._release()
 
-    def close(self) -> None:
-        """Free context and model, at once or when the running stream ends. Idempotent."""
-        self._closing = True
-        if self._lock.acquire(blocking=False):
-            try:
-                self._free()
-            finally:
-                self._lock.release()
-
-    def _free(self) -> None:
-        if self._context:
-            self._context.close()
-            self._context = None
+    def _free_model(self) -> None:
         if self._model:
             if self._adapter:
                 self._adapter.close()
             self._lib.llama_model_free(self._model)
             self._model = None
 
-    def count(self, text: str) -> int:
-        """Tokens of an untrusted text."""
-        return self._open_vocab.count(text)
+    def _make_raw(self, n_ctx: int) -> RawContext:
+        return RawContext(self._lib, self._weights, n_ctx, self._threads, n_batch=CHUNK)
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of an untrusted text: nothing in it is a control token."""
-        return self._open_vocab.encode_text(text)
+    def _make_cells(self, n_cells: int, n_slots: int) -> Cells:
+        return Cells(self._lib, self._weights, n_cells, n_slots, self._threads)
 
-    def prompt_ids(self, request: Request) -> list[int]:
-        """Token ids of a request's whole prompt, the opening tag of its first phase included."""
-        return list(self._prompt(request).tokens)
-
-    def truncate(self, text: str, n_tokens: int) -> str:
-        """The longest prefix of `text` of at most `n_tokens` tokens."""
-        return self._open_vocab.truncate(text, n_tokens)
-
-    def count_turns(self, turns: Sequence[Turn]) -> int:
-        """Tokens of the whole prompt, chat template included, opening tag excluded."""
-        return len(self._open_vocab.encode(self._template.render(turns)))
-
-    def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
-        """Yield "prefill", "reasoning" and "answer" events, then "done" with a Completion.
-
-        Raises:
-            ModelError: The model is closed, or llama.cpp failed.
-            UsageError: Prompt and budgets don't fit into the model's context, or a stream of this thread is still open.
-        """
-        cancel = cancel or Cancel()
-        if not self._acquire(cancel):
-            yield _CANCELLED
-            return
-        try:
-            yield from self._alone(self._decoding(request), cancel)
-        finally:
-            self._release()
-
-    def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
-        """See `Backend.stream_many`: up to `llama_batch.MAX_SLOTS` at a time; raises as `stream` does."""
-        cancel = cancel or Cancel()
-        if len(requests) == 1:  # alone is quicker: its state needn't move
-            yield from ((0, event) for event in self.stream(requests[0], cancel))
-            return
-        if not self._acquire(cancel):
-            yield from ((place, _CANCELLED) for place in range(len(requests)))
-            return
-        try:
-            batch = Batch(
-                len(requests),
-                prepare=lambda place: self._decoding(requests[place]),
-                evaluate=lambda sequence: self._evaluate(sequence, cancel),
-                make_cells=lambda n_cells, n_slots: Cells(self._lib, self._weights, n_cells, n_slots, self._threads),
-                room=lambda sequence: Decoding.room(self._vocab, sequence.request),
-                max_cells=BATCH_BYTES // self._cell_bytes,
-            )
-            yield from batch.run(cancel)
-        finally:
-            self._release()
-
-    def _alone(self, sequence: Decoding, cancel: Cancel) -> Iterator[Event]:
-        try:
-            context, events = self._evaluate(sequence, cancel)
-            yield from events
-            yield from sequence.draw(context.raw)
-            while not sequence.finished:
-                if cancel.cancelled:
-                    raise Cancelled
-                context.roll_back(sequence.n_kept)
-                context.append(sequence.pending)
-                sequence.n_tokens = len(context.tokens)
-                yield from sequence.draw(context.raw)
-            yield sequence.done()
-        except Cancelled:
-            yield sequence.done(cancelled=True)
-        finally:
-            sequence.close()
-
-    def _decoding(self, request: Request) -> Decoding:
-        vocab, prompt = self._open_vocab, self._prompt(request)
-        need = len(prompt.tokens) + Decoding.room(vocab, request)
-        if need > self.info.n_ctx_max:
-            raise UsageError(
-                f"{need} tokens of prompt and budgets exceed the context of {self.info.n_ctx_max}",
-                "lower -k, --item-words, --reasoning-tokens or --answer-tokens",
-            )
-        return Decoding(vocab, request, prompt, Sampler(self._lib, request.sampling, vocab.n_tokens))
-
-    def _prompt(self, request: Request) -> TokenizedPrompt:
-        spans = self._template.render(request.turns)
-        append(spans, Span(THINK_OPEN if request.reasoning_tokens else ANSWER_OPEN, trusted=True))
-        return tokenize(self._open_vocab, spans, request.turns)
-
-    def _evaluate(self, sequence: Decoding, cancel: Cancel) -> tuple[Context, Iterator[Event]]:
-        """The context in which the sequence's prompt gets evaluated while the events are read."""
-        prompt = sequence.prompt
-        context = self._context_for(len(prompt.tokens) + Decoding.room(self._vocab, sequence.request))
-
-        def events() -> Iterator[Event]:
-            sequence.started()
-            if self._prefixes:
-                self._prefixes.fetch(context, prompt)
-            sequence.n_cached = context.begin(prompt)
-            for done in context.evaluate(cancel):
-                yield Event("prefill", done=done, total=len(prompt.tokens))
-            sequence.evaluated()
-
-        return context, events()
-
-    def _context_for(self, n_tokens: int) -> Context:
-        """The prompt context, grown to at least `n_tokens` in powers of two."""
-        if self._context and self._context.n_ctx >= n_tokens:
-            return self._context
-        size = _SMALLEST_CONTEXT
-        while size < n_tokens:
-            size *= 2
-        if self._context:
-            if self._prefixes:
-                self._prefixes.keep(self._context)
-            self._context.close()
-            self._context = None
-        self._context = Context(self._lib, self._weights, min(size, self.info.n_ctx_max), self._threads)
-        return self._context
-
-    def _acquire(self, cancel: Cancel) -> bool:
-        """Wait for the running stream to end; False where `cancel` was set meanwhile."""
-        while not self._lock.acquire(timeout=_POLL_S):
-            if self._owner == threading.get_ident():  # it would wait for itself
-                raise UsageError("another stream of this thread is still open", "finish it or close() it first")
-            if cancel.cancelled:
-                return False
-        self._owner = threading.get_ident()
-        return True
-
-    def _release(self) -> None:
-        self._owner = 0
-        try:
-            if self._closing:
-                self._free()
-            elif self._prefixes and self._context:
-                self._prefixes.finished(self._context)
-        finally:
-            self._lock.release()
+    def _make_sampler(self, sampling: Sampling) -> Sampler:
+        return Sampler(self._lib, sampling, self._vocab.n_tokens)
 
     @property
     def _weights(self) -> Weights:
@@ -306,31 +133,22 @@ class LlamaCpp:
         """What follows from the model and the adapter: whether they reason, and whose evaluated prompts are kept."""
         reasons = self._adapter.says(REASONS) == "true" if self._adapter else self._reasons()
         self.info = replace(self.info, reasons=reasons, adapter=self._adapter.path.stem if self._adapter else "")
-        self._prefixes = self._open_prefixes(*self._cache, self.info.sha256)
+        self._prefixes = open_prefixes(*self._cache, *self._identity())
 
-    def _open_prefixes(self, where: str, disk_mb: int, sha256: str) -> Prefixes | None:
-        if where == "off":
-            return None
+    def _identity(self) -> tuple[str, str, str]:
+        """What an evaluated prompt depends on beside its tokens: model, adapter and llama.cpp's build."""
         status = self._path.stat()
-        model = sha256 or f"{self._path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        model = self.info.sha256 or f"{self._path.resolve()} {status.st_size} {status.st_mtime_ns}"
         adapter = self._adapter.key if self._adapter else ""
         build = sorted((f.name, f.stat().st_size) for f in (Path(str(self._lib.__file__)).parent / "lib").iterdir())
-        key = blake2b(f"{model}\n{adapter}\n{build}".encode(), digest_size=16).hexdigest()  # the digests say the rest
-        folder = cache_dir() / "prefix" if where == "disk" else None
-        return Prefixes(PrefixStore(key, folder=folder, disk_bytes=disk_mb << 20), lasting=folder is not None)
+        return model, adapter, str(build)
 
     @property
-    def _open_vocab(self) -> Vocab:
-        if self._closing:  # a freed model would crash the process, not raise
-            raise ModelError("the model is closed", "open a new Writer")
-        return self._vocab
-
-    @property
-    def _cell_bytes(self) -> int:
-        """Memory of one token in the cache, keys and values in 16 bits."""
+    def _max_cells(self) -> int:
         lib, model = self._lib, self._model
         head = lib.llama_model_n_embd(model) // max(lib.llama_model_n_head(model), 1)
-        return 4 * max(int(lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * head), 1)
+        values = int(lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * head)
+        return local.BATCH_BYTES // (4 * max(values, 1))  # a token's keys and values, in 16 bits
 
     def _reasons(self) -> bool:
         value = ctypes.create_string_buffer(8)

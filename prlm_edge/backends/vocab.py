@@ -1,14 +1,16 @@
 """What the backends that tokenize themselves ask of a model's tokenizer, and what their tokenizers share.
 
-Not here: the tokenizers (`llama_vocab.py`, `onnx_vocab.py`).
+Not here: the tokenizers (`llama_vocab.py`, `fast_vocab.py`).
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
+
+from prlm_edge.types import Span
 
 
 class Vocabulary(Protocol):
@@ -28,8 +30,16 @@ class Vocabulary(Protocol):
         """`tokens` with the beginning-of-sequence token in front where the model wants one."""
         ...
 
+    def encode(self, spans: Sequence[Span]) -> list[int]:
+        """Token ids of a whole prompt."""
+        ...
+
     def count(self, text: str) -> int:
         """Tokens of an untrusted text."""
+        ...
+
+    def truncate(self, text: str, n_tokens: int) -> str:
+        """The longest prefix of `text` that fits into `n_tokens` tokens, never cutting a character."""
         ...
 
     def piece(self, token: int) -> bytes:

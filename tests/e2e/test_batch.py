@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import SYSTEM, fold, shot
 
-from prlm_edge.backends import llama_batch, llamacpp
+from prlm_edge.backends import batch, llamacpp, local
 from prlm_edge.backends.decoding import Decoding
 from prlm_edge.backends.llama_cells import Cells
 from prlm_edge.backends.llamacpp import LlamaCpp
@@ -91,9 +91,9 @@ def test_so_does_a_batch_that_has_to_wait_and_to_move_its_cells(
     moved: list[Sequence[int]] = []
     compact = Cells.compact
     monkeypatch.setattr(Cells, "compact", lambda cells: (moved.append(list(cells.lengths)), compact(cells)))
-    monkeypatch.setattr(llama_batch, "MAX_SLOTS", 4)
-    monkeypatch.setattr(llama_batch, "_SLACK", 1.2)
-    monkeypatch.setattr(llama_batch, "_GRAIN", 1)
+    monkeypatch.setattr(batch, "MAX_SLOTS", 4)
+    monkeypatch.setattr(batch, "_SLACK", 1.2)
+    monkeypatch.setattr(batch, "_GRAIN", 1)
     assert [told(*one) for one in together(backend, MIXED)] == alone
     assert any(sum(length > 0 for length in lengths) > 1 for lengths in moved)
 
@@ -103,7 +103,7 @@ def test_little_memory_means_fewer_at_a_time(
 ) -> None:
     sizes = []
     make = llamacpp.Cells
-    monkeypatch.setattr(llamacpp, "BATCH_BYTES", 1)
+    monkeypatch.setattr(local, "BATCH_BYTES", 1)
     monkeypatch.setattr(llamacpp, "Cells", lambda *args: (sizes.append(args[3]), make(*args))[1])
     assert [told(*one) for one in together(backend, MIXED)] == alone
     assert set(sizes) == {1}

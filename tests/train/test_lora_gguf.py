@@ -33,7 +33,8 @@ def adapted(smollm2_folder, tmp_path_factory):
 
 
 def llama_logprobs(backend, tokens):
-    from prlm_edge.backends.llama_raw import RawContext, Row, Threads
+    from prlm_edge.backends.llama_raw import RawContext, Threads
+    from prlm_edge.backends.raw import Row
 
     raw = RawContext(backend._lib, backend._weights, 512, Threads(1, 1), n_batch=512)
     try:

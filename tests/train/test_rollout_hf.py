@@ -7,12 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from transformers import GenerationConfig, PreTrainedTokenizerFast, RepetitionPenaltyLogitsProcessor  # noqa: E402
+from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor  # noqa: E402
 
 from prlm_edge.backends.decoding import Decoding  # noqa: E402
+from prlm_edge.backends.fast_vocab import FastVocab  # noqa: E402
 from prlm_edge.errors import PrlmError  # noqa: E402
 from prlm_edge.train import base, config, generating, prompts  # noqa: E402
-from prlm_edge.train.pieces import Pieces  # noqa: E402
 from prlm_edge.train.prompts import PLAIN, Prompt  # noqa: E402
 from prlm_edge.train.rollout import written  # noqa: E402
 from prlm_edge.train.rollout_hf import TransformersEngine  # noqa: E402
@@ -69,7 +69,7 @@ def ready(tiny_folder, rows_file):
 
 def test_a_vocabulary_is_what_llama_cpp_takes_it_for(tokens, runtime):
     """Every token's bytes, and whether it ends a turn; so a phase ends at the same token for both."""
-    ours, theirs = Pieces(tokens.tokenizer), runtime._vocab
+    ours, theirs = tokens.vocab, runtime._vocab
     ids = range(theirs.n_tokens)
     assert [token for token in ids if ours.piece(token) != theirs.piece(token)] == []
     ends = {vocab: [t for t in ids if vocab.is_end(t) or vocab.is_control(t)] for vocab in (ours, theirs)}
@@ -85,7 +85,7 @@ def test_sentencepiece_spells_spaces_and_bytes_otherwise():
     backend = Tokenizer(models.BPE(words, [], unk_token="<unk>", byte_fallback=True))
     backend.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
     backend.add_special_tokens([AddedToken("</s>", special=True)])
-    pieces = Pieces(PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>"))
+    pieces = FastVocab(backend, [5])
     assert [pieces.piece(token) for token in range(1, 6)] == [b" rye", b"\n", b"\xc3", b"a b", b"</s>"]
     assert pieces.is_end(5) and pieces.is_control(5) and not pieces.is_control(1)
 

@@ -1,21 +1,24 @@
 """The context that prompts are evaluated in: one sequence, which keeps what it shares with the next prompt.
 
-Always in cells 0, 1, 2, ...: attention adds up cell by cell, so another place is another rounding. A single stream
-goes on decoding here; batches take the evaluated state elsewhere (`llama_cells.py`). Not here: what decoding yields.
+With llama.cpp always in cells 0, 1, 2, ...: attention adds up cell by cell, so another place is another rounding. A
+single stream goes on decoding here; batches take the evaluated state elsewhere (`batch.py`). Not here: what decoding
+yields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 
-from prlm_edge.backends.llama_raw import RawContext, Row, Threads, Weights
 from prlm_edge.backends.prompt_tokens import CHUNK, TokenizedPrompt
+from prlm_edge.backends.raw import Raw, Row
 from prlm_edge.types import Cancel
 
 
 class Context:
     """One sequence of at most `n_ctx` tokens.
+
+    Args:
+        raw: Evaluates it, and nothing else; closed with it.
 
     Attributes:
         n_ctx: Size in tokens.
@@ -23,9 +26,9 @@ class Context:
         prompt: The prompt it was last given; its first `n_cuts` cuts are in the cache.
     """
 
-    def __init__(self, lib: ModuleType, weights: Weights, n_ctx: int, threads: Threads) -> None:
-        self.raw = RawContext(lib, weights, n_ctx, threads, n_batch=CHUNK)
-        self.n_ctx = self.raw.n_ctx
+    def __init__(self, raw: Raw) -> None:
+        self.raw = raw
+        self.n_ctx = raw.n_ctx
         self.tokens: list[int] = []
         self.prompt: TokenizedPrompt | None = None
         self.n_cuts = 0
@@ -66,7 +69,7 @@ class Context:
 
         Raises:
             Cancelled: `cancel` was set; the cache ends at a cut.
-            ModelError: llama.cpp failed.
+            ModelError: The evaluation failed.
         """
         prompt = self.prompt
         assert prompt is not None

@@ -5,9 +5,12 @@ What is kept ends where the last user turn begins: the request itself is never k
 
 from __future__ import annotations
 
-from prlm_edge.backends.llama_context import Context
+from hashlib import blake2b
+
+from prlm_edge.backends.context import Context
 from prlm_edge.backends.prefix_store import PrefixStore
 from prlm_edge.backends.prompt_tokens import TokenizedPrompt
+from prlm_edge.storage import cache_dir
 
 MIN_TOKENS = 64  # a shorter prefix is evaluated sooner than it is found
 
@@ -46,3 +49,18 @@ class Prefixes:
         """A request has been answered."""
         if self._lasting:
             self.keep(context)
+
+
+def open_prefixes(where: str, disk_mb: int, *identity: str) -> Prefixes | None:
+    """The kept prefixes of one model, adapter and build, whose `identity` tells them from all others.
+
+    Args:
+        where: "off" (None is returned), "memory" or "disk".
+        disk_mb: MiB they may take on disk.
+        identity: What a state depends on beside the tokens.
+    """
+    if where == "off":
+        return None
+    key = blake2b("\n".join(identity).encode(), digest_size=16).hexdigest()  # the digests say the rest
+    folder = cache_dir() / "prefix" if where == "disk" else None
+    return Prefixes(PrefixStore(key, folder=folder, disk_bytes=disk_mb << 20), lasting=folder is not None)

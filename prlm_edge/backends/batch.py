@@ -11,9 +11,9 @@ import collections
 import itertools
 from collections.abc import Callable, Iterator
 
-from prlm_edge.backends.decoding import Cancelled, Decoding
-from prlm_edge.backends.llama_cells import Cells
-from prlm_edge.backends.llama_context import Context
+from prlm_edge.backends.context import Context
+from prlm_edge.backends.decoding import Decoding
+from prlm_edge.backends.raw import Cancelled, Cells
 from prlm_edge.types import Cancel, Completion, Event, Usage
 
 MAX_SLOTS = 16  # sequences a step; 8 to 16 adds a quarter of speed, beyond that next to nothing
