@@ -137,8 +137,7 @@ def conditions(recipe: Recipe, adapter: Path | None) -> tuple[Condition, ...]:
         key: getattr(settings, key) for key in ("retriever", "k", "item_words", "item_order", "layout")
     }
     shared |= {"model": recipe.base.model, "reasoning": "hide" if recipe.data.reasoning is True else "off"}
-    if adapter:
-        shared["adapter"] = str(adapter)
+    shared["adapter"] = str(adapter) if adapter else "none"  # not the one that comes with prlm-edge
     wanted = {need for kind in recipe.reward.kinds for need in pairing.NEEDS.get(kind, ())}
     found = []
     for name, profile in pairing.GENERATED.items():
