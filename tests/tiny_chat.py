@@ -46,7 +46,7 @@ def make_model(folder: Path, kind: str = "llama", *, seed: int = 0, **values: An
     from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Qwen2Config, Qwen3Config
 
     tokenizer = make_tokenizer(folder)
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     more: dict[str, Any] = {"num_key_value_heads": 2, "vocab_size": len(tokenizer), "max_position_embeddings": 2048}
     if kind == "qwen3":

