@@ -69,6 +69,19 @@ def trained_policy(base: Path, adapter: Path, config: BaseConfig) -> Any:
     return bases.resume_adapter(bases.load_model(base, config), adapter).eval()
 
 
+def adapted(base: Path, adapter: Path, of: MergeBase = "original") -> Any:
+    """The adapter over a base in float32, not merged: what an export is held to. A PeftModel in eval mode.
+
+    Raises:
+        MissingError: bitsandbytes is missing, for "nf4".
+        UsageError: The adapter is of another model.
+    """
+    model = bases.load_model(base, BaseConfig(precision="fp32")).cpu()
+    if of == "nf4":
+        _take_nf4(model, base)
+    return bases.resume_adapter(model, adapter).eval()
+
+
 def merged(base: Path, adapter: Path, of: MergeBase = "original") -> PreTrainedModel:
     """The merged model, its weights rounded to 16 bits but kept in float32 to compute with.
 
@@ -79,10 +92,7 @@ def merged(base: Path, adapter: Path, of: MergeBase = "original") -> PreTrainedM
     """
     import torch
 
-    model = bases.load_model(base, BaseConfig(precision="fp32")).cpu()
-    if of == "nf4":
-        _take_nf4(model, base)
-    done: PreTrainedModel = bases.resume_adapter(model, adapter).merge_and_unload()
+    done: PreTrainedModel = adapted(base, adapter, of).merge_and_unload()
     with torch.no_grad():
         for name, weight in done.named_parameters():
             weight.copy_(weight.half())
