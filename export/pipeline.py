@@ -24,7 +24,7 @@ from prlm_edge.export import card, gguf, imatrix, manifest, measure, merge, pref
 from prlm_edge.export.reference import Material, make_reference, read_material
 from prlm_edge.export.source import Source
 from prlm_edge.export.staging import Staging
-from prlm_edge.export.verify import BOUNDS, Check, Reference, Report, verify
+from prlm_edge.export.verify import BOUNDS, MIN_STOPPED, Check, Reference, Report, verify
 from prlm_edge.storage import atomic_write
 
 F16, MERGED, IMATRIX, FIGURES = "f16.gguf", "merged", "imatrix.npz", "verification.json"
@@ -48,6 +48,7 @@ class Wanted:
         licence: SPDX identifier of the result.
         attribution: Markdown for the model card.
         max_kl: What `auto` allows.
+        min_stopped: Share of answers that must end by themselves.
     """
 
     out: Path
@@ -58,6 +59,7 @@ class Wanted:
     licence: str = "Apache-2.0"
     attribution: str = ""
     max_kl: float = MAX_KL
+    min_stopped: float = MIN_STOPPED
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def export_gguf(source: Source, wanted: Wanted, bars: Bars) -> Exported:
     with bars("verifying"):
         checks: list[Check] = []
         for one in dict.fromkeys(("f16", quant)):
-            found = _verify(folder / _file(one), one, reference)
+            found = _verify(folder / _file(one), one, reference, wanted)
             checks += [replace(check, name=f"{one}: {check.name}") for check in found.checks]
         report = Report(f"{wanted.name}-{quant}", tuple(checks))
     file = folder / f"{wanted.name}-{quant}.gguf"
@@ -131,7 +133,7 @@ def export_adapter(source: Source, wanted: Wanted, bars: Bars) -> Exported:
         )
     with bars("verifying"):
         base_file, quant = _base_file(source, staging, wanted)
-        report = _verify(base_file, quant, make_reference(source, material), adapter=staging.folder / file)
+        report = _verify(base_file, quant, make_reference(source, material), wanted, adapter=staging.folder / file)
     return _publish(staging, source, wanted, "adapter", "lora-f16", report, [], {"over": base_file.name}, (F16,))
 
 
@@ -205,11 +207,12 @@ def _measure(
     return rows
 
 
-def _verify(file: Path, quant: str, reference: Reference, adapter: Path | None = None) -> Report:
+def _verify(file: Path, quant: str, reference: Reference, wanted: Wanted, adapter: Path | None = None) -> Report:
     backend = LlamaCpp(file, prefix_cache="off", adapter=adapter)
     try:
         said = measure.gguf_logprobs(file, reference.probes, adapter)
-        return verify(file.name if adapter is None else adapter.name, backend, said, reference, BOUNDS[quant])
+        what = (adapter or file).name
+        return verify(what, backend, said, reference, BOUNDS[quant], min_stopped=wanted.min_stopped)
     finally:
         backend.close()
 
