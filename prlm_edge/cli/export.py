@@ -5,7 +5,7 @@ Not here: the stages (`prlm_edge.export.pipeline`), installing the result (`mode
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,10 +73,12 @@ def gguf(
     Each stage is kept, so that the same command goes on where it was stopped. What is published says what the trained
     model says, within bounds that depend on the format; what doesn't is kept aside as DIR.failed with its report.
     """
-    from prlm_edge.export import pipeline
+    from prlm_edge.export.quantize import FTYPES
+    from prlm_edge.export.to_gguf import export_gguf
 
-    source, wanted = _asked(run, out, quant, name, data, limit, model, licence, attribution, max_kl)
-    _say(pipeline.export_gguf(source, wanted, _stage), wanted, json=json)
+    known = ("auto", *FTYPES)
+    source, wanted = _asked(run, out, quant, known, name, data, limit, model, licence, attribution, max_kl)
+    _say(export_gguf(source, wanted, _stage), wanted, json=json)
 
 
 @app.command()
@@ -92,16 +94,41 @@ def adapter(
     json: JsonFlag = False,
 ) -> None:
     """Write the adapter alone as a LoRA-GGUF: swapped without loading the base again, one for each task or user."""
-    from prlm_edge.export import pipeline
+    from prlm_edge.export.to_adapter import export_adapter
 
-    source, wanted = _asked(run, out, "f16", name, data, limit, model, licence, attribution)
-    _say(pipeline.export_adapter(source, wanted, _stage), wanted, json=json)
+    source, wanted = _asked(run, out, "f16", ("f16",), name, data, limit, model, licence, attribution)
+    _say(export_adapter(source, wanted, _stage), wanted, json=json)
+
+
+@app.command()
+def onnx(
+    run: RunArgument,
+    out: OutOption,
+    quant: Annotated[str, typer.Option("--quant", metavar="FORMAT", help="int8, int4 or f32.")] = "int8",
+    name: NameOption = None,
+    data: DataOption = None,
+    limit: LimitOption = 60,
+    model: ModelOption = None,
+    licence: LicenceOption = "Apache-2.0",
+    attribution: AttributionOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Merge the adapter into its base and write it in ONNX format, with a KV cache, for ONNX Runtime.
+
+    Kept, verified and published as `export gguf` does.
+    """
+    from prlm_edge.export.onnx import FORMATS
+    from prlm_edge.export.to_onnx import export_onnx
+
+    source, wanted = _asked(run, out, quant, tuple(FORMATS), name, data, limit, model, licence, attribution)
+    _say(export_onnx(source, wanted, _stage), wanted, json=json)
 
 
 def _asked(
     run: Path,
     out: Path,
     quant: str,
+    known: Sequence[str],
     name: str | None,
     data: list[Path] | None,
     limit: int,
@@ -111,11 +138,10 @@ def _asked(
     max_kl: float | None = None,
 ) -> tuple[Source, Wanted]:
     from prlm_edge.export import pipeline
-    from prlm_edge.export.quantize import FTYPES
     from prlm_edge.export.source import open_source
 
-    if quant != "auto" and quant not in FTYPES:
-        raise UsageError(f"unknown format {quant!r}", f"there are auto, {', '.join(FTYPES)}")
+    if quant not in known:
+        raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(known)}")
     if max_kl is not None and quant != "auto":
         raise UsageError("--max-kl is of --quant auto alone", "leave it out")
     if not run.is_dir():

@@ -10,8 +10,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("llama_cpp")
 
 from prlm_edge.errors import UsageError  # noqa: E402
-from prlm_edge.export import gguf, merge, pipeline  # noqa: E402
+from prlm_edge.export import gguf, merge, pipeline, to_gguf  # noqa: E402
 from prlm_edge.export.source import open_source  # noqa: E402
+from prlm_edge.export.to_adapter import export_adapter  # noqa: E402
+from prlm_edge.export.to_gguf import export_gguf  # noqa: E402
+from prlm_edge.export.to_onnx import export_onnx  # noqa: E402
 from prlm_edge.model_install import read_export  # noqa: E402
 from prlm_edge.train import config  # noqa: E402
 
@@ -67,7 +70,7 @@ def wanted(run, out, quant="q8_0", **more):
 
 
 def export(run, out, quant="q8_0", bars=None, **more):
-    return pipeline.export_gguf(open_source(run), wanted(run, out, quant, **more), bars or Bars())
+    return export_gguf(open_source(run), wanted(run, out, quant, **more), bars or Bars())
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +117,10 @@ def test_a_killed_export_goes_on_behind_the_last_stage(run, published, tmp_path)
 
 def test_auto_measures_formats_and_chooses_one(run, tmp_path, monkeypatch):
     lenient = pipeline.BOUNDS["f16"].__class__(10.0, 0.0, 100.0)  # untrained weights lose much in four bits
-    monkeypatch.setattr(pipeline, "BOUNDS", {**dict.fromkeys(pipeline.AUTO, lenient), "f16": pipeline.BOUNDS["f16"]})
+    monkeypatch.setattr(pipeline, "BOUNDS", {**dict.fromkeys(to_gguf.AUTO, lenient), "f16": pipeline.BOUNDS["f16"]})
     done = export(run, tmp_path / "auto", "auto", max_kl=10.0)
-    assert [row["quant"] for row in done.table] == list(pipeline.AUTO)
-    assert done.quant in pipeline.AUTO
+    assert [row["quant"] for row in done.table] == list(to_gguf.AUTO)
+    assert done.quant in to_gguf.AUTO
     assert "## Formats" in (done.folder / "README.md").read_text()
 
 
@@ -190,13 +193,13 @@ def test_the_exact_merge_passes_the_same_strict_bound(monkeypatch, run, tmp_path
 def test_a_torn_file_is_made_anew(run, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         export(run, tmp_path / "voice", "f16", bars=Bars(kill="measuring"))
-    file = tmp_path / "voice.partial" / pipeline.F16
+    file = tmp_path / "voice.partial" / to_gguf.F16
     file.write_bytes(file.read_bytes()[:-1000])
     assert export(run, tmp_path / "voice", "f16").report.ok
 
 
 def test_an_adapter_alone_says_over_its_base_what_was_trained(run, tmp_path):
-    done = pipeline.export_adapter(open_source(run), wanted(run, tmp_path / "lora"), Bars())
+    done = export_adapter(open_source(run), wanted(run, tmp_path / "lora"), Bars())
     assert done.report.ok, done.report
     assert sorted(path.name for path in done.folder.iterdir()) == [
         "README.md",
@@ -218,5 +221,14 @@ def test_a_run_without_its_data_or_its_base_is_told_so(run, tmp_path):
     source = open_source(run)
     missing = pipeline.Wanted(tmp_path / "out", "out", "f16", (str(tmp_path / "gone.jsonl"),))
     with pytest.raises(UsageError, match="data is not there"):
-        pipeline.export_gguf(source, missing, Bars())
+        export_gguf(source, missing, Bars())
     assert gguf.read_config(source.base)["model_type"] == "llama"
+
+
+def test_an_onnx_model_is_published_by_its_own_backends_answers(run, tmp_path):
+    pytest.importorskip("onnxruntime_genai")
+    done = export_onnx(open_source(run), wanted(run, tmp_path / "small", "f32"), Bars())
+    assert done.report.ok, done.report
+    manifest = read_export(done.folder)
+    assert manifest["kind"] == "onnx-llm"
+    assert {"model.onnx", "tokenizer.json", "genai_config.json"} <= {entry["name"] for entry in manifest["files"]}

@@ -1,0 +1,108 @@
+"""The merged model as one GGUF file, in a format that is named or chosen among several by measuring them.
+
+Not here: the conversion (`gguf.py`), formats (`quantize.py`), what all exports share (`pipeline.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from prlm_edge.export import gguf, imatrix, preflight, quantize
+from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, merge_nearest, publish, verify_gguf
+from prlm_edge.export.reference import Material, make_reference, read_material
+from prlm_edge.export.source import Source
+from prlm_edge.export.staging import Staging
+from prlm_edge.export.verify import Check, Reference, Report
+
+F16, IMATRIX = "f16.gguf", "imatrix.npz"
+AUTO = ("q8_0", "q5_k_m", "q4_k_m", "q4_0")
+_IMATRIX_SEQUENCES = 16
+
+
+def export_gguf(source: Source, wanted: Wanted, bars: Bars) -> Exported:
+    """The merged model as one GGUF file.
+
+    Args:
+        source: The trained adapter.
+        wanted: What is asked for.
+        bars: Shows which stage is under way.
+
+    Raises:
+        PrlmError: It can't be exported; the message says why. What is done stays for the next call.
+    """
+    quants = AUTO if wanted.quant == "auto" else (wanted.quant,)
+    preflight.check(source.adapter, source.base, wanted.out.parent, ("f16", *quants))
+    staging, material = Staging(wanted.out), read_material(source, wanted.files, wanted.limit)
+    inputs = {"adapter": source.sha256, "base": source.base_sha256(), "data": material.sha256, "limit": wanted.limit}
+    merging = merge_nearest(staging, source, material, inputs, bars)
+    of = merging["base"]
+    about = gguf.About(wanted.name, source.reasons, wanted.licence, inputs["base"][:16])
+    folder = staging.folder
+    with bars("converting"):
+        made = {**inputs, "of": of, "name": wanted.name}
+        staging.step("convert", made, lambda: gguf.write_gguf(folder / MERGED, folder / F16, about), (F16,))
+    _quantize(staging, material, quants, made, bars)
+    with bars("measuring"):
+        reference = make_reference(source, material, of)
+        table = _measure(staging, reference, quants, made, material) if wanted.quant == "auto" else []
+    rows = [quantize.Candidate(**row) for row in table]
+    quant = quantize.choose(rows, wanted.max_kl).quant if rows else wanted.quant
+    with bars("verifying"):
+        checks: list[Check] = []
+        for one in dict.fromkeys(("f16", quant)):
+            found = verify_gguf(folder / _file(one), one, reference, wanted)
+            checks += [replace(check, name=f"{one}: {check.name}") for check in found.checks]
+        report = Report(f"{wanted.name}-{quant}", tuple(checks))
+    file = folder / f"{wanted.name}-{quant}.gguf"
+    (folder / _file(quant)).replace(file)
+    leave_out = (MERGED, IMATRIX, *(_file(one) for one in ("f16", *quants)))
+    return publish(staging, source, wanted, "llm", quant, report, table, merging, leave_out)
+
+
+def _quantize(
+    staging: Staging, material: Material, quants: Sequence[str], inputs: Mapping[str, Any], bars: Bars
+) -> None:
+    folder, key = staging.folder, json.dumps(inputs, sort_keys=True)
+    for quant in quants:
+        if quant in ("f16", "f32"):
+            continue
+        target = folder / _file(quant)
+
+        def one(quant: str = quant, target: Path = target) -> None:
+            weighed = quant != "q8_0"  # to which importance makes no difference
+            matrix = imatrix.cached(folder / IMATRIX, key, lambda: _imatrix(folder, material)) if weighed else None
+            quantize.quantize(folder / F16, target, quant, matrix)
+
+        with bars(f"quantizing to {quant}"):
+            staging.step(f"quantize {quant}", {**inputs, "quant": quant}, one, (target.name,))
+
+
+def _imatrix(folder: Path, material: Material) -> imatrix.Matrix:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder / MERGED, dtype="float32")
+    return imatrix.collect(model, material.sequences[-_IMATRIX_SEQUENCES:])
+
+
+def _measure(
+    staging: Staging, reference: Reference, quants: Sequence[str], inputs: Mapping[str, Any], material: Material
+) -> list[dict[str, Any]]:
+    """The table of formats, each measured once."""
+    prompt, rows = material.prompts[0].ids, []
+    for quant in quants:
+        found: dict[str, Any] = {}
+
+        def one(quant: str = quant, found: dict[str, Any] = found) -> None:
+            file = staging.folder / _file(quant)
+            found.update(asdict(quantize.measured(quant, file, reference.probes, reference.said, prompt)))
+
+        rows.append(staging.step(f"measure {quant}", {**inputs, "quant": quant}, one, note=lambda found=found: found))
+    return rows
+
+
+def _file(quant: str) -> str:
+    return f"{quant}.gguf"
