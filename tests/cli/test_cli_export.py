@@ -1,0 +1,58 @@
+"""`prlm-edge export`: what is refused before any work, and what a verdict looks like on the terminal."""
+
+import json
+
+import pytest
+
+from prlm_edge.cli import main
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*args):
+        code = main(["export", *map(str, args)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.mark.parametrize("verb", ["gguf", "adapter", "onnx"])
+def test_what_is_no_run_is_refused(run, tmp_path, verb):
+    code, out, err = run(verb, tmp_path / "gone", "-o", tmp_path / "out")
+    assert (code, out) == (2, "") and "no such folder" in err and "Traceback" not in err
+    code, _, err = run(verb, tmp_path, "-o", tmp_path / "out")
+    assert code == 2 and "no trained adapter" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_formats_are_checked_first(run, tmp_path):
+    code, _, err = run("gguf", tmp_path, "-o", tmp_path / "out", "--quant", "q3")
+    assert code == 2 and "auto, f16" in err
+    code, _, err = run("onnx", tmp_path, "-o", tmp_path / "out", "--quant", "q8_0")
+    assert code == 2 and "int8" in err
+    code, _, err = run("gguf", tmp_path, "-o", tmp_path / "out", "--quant", "f16", "--max-kl", "0.1")
+    assert code == 2 and "--max-kl" in err
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_verdict_is_a_table_or_json_and_an_exit_code(run, tmp_path, monkeypatch, ok):
+    from prlm_edge.cli import export
+    from prlm_edge.export import to_adapter
+    from prlm_edge.export.pipeline import Exported
+    from prlm_edge.export.verify import Check, Report
+
+    folder = tmp_path / ("voice" if ok else "voice.failed")
+    checks = (Check("tokens", True, "9 texts tokenize alike"), Check("prompts", ok, "2 of 9 prompts differ"))
+    done = Exported(folder, "lora-f16", Report("voice", checks), [])
+    monkeypatch.setattr(to_adapter, "export_adapter", lambda source, wanted, bars: done)
+    monkeypatch.setattr(export, "_asked", lambda *_: (None, type("Wanted", (), {"name": "voice"})()))
+    code, out, err = run("adapter", tmp_path, "-o", tmp_path / "voice")
+    assert code == (0 if ok else 3)
+    assert ("FAILED" in out) is not ok
+    assert ("model install" in err) if ok else ("it was not published" in err and "voice.failed" in err)
+    code, out, _ = run("adapter", tmp_path, "-o", tmp_path / "voice", "--json")
+    assert json.loads(out)["ok"] is ok and code == (0 if ok else 3)
