@@ -41,7 +41,7 @@ def wanted():
 
 @pytest.mark.parametrize(("kind", "quant", "tied"), MODELS)
 def test_logits_are_those_of_the_model(root, wanted, kind, quant, tied):
-    """Measured: f32 below 1e-5 of any log-probability, int8 KL .001, int4 KL .05 (weights by chance, block 32)."""
+    """Weights by chance suffer more from rounding than trained ones do: int8 KL .005 here."""
     source, folder = exported(root, kind, quant, tied=tied)
     theirs, ours = list(hf_logprobs(in_pytorch(source), wanted)), list(onnx_logprobs(folder, wanted))
     found = compare(wanted, theirs, ours)

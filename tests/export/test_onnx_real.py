@@ -40,8 +40,8 @@ def folder(base, tmp_path_factory):
     return folder
 
 
-def test_it_says_what_the_model_says_in_a_quarter_of_its_bytes(base, folder):
-    """Measured on these texts: KL .007, 146 MB."""
+def test_it_says_what_the_model_says_in_a_third_of_its_bytes(base, folder):
+    """154 MB; the model in 32 bits has 538."""
     import torch
     from transformers import AutoModelForCausalLM
 
