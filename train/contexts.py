@@ -38,9 +38,9 @@ class Contexts:
         for row in rows:
             self._first.setdefault(row.user, row)
         self._answers = {user: self._own_answers(row) for user, row in self._first.items()}
-        self._domains: dict[str, list[str]] = {}
-        for user, row in self._first.items():
-            self._domains.setdefault(row.domain, []).append(user)
+        self._domains: dict[str, dict[str, None]] = {}  # users in order; some write in several domains
+        for row in rows:
+            self._domains.setdefault(row.domain, {})[row.user] = None
 
     def own(self, row: Row) -> Scoring:
         """The row's own context."""
@@ -55,15 +55,14 @@ class Contexts:
 
     def strangers(self, row: Row) -> Iterator[Row]:
         """Other users, of other domains where there are domains, in an order of the row's own."""
-        users = [
-            user for domain, found in self._domains.items() if not row.domain or domain != row.domain for user in found
-        ]
+        near = self._domains[row.domain] if row.domain else {}
+        users = [user for user in self._first if user not in near]
         yield from self._unlike(row, self._shuffled(users, row))
 
     def near(self, row: Row) -> Iterator[Row]:
         """Other users of the same domain, or, where there are no domains, those who wrote on the nearest topics."""
         if row.domain:
-            users = self._shuffled(self._domains[row.domain], row)
+            users = self._shuffled(list(self._domains[row.domain]), row)
         else:
             users = list(dict.fromkeys(owner for owner, _ in self._nearest(row)))
         yield from self._unlike(row, users)

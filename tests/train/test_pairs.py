@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -133,6 +134,16 @@ def test_co_authors_are_no_strangers():
     assert "u1" not in {row.user for row in contexts.strangers(of[0])}
     assert "u3" in {row.user for row in contexts.strangers(of[0])}
     assert shared.title not in set(contexts.neighbours(of[0]))
+
+
+def test_users_of_several_domains_are_near_in_each_and_strangers_in_none_of_them():
+    of = rows()
+    of.append(replace(of[0], id="u0/2", domain="repo1"))  # a domain that u0's first row does not name
+    of.append(replace(of[1], id="u1/2", domain="elsewhere"))
+    contexts = Contexts(of, 4, 0)
+    assert {row.user for row in contexts.near(of[-2])} == {"u1", "u3", "u5", "u7"}
+    assert list(contexts.near(of[-1])) == []
+    assert "u0" not in {row.user for row in contexts.strangers(of[3])}
 
 
 def test_a_neighbour_wrote_on_the_same_topic():
