@@ -93,7 +93,7 @@ def _read(path: Path) -> Any:
     try:
         import gguf
     except ImportError:
-        raise MissingError("the gguf package is not installed", 'pip install "gguf==0.19.0"') from None
+        raise MissingError("the gguf package is not installed", 'pip install "prlm-edge[bake]"') from None
     if not path.is_file():
         raise UsageError(f"{path}: no such file", "name a .gguf file")
     try:

@@ -42,6 +42,7 @@ PACKAGES = (
     Package("tokenizers", "onnx", "dense and hybrid retrieval, select reward", "import tokenizers"),
     Package("numkong", "fast", "dense retrieval beyond some 20,000 items", "import numkong"),
     Package("huggingface_hub", "hub", "`model pull` of hf:// models", "import huggingface_hub"),
+    Package("gguf", "bake", "`model bake`: merges an adapter into its model", "import gguf"),
     Package("rank_bm25", "", "BM25 retrieval", "import rank_bm25"),
     Package("numpy", "", "arithmetic of retrieval", "import numpy"),
 )

@@ -51,7 +51,7 @@ def bake(
     from prlm_edge import models
 
     if not find_spec("gguf"):
-        raise MissingError("merging needs the package gguf", 'pip install "gguf==0.19.0"')
+        raise MissingError("merging needs the package gguf", 'pip install "prlm-edge[bake]"')
     if out.exists() and not force:
         raise UsageError(f"{out}: there already", "choose another --out, or add --force")
     from prlm_edge.export.bake import bake as bake_

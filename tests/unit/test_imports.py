@@ -19,7 +19,7 @@ LAYERS = [
 ]
 TRAINING = {"torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "optimum"}
 # Of export/, what training uses, or what runs without PyTorch.
-ON_THE_EDGE = {"adapter.py", "gguf_names.py", "bake.py"}
+ON_THE_EDGE = {"adapter.py", "gguf_names.py", "bake.py", "gguf_file.py", "quantize.py", "measure.py"}
 # Modules that may be imported at the top of a file. Everything else is imported where it is used.
 LIGHT = {"prlm_edge", "typer", "filelock", "platformdirs"}
 
