@@ -31,7 +31,9 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         "prlm_edge.cli.train", "Train a model on writing: recipes, warmstart, reward, rejection, grpo, report."
     ),
-    "export": Verb("prlm_edge.cli.export", "Turn a trained run into files that a laptop loads: gguf, adapter, onnx."),
+    "export": Verb(
+        "prlm_edge.cli.export", "Turn a trained run into files that a laptop loads: gguf, adapter, onnx, embedder."
+    ),
     "doctor": Verb("prlm_edge.cli.doctor", "Say what is installed, what is missing, and the command that mends it."),
     "completion": Verb("prlm_edge.cli.completion", "Print the completion script of bash, zsh, fish or powershell."),
 }

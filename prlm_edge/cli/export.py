@@ -124,6 +124,27 @@ def onnx(
     _say(export_onnx(source, wanted, _stage), wanted, json=json)
 
 
+@app.command()
+def embedder(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A sentence encoder's Hugging Face folder.")],
+    out: OutOption,
+    json: JsonFlag = False,
+) -> None:
+    """Write a sentence encoder as int8 ONNX, by Optimum, for dense and hybrid retrieval.
+
+    Optimum is installed into a folder of the cache at the first call, for it needs an older Transformers than training.
+    """
+    from prlm_edge.export.optimum_env import export_encoder
+
+    with _stage("exporting by Optimum"):
+        cosine = export_encoder(folder, out)
+    if json:
+        _console.emit_json({"path": str(out), "smallest_cosine": cosine})
+        return
+    _console.note(f"its vectors are PyTorch's: smallest cosine {cosine:.4f}")
+    _console.out(str(out))
+
+
 def _asked(
     run: Path,
     out: Path,

@@ -29,6 +29,11 @@ def test_what_is_no_run_is_refused(run, tmp_path, verb):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_no_encoder_is_refused(run, tmp_path):
+    code, _, err = run("embedder", tmp_path, "-o", tmp_path / "out")
+    assert code == 2 and "no encoder" in err
+
+
 def test_formats_are_checked_first(run, tmp_path):
     code, _, err = run("gguf", tmp_path, "-o", tmp_path / "out", "--quant", "q3")
     assert code == 2 and "auto, f16" in err
