@@ -62,7 +62,7 @@ def make(
         "reasons": source.reasons,
         "files": _entries(files),
         "base": {
-            "name": source.base_file.name if source.base_file else source.base.name,
+            "name": source.base_name,
             "sha256": source.base_sha256(),
         },
         "adapter": {"sha256": source.sha256},

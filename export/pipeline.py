@@ -67,6 +67,16 @@ class Exported:
     table: list[dict[str, Any]]
 
 
+def inputs_of(source: Source, material: Material, wanted: Wanted) -> dict[str, Any]:
+    """All that decides what an export's first stages make."""
+    return {
+        "adapter": source.sha256,
+        "base": source.base_sha256(),
+        "data": material.sha256,
+        "limit": wanted.limit,
+    }
+
+
 def merge_nearest(
     staging: Staging, source: Source, material: Material, inputs: Mapping[str, Any], bars: Bars
 ) -> dict[str, Any]:
@@ -75,14 +85,14 @@ def merge_nearest(
     Raises:
         ModelError: Neither base gives the trained policy.
     """
-    config, folder, found = source.recipe.base, staging.folder, {}
+    config, folder = source.recipe.base, staging.folder
 
-    def measured() -> None:
+    def measured() -> dict[str, Any]:
         choice = merge.choose(source.base, source.adapter, config, material.probes)
-        found.update(base=choice.base, **{f"kl_{of}": one.kl for of, one in choice.found.items()})
+        return {"base": choice.base, **{f"kl_{of}": one.kl for of, one in choice.found.items()}}
 
     with bars("choosing what to merge into"):
-        chosen = staging.step("choose base", {**inputs, "trained": config.precision}, measured, note=lambda: found)
+        chosen = staging.step("choose base", {**inputs, "trained": config.precision}, measured)
     of, nearest = chosen["base"], min(value for key, value in chosen.items() if key.startswith("kl_"))
     if not nearest <= WORST_MERGE:
         raise ModelError(

@@ -48,6 +48,11 @@ class Source:
         return hash_file(self.adapter / WEIGHTS)
 
     @property
+    def base_name(self) -> str:
+        """For people."""
+        return self.base_file.name if self.base_file else self.base.name
+
+    @property
     def reasons(self) -> bool:
         """Whether it was taught to reason before it answers."""
         return bool(self.recipe.data.reasoning)

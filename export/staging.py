@@ -47,22 +47,19 @@ class Staging:
         self,
         name: str,
         inputs: Mapping[str, Any],
-        make: Callable[[], None],
+        make: Callable[[], Mapping[str, Any] | None],
         files: tuple[str, ...] = (),
-        *,
-        note: Callable[[], Mapping[str, Any]] = dict,
     ) -> dict[str, Any]:
         """Do a stage, unless it was done from the same inputs and what it left is still there.
 
         Args:
             name: The stage's.
             inputs: All that decides its outcome, for JSON.
-            make: Does it, in `folder`.
+            make: Does it, in `folder`; returns figures to remember.
             files: What it leaves in `folder`, files or folders.
-            note: Figures to remember, asked behind `make`.
 
         Returns:
-            What was noted.
+            The figures, of now or of when it was done.
 
         Raises:
             PrlmError: The disk is full or not writable.
@@ -75,8 +72,7 @@ class Staging:
         with writing(self.folder):
             later = list(known)[list(known).index(name) :] if name in known else []
             self._write({key: value for key, value in known.items() if key not in later})
-            make()
-            found = json.loads(json.dumps(dict(note())))
+            found = json.loads(json.dumps(dict(make() or {})))
             entry = {"inputs": asked, "files": self._state(files), "note": found}
             self._write({key: value for key, value in self._read().items() if key != name} | {name: entry})
         return dict(found)

@@ -33,9 +33,11 @@ def export_adapter(source: Source, wanted: Wanted, bars: Bars) -> Exported:
         staging.step(
             "adapter",
             inputs,
-            lambda: lora.write_lora_gguf(
-                source.adapter, config, staging.folder / file, reasons=source.reasons, dtype="f16"
-            ),
+            lambda: {
+                "layers": lora.write_lora_gguf(
+                    source.adapter, config, staging.folder / file, reasons=source.reasons, dtype="f16"
+                )
+            },
             (file,),
         )
     with bars("verifying"):

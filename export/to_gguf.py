@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge.export import gguf, imatrix, preflight, quantize
-from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, merge_nearest, publish, verify_gguf
+from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, inputs_of, merge_nearest, publish, verify_gguf
 from prlm_edge.export.reference import Material, make_reference, read_material
 from prlm_edge.export.source import Source
 from prlm_edge.export.staging import Staging
@@ -37,10 +37,10 @@ def export_gguf(source: Source, wanted: Wanted, bars: Bars) -> Exported:
     quants = AUTO if wanted.quant == "auto" else (wanted.quant,)
     preflight.check(source.adapter, source.base, wanted.out.parent, ("f16", *quants))
     staging, material = Staging(wanted.out), read_material(source, wanted.files, wanted.limit)
-    inputs = {"adapter": source.sha256, "base": source.base_sha256(), "data": material.sha256, "limit": wanted.limit}
+    inputs = inputs_of(source, material, wanted)
     merging = merge_nearest(staging, source, material, inputs, bars)
     of = merging["base"]
-    about = gguf.About(wanted.name, source.reasons, wanted.licence, inputs["base"][:16])
+    about = gguf.About(wanted.name, source.reasons, wanted.licence, source.base_name)
     folder = staging.folder
     with bars("converting"):
         made = {**inputs, "of": of, "name": wanted.name}
@@ -94,13 +94,12 @@ def _measure(
     """The table of formats, each measured once."""
     prompt, rows = material.prompts[0].ids, []
     for quant in quants:
-        found: dict[str, Any] = {}
 
-        def one(quant: str = quant, found: dict[str, Any] = found) -> None:
+        def one(quant: str = quant) -> dict[str, Any]:
             file = staging.folder / _file(quant)
-            found.update(asdict(quantize.measured(quant, file, reference.probes, reference.said, prompt)))
+            return asdict(quantize.measured(quant, file, reference.probes, reference.said, prompt))
 
-        rows.append(staging.step(f"measure {quant}", {**inputs, "quant": quant}, one, note=lambda found=found: found))
+        rows.append(staging.step(f"measure {quant}", {**inputs, "quant": quant}, one))
     return rows
 
 

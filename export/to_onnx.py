@@ -9,7 +9,7 @@ import shutil
 
 from prlm_edge.backends.onnx import Onnx
 from prlm_edge.export import onnx, preflight
-from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, merge_nearest, publish
+from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, inputs_of, merge_nearest, publish
 from prlm_edge.export.reference import make_reference, read_material
 from prlm_edge.export.source import Source
 from prlm_edge.export.staging import Staging
@@ -31,7 +31,7 @@ def export_onnx(source: Source, wanted: Wanted, bars: Bars) -> Exported:
     """
     preflight.check(source.adapter, source.base, wanted.out.parent, ("f16", wanted.quant))
     staging, material = Staging(wanted.out), read_material(source, wanted.files, wanted.limit)
-    inputs = {"adapter": source.sha256, "base": source.base_sha256(), "data": material.sha256, "limit": wanted.limit}
+    inputs = inputs_of(source, material, wanted)
     merging = merge_nearest(staging, source, material, inputs, bars)
     folder, of, built = staging.folder, merging["base"], staging.folder / _BUILT
 

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from prlm_edge.errors import ModelError
 from prlm_edge.export.measure import TIE_NATS, Agreement, Probe, compare, hf_logprobs
 from prlm_edge.train.prompts import Prompt
 from prlm_edge.train.rollout import written
@@ -84,15 +83,6 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"what": self.what, "ok": self.ok, "checks": [asdict(check) for check in self.checks]}
-
-    def require(self) -> None:
-        """Raises ModelError with the first check that failed."""
-        for check in self.checks:
-            if not check.ok:
-                raise ModelError(
-                    f"{self.what} does not say what the trained model says: {check.name}: {check.said}",
-                    "it is kept aside with its report, and not published",
-                )
 
 
 class Export(Backend, Protocol):

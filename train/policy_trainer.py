@@ -16,6 +16,8 @@ class PolicyTrainer(GRPOTrainer):
     Completions of one prompt stay together, so that `shared_prompt` evaluates it once.
     """
 
+    _buffered_inputs: Any
+
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """TRL's, but for its shuffling of a batch, all of which ends in one optimizer step anyway."""
         if not self.model.training:

@@ -8,10 +8,11 @@ from prlm_edge.errors import UsageError
 from prlm_edge.export.staging import STAGES, Staging
 
 
-def write(staging, name, text, calls):
+def write(staging, name, text, calls, **figures):
     def make():
         calls.append(name)
         (staging.folder / name).write_text(text)
+        return figures
 
     return make
 
@@ -19,9 +20,7 @@ def write(staging, name, text, calls):
 def run(target, calls, text="a", **inputs):
     staging = Staging(target)
     staging.step("one", {"n": 1, **inputs}, write(staging, "one.txt", text, calls), ("one.txt",))
-    noted = staging.step(
-        "two", {"n": 2}, write(staging, "two.txt", text, calls), ("two.txt",), note=lambda: {"figure": 0.5}
-    )
+    noted = staging.step("two", {"n": 2}, write(staging, "two.txt", text, calls, figure=0.5), ("two.txt",))
     assert noted == {"figure": 0.5}
     return staging
 
