@@ -78,15 +78,17 @@ def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
             found[settings.model] = {"file": settings.base_url, "sha256": ""}
         else:
             path = models.resolve(settings.model, make=True)
-            found[settings.model] = {"file": path.name, "sha256": models.sha256_of(path) or _hash(path)}
+            found[settings.model] = {"file": path.name, "sha256": _sha256(path)}
     return found
 
 
-def _hash(path: Path) -> str:
-    import hashlib
+def _sha256(path: Path) -> str:
+    """Of a model's weights: a GGUF file, or what an ONNX folder's card says of them ("" where it has none)."""
+    if path.is_dir():
+        from prlm_edge.backends import onnx_folder
 
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return onnx_folder.read(path).sha256
+    return models.sha256_of(path)
 
 
 def _version(name: str) -> str:

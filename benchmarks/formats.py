@@ -1,0 +1,190 @@
+"""Exported formats side by side: size, load, prompt and decode speed, peak memory; with --data also their answers.
+
+    python benchmarks/formats.py q8_0=voice/voice-q8_0.gguf q4_0=voice4/voice-q4_0.gguf lora=default,voice-lora.gguf \\
+        onnx=voice-onnx [--rounds 5] [--data ../shared/data/acl_title/dev.jsonl.gz --limit 100]
+
+NAME=MODEL[,ADAPTER]: a name, a GGUF file, an ONNX folder, what `prlm-edge export` wrote; over it a LoRA-GGUF, or
+"bundled" for the one that comes with prlm-edge. Without an adapter even the default model is run as it was pulled.
+
+In each round every format, in turn and in a process of its own, is opened as users open it and asked for long texts,
+each on a fresh ~300-token prompt, until 64 tokens were decoded. "load" is from the runtime's import to the first token
+of a short request, of files that were read before. Ratios are to the first format, round by round.
+
+--data: one request of each of --limit users, answered and scored as `prlm-edge eval run` does (greedy, in batches);
+"equal" counts the answers that are, letter for letter, the first format's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from _common import parser, ratios, report, spread
+
+from prlm_edge import model_bundled, models
+from prlm_edge.errors import PrlmError
+from prlm_edge.settings import Settings
+from prlm_edge.types import Request, Span, Turn
+
+N_TOKENS, MOST_ASKED = 64, 16
+TEXT = "We study how loaves rise in a cold kitchen, and what a baker writes down about it. " * 16
+SHORT = Request((Turn("user", (Span("Name a loaf."),)),), reasoning_tokens=0, answer_tokens=1)
+MEASURES = ("load_s", "prompt_tps", "decode_tps", "peak_mb")
+KB_OF_MAXRSS = 1 / 1024 if sys.platform == "darwin" else 1
+
+
+class Format(NamedTuple):
+    """What is measured; `adapter` is a file, an installed adapter's name, or "none"."""
+
+    name: str
+    model: str
+    adapter: str
+
+    @property
+    def argument(self) -> str:
+        return f"{self.name}={self.model},{self.adapter}"
+
+    def files(self) -> list[Path]:
+        """The model's file, or all of its folder, and the adapter's."""
+        path = models.resolve(self.model, make=True)
+        over = [] if self.adapter == model_bundled.NONE else [models.adapter(self.adapter)]
+        return [*(path.iterdir() if path.is_dir() else [path]), *over]
+
+
+def format_of(text: str) -> Format:
+    name, _, of = text.partition("=")
+    model, _, adapter = of.partition(",")
+    if not (name and model):
+        raise argparse.ArgumentTypeError(f"{text!r} does not read NAME=MODEL or NAME=MODEL,ADAPTER")
+    if adapter == "bundled":
+        adapter = str(model_bundled.ADAPTER)
+    return Format(name, model, adapter or model_bundled.NONE)
+
+
+def speed(one: Format, _args: argparse.Namespace) -> dict[str, float]:
+    """The measures of a process that has just begun."""
+    began = time.perf_counter()
+    from prlm_edge.backends import open_backend
+
+    backend = open_backend(Settings(model=one.model, adapter=one.adapter, prefix_cache="off"))
+    list(backend.stream(SHORT))
+    loaded = time.perf_counter() - began
+    read = read_s = decoded = decode_s = 0.0
+    for n in range(MOST_ASKED + 1):
+        system = Turn("system", (Span(f"{n} is your number. You tell long stories."),))  # so that nothing is cached
+        turns = (system, Turn("user", (Span(TEXT + "Tell a story about it."),)))
+        *_, done = backend.stream(Request(turns, reasoning_tokens=0, answer_tokens=N_TOKENS, multiline=True))
+        assert done.completion
+        usage = done.completion.usage
+        assert usage.cached_tokens == 0, usage
+        if n == 0:  # warms up
+            continue
+        read, read_s = read + usage.prompt_tokens, read_s + usage.prefill_s
+        if usage.answer_tokens > 1:  # the first one comes with the prompt
+            decoded, decode_s = decoded + usage.answer_tokens - 1, decode_s + usage.decode_s
+        if decoded >= N_TOKENS - 1:
+            break
+    if not decoded:
+        raise SystemExit(f"{one.name}: answers nothing to {MOST_ASKED} requests")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KB_OF_MAXRSS / 1024
+    backend.close()
+    return dict(zip(MEASURES, (loaded, read / read_s, decoded / decode_s, peak), strict=True))
+
+
+def quality(one: Format, args: argparse.Namespace) -> dict[str, Any]:
+    """What an evaluation finds, and every answer."""
+    from prlm_edge.evaluate.conditions import make
+    from prlm_edge.evaluate.data import load
+    from prlm_edge.evaluate.provenance import header
+    from prlm_edge.evaluate.run_folder import RunFolder
+    from prlm_edge.evaluate.runner import answer_all
+    from prlm_edge.evaluate.scoring import score_run
+
+    data = load(args.data, limit=args.limit, per_user=1)
+    condition = make(one.name, {"model": one.model, "adapter": one.adapter})
+    with tempfile.TemporaryDirectory(prefix="prlm-edge-bench-") as work:
+        run = RunFolder.create(Path(work), header(data, [condition], 0, "benchmarks/formats.py"))
+        answer_all(run, data, [condition])
+        summary = score_run(run, data)
+        answers = {answer.row: answer.answer for answer in run.answers()}
+    scores = summary["conditions"][one.name]
+    found: dict[str, Any] = {"users_per_min": summary["users_per_minute"][one.name]}
+    for metric in ("rouge1", "rougeL"):
+        estimate = scores[metric]
+        found |= {metric: estimate["mean"], f"{metric}_95": f"{estimate['low']:.3f} to {estimate['high']:.3f}"}
+    return {"scores": found, "answers": answers}
+
+
+PARTS = {"speed": speed, "quality": quality}
+
+
+def child(part: str, one: Format, args: argparse.Namespace) -> dict[str, Any]:
+    """A part in a process of its own."""
+    command = [sys.executable, __file__, one.argument, "--part", part]
+    command += ["--data", str(args.data), "--limit", str(args.limit)] if args.data else []
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{one.name}: {part} failed with {done.returncode}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def speeds(args: argparse.Namespace) -> list[dict[str, Any]]:
+    sizes = [sum(path.stat().st_size for path in one.files()) / (1 << 20) for one in args.formats]
+    found: dict[str, list[dict[str, float]]] = {one.name: [] for one in args.formats}
+    for round_ in range(args.rounds + 1):
+        for one in args.formats:
+            measured = child("speed", one, args)
+            if round_:  # the first round reads the files, and hashes them
+                found[one.name].append(measured)
+    rows = []
+    first = next(iter(found.values()))
+    for (name, rounds), size in zip(found.items(), sizes, strict=True):
+        row: dict[str, Any] = {"what": name, "size_mb": size, "size_ratio": size / sizes[0]}
+        for what in MEASURES:
+            values, base = ([one[what] for one in some] for some in (rounds, first))
+            measured, to_first = spread(values), ratios(values, base)
+            row |= {f"{what}_{key}": measured[key] for key in (measured if what == "decode_tps" else ("median",))}
+            row[f"{what.rpartition('_')[0]}_ratio"] = to_first["ratio_median"]
+        rows.append(row)
+    return rows
+
+
+def qualities(args: argparse.Namespace) -> list[dict[str, Any]]:
+    found = [child("quality", one, args) for one in args.formats]
+    first, rows = found[0]["answers"], []
+    for one in found:
+        n_equal = sum(one["answers"].get(row) == answer for row, answer in first.items())
+        rows.append({**one["scores"], "equal": f"{n_equal} of {len(first)}"})
+    return rows
+
+
+def main() -> None:
+    options = parser(__doc__, 5)
+    options.add_argument("formats", nargs="+", type=format_of, metavar="NAME=MODEL[,ADAPTER]")
+    options.add_argument("--data", type=Path, help="a data set, to compare answers on")
+    options.add_argument("--limit", type=int, default=100, help="users of it")
+    options.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    args = options.parse_args()
+    if len({one.name for one in args.formats}) < len(args.formats):
+        options.error("two formats of one name")
+    try:
+        if args.part:
+            print(json.dumps(PARTS[args.part](args.formats[0], args)))
+            return
+        rows = speeds(args)
+        if args.data:
+            rows = [{**row, **more} for row, more in zip(rows, qualities(args), strict=True)]
+    except PrlmError as error:
+        raise SystemExit(f"{error.message}: {error.hint}") from None
+    report("formats", rows, args.json)
+
+
+if __name__ == "__main__":
+    main()
