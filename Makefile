@@ -7,10 +7,9 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 DATA = ../shared/data
 RUNS = runs
-REQUEST = title for my post on winter sourdough
 
 help:
-	@echo 'make demo   set up, fetch the default model (93 MB), write a title from the example profile'
+	@echo 'make demo   set up, fetch the default model (93 MB), write titles with and without its adapter'
 	@echo 'make test   set up, fetch the models, run ruff, mypy and every test'
 	@echo 'make setup  only set up: $(VENV) with everything (builds llama.cpp: minutes)'
 	@echo 'make models fetch the models that the tests use'
@@ -52,8 +51,7 @@ test: lint models
 
 demo: $(STAMP)
 	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null
-	@echo '$$ prlm-edge generate --user examples/me.jsonl --reasoning show "$(REQUEST)"'
-	@$(BIN)/prlm-edge generate --user examples/me.jsonl --reasoning show "$(REQUEST)"
+	@$(BIN)/python examples/demo.py
 
 bench: models
 	$(BIN)/python benchmarks/run.py

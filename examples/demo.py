@@ -1,0 +1,78 @@
+"""What training changes: the default model as it was pulled and with its adapter, beside each other, for Maren's posts.
+
+    python examples/demo.py ["title for my post on winter sourdough" ...] [--adapter runs/mine/adapter.gguf]
+
+The two columns are what `prlm-edge generate --base` and `prlm-edge generate` answer, with the example profile.
+"""
+
+import argparse
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from prlm_edge import Writer
+from prlm_edge.errors import MissingError, PrlmError
+from prlm_edge.model_bundled import ADAPTER, NONE
+
+PROFILE = Path(__file__).with_name("me.jsonl")
+REQUESTS = (
+    "title for my post on winter sourdough",
+    "title for a talk about repairing old radios at the library",
+    "title for my post on the first frost on the allotment",
+    "headline for: the library stays open on Sundays from May",
+)
+WIDEST = 120
+
+
+def main() -> None:
+    """Print the table, a request at a time."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("requests", nargs="*", metavar="REQUEST", help="by default four about what Maren writes of")
+    options.add_argument("--adapter", type=Path, default=ADAPTER, help="instead of the one that comes with prlm-edge")
+    options.add_argument("--model", default="default", help="the model that it was trained over")
+    args = options.parse_args()
+    try:
+        compare(args.requests or REQUESTS, args.model, args.adapter)
+    except PrlmError as error:
+        sys.exit(f"{error.message}: {error.hint}")
+
+
+def compare(requests: Sequence[str], model: str, adapter: Path) -> None:
+    """Answer each of `requests` with `model` alone and under `adapter`.
+
+    Raises:
+        MissingError: No adapter there, or the model isn't pulled.
+        ModelError: The adapter is of another model.
+    """
+    if not adapter.is_file():
+        raise MissingError(f"{adapter}: no trained adapter there", "name one: --adapter RUN/adapter.gguf")
+    base = Writer.open(PROFILE, model=model, adapter=NONE)
+    trained = Writer.open(PROFILE, model=model, adapter=str(adapter))
+    with base, trained:
+        base.load()
+        trained.load()
+        show("asked for", "base", "trained")
+        show(*["-" * column_width()] * 3)
+        for request in requests:
+            show(request, *(writer.generate(request).answer for writer in (base, trained)))
+
+
+def show(*cells: str) -> None:
+    """Print one row of the table, its cells wrapped."""
+    width = column_width()
+    wrapped = [textwrap.wrap("".join(c if c.isprintable() else " " for c in cell), width) for cell in cells]
+    for parts in zip_longest(*wrapped, fillvalue=""):
+        print("  ".join(part.ljust(width) for part in parts).rstrip())
+    print(flush=True)
+
+
+def column_width() -> int:
+    """Of each of the three columns, two spaces apart."""
+    return (min(shutil.get_terminal_size((100, 0)).columns, WIDEST) - 4) // 3
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""examples/demo.py, as `make demo` runs it: a table with the real model, one line where something is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prlm_edge.model_bundled import ADAPTER
+
+ROOT = Path(__file__).parents[2]
+REQUEST = "title for my post on winter sourdough"
+
+
+def demo(*args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "examples" / "demo.py"), *map(str, args)]
+    env = {**os.environ, "COLUMNS": "120"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """The adapter that comes with prlm-edge; before there is one, one made up, of the first layer's values."""
+    if ADAPTER.is_file():
+        return ADAPTER
+    gguf = pytest.importorskip("gguf")
+    import numpy as np
+
+    random, file = np.random.default_rng(0), tmp_path / "made-up.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 4.0)
+    for side, shape in (("a", (4, 576)), ("b", (192, 4))):
+        writer.add_tensor(f"blk.0.attn_v.weight.lora_{side}", random.normal(0, 1, shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def test_help() -> None:
+    done = demo("--help")
+    assert done.returncode == 0 and "--adapter" in done.stdout, done.stderr
+
+
+@pytest.mark.usefixtures("home")
+def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
+    done = demo("--adapter", tmp_path / "gone.gguf")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [done.stderr.strip()] and "no trained adapter there" in done.stderr
+    (tmp_path / "some.gguf").write_bytes(b"GGUF")
+    done = demo("--adapter", tmp_path / "some.gguf")  # the home is empty: no model in it
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [done.stderr.strip()] and "prlm-edge model pull" in done.stderr
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("home")
+def test_both_answers_stand_beside_the_request(smollm2_path: Path, adapter: Path) -> None:
+    done = demo(REQUEST, "--model", smollm2_path, "--adapter", adapter)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    columns = [lines[0].index(name) for name in ("asked for", "base", "trained")]
+    body = [line for line in lines[3:] if line]
+    asked, base, trained = (
+        " ".join(part for line in body if (part := line[start:end].strip()))
+        for start, end in zip(columns, (*columns[1:], None), strict=True)
+    )
+    assert asked == REQUEST
+    assert "sourdough" in base and trained
+    assert base != trained
