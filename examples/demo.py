@@ -58,6 +58,7 @@ def compare(requests: Sequence[str], model: str, adapter: Path) -> None:
         show(*["-" * column_width()] * 3)
         for request in requests:
             show(request, *(writer.generate(request).answer for writer in (base, trained)))
+            print()
 
 
 def show(*cells: str) -> None:
@@ -65,8 +66,7 @@ def show(*cells: str) -> None:
     width = column_width()
     wrapped = [textwrap.wrap("".join(c if c.isprintable() else " " for c in cell), width) for cell in cells]
     for parts in zip_longest(*wrapped, fillvalue=""):
-        print("  ".join(part.ljust(width) for part in parts).rstrip())
-    print(flush=True)
+        print("  ".join(part.ljust(width) for part in parts).rstrip(), flush=True)
 
 
 def column_width() -> int:

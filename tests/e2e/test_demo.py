@@ -34,8 +34,8 @@ def adapter(tmp_path: Path) -> Path:
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", 4.0)
-    for side, shape in (("a", (4, 576)), ("b", (192, 4))):
-        writer.add_tensor(f"blk.0.attn_v.weight.lora_{side}", random.normal(0, 1, shape).astype(np.float32))
+    for side, shape, std in (("a", (4, 576), 0.05), ("b", (192, 4), 0.5)):
+        writer.add_tensor(f"blk.0.attn_v.weight.lora_{side}", random.normal(0, std, shape).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -67,7 +67,7 @@ def test_both_answers_stand_beside_the_request(smollm2_path: Path, adapter: Path
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     columns = [lines[0].index(name) for name in ("asked for", "base", "trained")]
-    body = [line for line in lines[3:] if line]
+    body = [line for line in lines[2:] if line]
     asked, base, trained = (
         " ".join(part for line in body if (part := line[start:end].strip()))
         for start, end in zip(columns, (*columns[1:], None), strict=True)
