@@ -12,6 +12,7 @@ from tiny_lm import make_adapter, make_lm
 for package in ("torch", "llama_cpp", "onnxruntime_genai", "rouge_score"):
     pytest.importorskip(package)
 
+pytestmark = pytest.mark.usefixtures("home")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "formats.py"
 N_USERS = 4
 
@@ -41,7 +42,7 @@ def test_every_format_beside_the_first(made, tmp_path):
     data, out = write_rows(tmp_path / "dev.jsonl", [row(user) for user in range(N_USERS + 2)]), tmp_path / "out.json"
     gguf, lora, onnx = made / "tiny.gguf", made / "lora.gguf", made / "onnx"
     formats = (f"gguf={gguf}", f"lora={gguf},{lora}", f"onnx={onnx}")
-    done = run(*formats, "--rounds", 2, "--data", data, "--limit", N_USERS, "--json", out)
+    done = run(*formats, "--rounds", 1, "--data", data, "--limit", N_USERS, "--json", out)
     assert done.returncode == 0, done.stderr
     rows = {one["what"]: one for one in json.loads(out.read_text())["rows"]}
     assert list(rows) == ["gguf", "lora", "onnx"]
@@ -51,7 +52,7 @@ def test_every_format_beside_the_first(made, tmp_path):
     for name, one in rows.items():
         assert one["size_mb"] == pytest.approx(mb[name])
         assert one["size_ratio"] == pytest.approx(mb[name] / mb["gguf"])
-        assert 0 < one["decode_tps_p10"] <= one["decode_tps_median"] <= one["decode_tps_p90"]
+        assert 0 < one["decode_tps_p10"] == one["decode_tps_median"] == one["decode_tps_p90"]  # of a single round
         assert all(one[key] > 0 for key in ("load_s_median", "prompt_tps_median", "users_per_min", "peak_ratio"))
         assert 20 < one["peak_mb_median"] < 4000
         assert 0 <= one["rougeL"] <= one["rouge1"] <= 1
