@@ -84,7 +84,7 @@ class Show:
         if self._json:
             _console.emit_json(result_record(result, query))
         if not self._quiet:
-            ours = [OURS] if is_ours(self._writer.settings) else []
+            ours = [OURS] if result.model.adapter and is_ours(self._writer.settings) else []
             show_notes(ours + dropped_lines(result.dropped) + list(result.notes) + _cut_lines(result))
         return result.finish_reason == "cancelled"
 
