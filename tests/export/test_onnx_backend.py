@@ -28,6 +28,16 @@ PAST = (
 TURNS = (SYSTEM, *PAST, Turn("user", (Span("Write a title for: my post on winter sourdough"),)))
 PLAIN = Sampling(repeat_penalty=1.0)
 REQUEST = Request(TURNS, reasoning_tokens=12, answer_tokens=12, multiline=True)
+TEXTS = (
+    "winter sourdough",
+    "a barrow, mended",
+    "the drain",
+    "rye",
+    "old radios in the library",
+    "frost",
+    "1234",
+    "x y z",
+)
 HOT = Sampling(temperature=1.5, top_k=0, top_p=1.0, min_p=0.0, seed=7)
 
 
@@ -54,22 +64,27 @@ def test_greedy_tokens_and_their_probabilities_are_those_of_transformers(root, k
 
     source, folder = exported(root, kind, "f32")
     backend, model = Onnx(folder, n_threads=1), in_pytorch(source)
-    request = Request(TURNS, PLAIN, reasoning_tokens=0, answer_tokens=24, multiline=True)
-    prompt = torch.tensor([backend._decoding(request).prompt.tokens])
-    drawn = say(backend, request)[2].tokens
-    with torch.no_grad():
-        theirs = model.generate(prompt, do_sample=False, max_new_tokens=24, eos_token_id=None, pad_token_id=0)
-        said = model(theirs).logits[0].log_softmax(-1)
-    ids = theirs[0, prompt.shape[1] :].tolist()
-    assert len(drawn) >= 8
-    assert [token.id for token in drawn] == ids[: len(drawn)]
-    for n, token in enumerate(drawn):
-        assert token.logprob == pytest.approx(float(said[prompt.shape[1] + n - 1, token.id]), abs=1e-3)
+    n_drawn = 0
+    for text in TEXTS:
+        request = ask(text, sampling=PLAIN, reasoning_tokens=0, answer_tokens=24)
+        prompt = torch.tensor([backend._decoding(request).prompt.tokens])
+        drawn = say(backend, request)[2].tokens
+        with torch.no_grad():
+            theirs = model.generate(prompt, do_sample=False, max_new_tokens=24, eos_token_id=None, pad_token_id=0)
+            said = model(theirs).logits[0].log_softmax(-1)
+        ids = theirs[0, prompt.shape[1] :].tolist()
+        assert [token.id for token in drawn] == ids[: len(drawn)]
+        for n, token in enumerate(drawn):
+            assert token.logprob == pytest.approx(float(said[prompt.shape[1] + n - 1, token.id]), abs=1e-3)
+        n_drawn += len(drawn)
+    assert n_drawn >= 24
     backend.close()
 
 
 def test_both_phases_are_forced_and_budgets_kept_to_the_token(backend):
-    _, _, completion = say(backend)
+    # An untrained model may end a phase by chance, and its tokenizer is not the same in every run.
+    found = (say(backend, ask(text))[2] for text in TEXTS)
+    completion = next(one for one in found if len(one.tokens) == 24)
     usage = completion.usage
     assert (usage.reasoning_tokens, completion.reasoning_truncated) == (12, True)
     assert (usage.answer_tokens, completion.finish_reason) == (12, "length")
