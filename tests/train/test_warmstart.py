@@ -65,7 +65,7 @@ def test_the_loss_is_that_of_the_labelled_tokens_alone(tiny_folder, rows_file):
 
 
 def test_it_learns(tmp_path, tiny_folder, rows_file):
-    wanted, found = prepared(tiny_folder, rows_file, "warmstart.epochs=4")
+    wanted, found = prepared(tiny_folder, rows_file, "warmstart.epochs=4", "warmstart.loss_on=all")
     folder, whole = run(tmp_path / "run", wanted, found)
     assert whole
     steps = [record for record in read_records(folder.path / "run.jsonl") if record["kind"] == "step"]
