@@ -68,6 +68,15 @@ def printable(text: str, keep: str = "") -> str:
     return text.translate({code: escape for code, escape in _CONTROLS.items() if chr(code) not in keep})
 
 
+def hush_libraries() -> None:
+    """Keep what training's libraries advise developers of off the terminal."""
+    import logging
+    import warnings
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
 @contextlib.contextmanager
 def progress(label: str, unit: str = "items", *, at_once: bool = False) -> Iterator[Update]:
     """Yield `update(done, total)`, which draws a bar on stderr when that is a terminal, and does nothing otherwise.

@@ -49,6 +49,7 @@ def main() -> None:
     missing = [name for name in _NEEDED if not find_spec(name)]
     if missing:
         raise MissingError(f"export needs {', '.join(missing)}", 'pip install "prlm-edge[train,export]"')
+    _console.hush_libraries()
 
 
 @app.command()

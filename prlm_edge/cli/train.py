@@ -5,8 +5,6 @@ Not here: stages on the terminal (`_train_stages.py`), how they are done (`prlm_
 
 from __future__ import annotations
 
-import logging
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,8 +65,7 @@ def whole(
     missing = [name for name in _NEEDED if not find_spec(name)]
     if missing:  # said at once, not after an hour
         raise MissingError(f"training needs {', '.join(missing)}", 'pip install "prlm-edge[train]"')
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # the libraries' advice is to developers
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    _console.hush_libraries()
     given = [one for one in (out, data, dev, recipe, model, adapter, limit, set_) if one is not None]
     if context.invoked_subcommand:
         if given or qlora or json:
