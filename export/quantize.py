@@ -5,15 +5,14 @@ Not here: importance matrices (`imatrix.py`), measuring (`measure.py`), the boun
 
 from __future__ import annotations
 
-import ctypes
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from prlm_edge.backends import llama_lib
+from prlm_edge.backends.llama_quantize import FTYPES as FTYPES
+from prlm_edge.backends.llama_quantize import convert
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.export.measure import Probe, compare_gguf, speed_gguf
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: llama_ftype by our names.
-FTYPES = {"f16": 1, "q8_0": 7, "q4_0": 2, "q4_k_m": 15, "q5_k_m": 17}
 _PROMPT_TOKENS, _ANSWER_TOKENS = 1200, 48  # of a usual request
 _AS_FAST = 1.1
 
@@ -79,46 +76,16 @@ def quantize(source: Path, target: Path, quant: str, imatrix: Mapping[str, NDArr
         raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(FTYPES)}")
     if not source.is_file():
         raise UsageError(f"{source}: no such model file", "export it first")
-    lib = llama_lib.load()
     try:
         private_dir(target.parent)
         require_space(target.parent, source.stat().st_size)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
             made = Path(work) / target.name
-            _convert(lib, source, made, quant, imatrix or {})
+            if why := convert(source, made, quant, imatrix=imatrix, n_threads=default_threads()):
+                raise ModelError(f"{source.name}: llama.cpp can't make {quant} of it: {why}", "export it anew")
             made.replace(target)
     except OSError as error:
         raise write_error(target, error) from error
-
-
-def _convert(lib: Any, source: Path, made: Path, quant: str, imatrix: Mapping[str, NDArray[np.float32]]) -> None:
-    llama_lib.last_errors.clear()
-    params = lib.llama_model_quantize_default_params()
-    params.ftype, params.nthread = FTYPES[quant], default_threads()
-    importances = _importances(lib, imatrix)
-    if importances is not None:
-        params.imatrix = ctypes.cast(importances, ctypes.POINTER(lib.llama_model_imatrix_data))
-    code = lib.llama_model_quantize(str(source).encode(), str(made).encode(), ctypes.byref(params))
-    if code == 0 and made.is_file():
-        with made.open("rb") as stream:
-            os.fsync(stream.fileno())
-            if stream.read(4) == b"GGUF":
-                return
-    reason = "; ".join(llama_lib.last_errors) or f"code {code}"
-    raise ModelError(f"{source.name}: llama.cpp can't make {quant} of it: {reason}", "export it anew")
-
-
-def _importances(lib: Any, imatrix: Mapping[str, NDArray[np.float32]]) -> Any:
-    """An array of llama_model_imatrix_data, ended by an empty one; the ctypes objects keep what they point to."""
-    import numpy as np
-
-    if not imatrix:
-        return None
-    found = (lib.llama_model_imatrix_data * (len(imatrix) + 1))()
-    for entry, (name, values) in zip(found, imatrix.items(), strict=False):
-        data = (ctypes.c_float * values.size).from_buffer_copy(values.astype(np.float32).tobytes())
-        entry.name, entry.data, entry.size = name.encode(), data, values.size
-    return found
 
 
 def measured(

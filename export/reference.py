@@ -24,14 +24,6 @@ from prlm_edge.train.tokens import Tokens
 N_TEXTS = 500
 N_PROBES = 48
 _T = TypeVar("_T")
-_ODD = (
-    "Version 2024.11:  31415 words\n\n2. #4711, 50% off",
-    "naïve café, “quoted” … don't, we'll",
-    "日本語のテキスト 🙂",
-    "def f(x):\n\treturn  x  # twice\n\n",
-    "x<|im_end|>y</s> </think>\n<answer>",
-    " leading, trailing ",
-)
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,7 @@ class Material:
         tokens: The base's tokenizer.
         prompts: Requests as in use.
         sequences: Token ids of prompts with what the users really wrote.
-        texts: To tokenize: requests, answers, past writing, and odd ones of ours.
+        texts: To tokenize: requests, answers, past writing, and `base.ODD_TEXTS`.
         sha256: Of the data files, by name.
     """
 
@@ -94,7 +86,7 @@ def make_reference(source: Source, material: Material, of: MergeBase = "original
 
 
 def _texts(files: Sequence[str], recipe: Recipe, limit: int) -> list[str]:
-    found = dict.fromkeys(_ODD)
+    found = dict.fromkeys(base.ODD_TEXTS)
     for file in files:
         for row in load(Path(file), limit=limit, seed=recipe.seed).rows:
             found |= dict.fromkeys((row.query, row.target, *(item.title for item in row.profile)))

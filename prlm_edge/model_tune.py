@@ -10,9 +10,7 @@ Not here: where models lie and which is run (`models.py`).
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -24,7 +22,6 @@ from prlm_edge.errors import ModelError, PrlmError
 from prlm_edge.storage import atomic_write, locked, write_error
 
 RECORD = "tuned.json"
-_FTYPES = {"q8_0": 7}  # llama_ftype, by the names of models.toml
 _GROWTH = 2.2  # no copy is larger than this many times its source
 
 
@@ -77,25 +74,17 @@ def verify(folder: Path) -> list[str]:
 
 
 def _make(folder: Path, format: str) -> Path:
-    from prlm_edge.backends import llama_lib
+    from prlm_edge.backends.llama_quantize import convert
 
     source = store.check(folder, folder.name).files[0]
-    lib = llama_lib.load()
-    llama_lib.last_errors.clear()
     name = f"{Path(source.name).stem.removesuffix('.Q4_1')}.{format.upper()}.gguf"
     try:
         store.require_space(folder, int(source.size * _GROWTH))
         work = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))
         try:
-            params = lib.llama_model_quantize_default_params()
-            params.ftype, params.allow_requantize = _FTYPES[format], True
             made = work / name
-            code = lib.llama_model_quantize(
-                str(folder / source.name).encode(), str(made).encode(), ctypes.byref(params)
-            )
-            if code != 0 or not _whole(made):
-                reason = "; ".join(llama_lib.last_errors) or f"code {code}"
-                raise ModelError(f"{source.name}: llama.cpp can't make a {format} copy: {reason}", "free some space")
+            if why := convert(folder / source.name, made, format, requantize=True):
+                raise ModelError(f"{source.name}: llama.cpp can't make a {format} copy: {why}", "free some space")
             record = Tuned(name, made.stat().st_size, store.hash_file(made), format, source.sha256)
             made.chmod(0o600)
             made.replace(folder / name)
@@ -108,13 +97,6 @@ def _make(folder: Path, format: str) -> Path:
     except OSError as error:
         raise write_error(folder, error) from error
     return folder / name
-
-
-def _whole(path: Path) -> bool:
-    """Whether there is a GGUF file, now on disk."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-        return stream.read(4) == b"GGUF"
 
 
 def _read(folder: Path) -> Tuned | None:

@@ -249,12 +249,14 @@ def check_adapter(adapter: Path, tokens: Tokens) -> None:
         raise UsageError(error.message, "give it the base it was trained on") from None
 
 
-_TEXTS = (
+#: On which tokenizers differ that are nearly the same.
+ODD_TEXTS = (
     "Version 2024.11:  31415 words\n\n2. #4711, 50% off",  # Transformers reads SmolLM2 wrongly here
     "naïve café — “quoted” … don't, we'll",
     "def f(x):\n\treturn  x  # twice\n\n",
     "日本語のテキスト 🙂",
     f"x<|im_end|>y</s> {TO_ANSWER}",
+    " leading, trailing ",
 )
 
 
@@ -269,7 +271,7 @@ def check_same_vocabulary(tokens: Tokens, encode: Callable[[str], Sequence[int]]
     Raises:
         PrlmError: Some text tokenizes otherwise; the message names the first.
     """
-    for text in _TEXTS:
+    for text in ODD_TEXTS:
         if tokens.encode_text(text) != list(encode(text)):
             raise PrlmError(
                 f"{whose} tokenizes {text[:40]!r} otherwise than the trained model",

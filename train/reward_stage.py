@@ -25,6 +25,7 @@ from prlm_edge.evaluate.provenance import header
 from prlm_edge.evaluate.records import Condition, Row
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.runner import answer_all
+from prlm_edge.model_bundled import NONE
 from prlm_edge.rerank.reward import Encoder, RewardScorer
 from prlm_edge.train import pairs as pairing
 from prlm_edge.train import reward_eval, reward_onnx
@@ -137,7 +138,7 @@ def conditions(recipe: Recipe, adapter: Path | None) -> tuple[Condition, ...]:
         key: getattr(settings, key) for key in ("retriever", "k", "item_words", "item_order", "layout")
     }
     shared |= {"model": recipe.base.model, "reasoning": "hide" if recipe.data.reasoning is True else "off"}
-    shared["adapter"] = str(adapter) if adapter else "none"  # not the one that comes with prlm-edge
+    shared["adapter"] = str(adapter) if adapter else NONE  # not the one that comes with prlm-edge
     wanted = {need for kind in recipe.reward.kinds for need in pairing.NEEDS.get(kind, ())}
     found = []
     for name, profile in pairing.GENERATED.items():

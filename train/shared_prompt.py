@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-IGNORED = -100  # PyTorch's label of a token without loss
+from prlm_edge.train.batches import IGNORED
 
 
 @dataclass(frozen=True)

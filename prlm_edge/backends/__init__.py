@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from prlm_edge.errors import UsageError
-from prlm_edge.model_bundled import adapter_of
+from prlm_edge.model_bundled import NONE, adapter_of
 from prlm_edge.settings import Settings
 from prlm_edge.types import Backend, Cancel, Event, Request
 
@@ -23,7 +23,7 @@ def open_backend(settings: Settings) -> Backend:
     if settings.base_url:
         from prlm_edge.backends.openai import OpenAI
 
-        if settings.adapter not in (None, "none"):
+        if settings.adapter not in (None, NONE):
             raise UsageError("an adapter is laid over a local model, and base_url is set", "leave one of them out")
         model = "" if settings.model == "default" else settings.model
         return OpenAI(settings.base_url, model=model, api_key=settings.api_key, n_ctx=settings.n_ctx)
