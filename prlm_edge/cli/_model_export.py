@@ -9,7 +9,7 @@ import typer
 
 from prlm_edge.cli import _console
 from prlm_edge.cli._options import JsonFlag
-from prlm_edge.errors import MissingError, UsageError
+from prlm_edge.errors import UsageError
 
 
 def install(
@@ -46,12 +46,8 @@ def bake(
     json: JsonFlag = False,
 ) -> None:
     """Merge an adapter into its model: one file, and the speed of a model without an adapter. Needs no PyTorch."""
-    from importlib.util import find_spec
-
     from prlm_edge import models
 
-    if not find_spec("gguf"):
-        raise MissingError("merging needs the package gguf", 'pip install "prlm-edge[bake]"')
     if out.exists() and not force:
         raise UsageError(f"{out}: there already", "choose another --out, or add --force")
     from prlm_edge.export.bake import bake as bake_

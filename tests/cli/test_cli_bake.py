@@ -1,7 +1,7 @@
 """`prlm-edge model bake`: what is refused before any work, and the extra that brings what it needs."""
 
-import importlib.util
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -19,9 +19,10 @@ def bake(capsys, *args):
 
 
 def test_without_gguf_it_names_its_extra(capsys, monkeypatch, tmp_path):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "gguf" else found(name, *rest))
-    code, err = bake(capsys, "default", tmp_path / "voice.gguf", "-o", tmp_path / "out.gguf")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    base = tmp_path / "base.gguf"
+    base.touch()
+    code, err = bake(capsys, base, tmp_path / "voice.gguf", "-o", tmp_path / "out.gguf")
     assert code == 4 and 'pip install "prlm-edge[bake]"' in err and "Traceback" not in err
 
 
