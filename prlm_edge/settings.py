@@ -57,6 +57,7 @@ class Settings:
     best_of: int = 1
     select: str = "consensus"
     reward_model: str | None = None
+    blend_weights: str | None = None
     threads: int = 0
     n_ctx: int = 0
     prefix_cache: str = "memory"

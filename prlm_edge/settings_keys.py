@@ -73,10 +73,13 @@ KEYS: Mapping[str, Key] = {
     "select": Key(
         str,
         "how the best of several answers is chosen",
-        ("consensus", "rouge", "chrf", "logprob", "style", "reward"),
+        ("consensus", "rouge", "chrf", "logprob", "style", "blend", "reward"),
     ),
     "reward_model": Key(
         str, "folder of the reward model that select reward asks (default: the bundled one)", optional=True, path=True
+    ),
+    "blend_weights": Key(
+        str, "file of the weights of select blend (default: the bundled one)", optional=True, path=True
     ),
     "threads": Key(int, "CPU threads; 0 chooses", high=4096),
     "n_ctx": Key(int, "largest context in tokens; 0 takes what the prompt needs", high=16_777_216),

@@ -240,12 +240,14 @@ class Writer:
 
 def _without_effect(settings: Settings, scorer: Scorer, *, asked_for: bool) -> list[str]:
     """Notes on what was asked for on choosing and will not be used; what a config file says may wait for its use."""
-    given = {key for key in ("select", "reward_model") if settings.origins.get(key) == "flag"}
+    needed_by = {"reward_model": "reward", "blend_weights": "blend"}
+    given = {key for key in ("select", *needed_by) if settings.origins.get(key) == "flag"}
     given |= {"select"} if asked_for else set()
     notes = []
-    if "reward_model" in given and scorer.name != "reward":
-        notes.append(f"reward_model has no effect on select {scorer.name}: add --select reward")
-        given.remove("reward_model")
+    for key, select in needed_by.items():
+        if key in given and scorer.name != select:
+            notes.append(f"{key} has no effect on select {scorer.name}: add --select {select}")
+            given.remove(key)
     if given and settings.best_of == 1:
         notes.append("select chooses among several answers, and one is written: add --best-of 8")
     return notes

@@ -25,7 +25,7 @@ from prlm_edge.errors import ConfigError, UsageError
 PairKind = Literal[
     "zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near", "ranked", "paper"
 ]
-Stage = Literal["warmstart", "reward", "rejection", "grpo"]
+Stage = Literal["warmstart", "reward", "rejection", "grpo", "blend"]
 _SECTIONS = {"rejection": ("rejection", "warmstart")}  # what a stage reads besides its own
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -130,6 +130,13 @@ class RewardConfig(_Section):
     keep: Annotated[int, Field(ge=2)] = Field(2, description="checkpoints kept")
 
 
+class BlendConfig(_Section):
+    """Weights for choosing among several answers (`select blend`), learned from candidates for what users wrote."""
+
+    users: Annotated[int, Field(ge=2)] = Field(120, description="of each file, for whom answers are drawn")
+    candidates: Annotated[int, Field(ge=2, le=64)] = Field(8, description="answers drawn for each")
+
+
 class RejectionConfig(_Section):
     """Rejection sampling: the model's own best answers with true reasoning, to be fine-tuned on."""
 
@@ -198,6 +205,7 @@ class Recipe(_Section):
     data: DataConfig = DataConfig()
     warmstart: WarmstartConfig = WarmstartConfig()
     reward: RewardConfig = RewardConfig()
+    blend: BlendConfig = BlendConfig()
     rejection: RejectionConfig = RejectionConfig()
     grpo: GrpoConfig = GrpoConfig()
 

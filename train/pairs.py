@@ -25,7 +25,7 @@ from pathlib import Path
 from random import Random
 
 from prlm_edge.errors import UsageError
-from prlm_edge.evaluate.records import Row
+from prlm_edge.evaluate.records import Owner, Row
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
 from prlm_edge.style import Style
 from prlm_edge.train.broken import break_style, plain, say_nothing
@@ -35,7 +35,11 @@ from prlm_edge.types import Scoring
 KINDS = ("zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near")
 PAPER = ("paper",)
 ALL_KINDS = (*KINDS, "ranked", *PAPER)
-GENERATED = {"zero_shot": "none", "other_profile": "other", "own": "own"}  # and the profile that a run shows for them
+GENERATED: Mapping[str, Owner] = {
+    "zero_shot": "none",
+    "other_profile": "other",
+    "own": "own",
+}  # and whose past it shows
 NEEDS: Mapping[str, tuple[str, ...]] = {  # kind of pair -> kinds of generation
     "zero_shot": ("zero_shot",),
     "other_profile": ("other_profile",),

@@ -11,7 +11,6 @@ how they are learned from (`reward_model.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,26 +18,19 @@ from typing import Any
 import numpy as np
 
 from prlm_edge.errors import UsageError
-from prlm_edge.evaluate.conditions import make
 from prlm_edge.evaluate.data import Dataset, load
-from prlm_edge.evaluate.provenance import header
 from prlm_edge.evaluate.records import Condition, Row
-from prlm_edge.evaluate.run_folder import RunFolder
-from prlm_edge.evaluate.runner import answer_all
-from prlm_edge.model_bundled import NONE
 from prlm_edge.rerank.reward import Encoder, RewardScorer
 from prlm_edge.train import pairs as pairing
 from prlm_edge.train import reward_eval, reward_onnx
+from prlm_edge.train.answers import Bars, answered, condition
 from prlm_edge.train.checkpoints import Progress
 from prlm_edge.train.config import Recipe
-from prlm_edge.train.data import settings_of
 from prlm_edge.train.pairs import PairConfig, Pairs
 from prlm_edge.train.reward_batches import Tokenized
 from prlm_edge.train.reward_model import train_student, train_teacher
 from prlm_edge.types import Cancel
 
-#: Opens a progress bar: (what is done, unit) -> a context that gives the function to call with (done, total).
-Bars = Callable[[str, str], AbstractContextManager[Progress]]
 _N_PARITY = 400  # pairs by which the int8 model is compared
 
 
@@ -133,19 +125,13 @@ def judge(scorer: RewardScorer, pairs: Pairs, seed: int) -> dict[str, Any]:
 
 def conditions(recipe: Recipe, adapter: Path | None) -> tuple[Condition, ...]:
     """What must be generated for the recipe's kinds of pairs, by the runtime's settings of the recipe's prompts."""
-    settings = settings_of(recipe.data, recipe.seed)
-    shared: dict[str, Any] = {
-        key: getattr(settings, key) for key in ("retriever", "k", "item_words", "item_order", "layout")
-    }
-    shared |= {"model": recipe.base.model, "reasoning": "hide" if recipe.data.reasoning is True else "off"}
-    shared["adapter"] = str(adapter) if adapter else NONE  # not the one that comes with prlm-edge
     wanted = {need for kind in recipe.reward.kinds for need in pairing.NEEDS.get(kind, ())}
-    found = []
-    for name, profile in pairing.GENERATED.items():
-        several = {"best_of": recipe.reward.candidates} if name == "own" else {}
-        if name in wanted:
-            found.append(make(name, {**shared, **several, "profile": profile}))
-    return tuple(found)
+    several = {"own": recipe.reward.candidates}
+    return tuple(
+        condition(name, recipe, adapter, profile, several.get(name, 1))
+        for name, profile in pairing.GENERATED.items()
+        if name in wanted
+    )
 
 
 def _generate(
@@ -159,18 +145,11 @@ def _generate(
 ) -> dict[str, dict[str, list[str]]]:
     """Answers of `reward.users` users a file, by kind of generation and row; {} where it was stopped."""
     asked = conditions(recipe, adapter)
-    runs = []
-    for number, file in enumerate(files if asked else (), 1):
-        limit = recipe.reward.users if part == "train" else recipe.data.dev_limit
-        data = load(Path(file), limit=limit, per_user=1, seed=recipe.seed)
-        folder = RunFolder.create(
-            out / f"{number}-{part}", header(data, asked, recipe.seed, "prlm-edge train reward") | {"source": {}}
-        )
-        with bars(f"generating answers ({part}, {data.name})", "answers") as update:
-            if not answer_all(folder, data, asked, seed=recipe.seed, cancel=cancel, progress=update):
-                return {}
-        runs.append(pairing.read_generated(folder.path, {one.name: one.name for one in asked}))
-    return pairing.merge(*runs)
+    users = recipe.reward.users if part == "train" else recipe.data.dev_limit
+    command = "prlm-edge train reward"
+    runs = answered(out, part, files, asked, users=users, seed=recipe.seed, command=command, cancel=cancel, bars=bars)
+    names = {one.name: one.name for one in asked}
+    return pairing.merge(*(pairing.read_generated(run.path, names) for run, _ in runs or ()))
 
 
 def _pairs(rows: Sequence[Row], generated: pairing.Generated, recipe: Recipe, progress: Progress) -> Pairs:

@@ -29,7 +29,7 @@ VERBS: dict[str, Verb] = {
     "cache": Verb("prlm_edge.cli.cache", "See and delete what is kept to be quick: show, clear."),
     "eval": Verb("prlm_edge.cli.eval", "Measure models on personalized data: run, score, show, compare, report, ab."),
     "train": Verb(
-        "prlm_edge.cli.train", "Train a model on writing: recipes, warmstart, reward, rejection, grpo, report."
+        "prlm_edge.cli.train", "Train a model on writing: recipes, warmstart, reward, blend, rejection, grpo, report."
     ),
     "export": Verb(
         "prlm_edge.cli.export", "Turn a trained run into files that a laptop loads: gguf, adapter, onnx, embedder."

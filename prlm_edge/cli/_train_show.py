@@ -1,8 +1,10 @@
-"""Figures of a trained reward model as a table. Not here: what they mean (`prlm_edge.train.reward_eval`)."""
+"""Figures of what judges answers, as tables. Not here: what they mean (`prlm_edge.train.reward_eval`, `blend`)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from prlm_edge.cli import _console
@@ -19,3 +21,16 @@ def show_reward(figures: Mapping[str, Any]) -> None:
     _console.table(rows, right=range(1, len(rows[0])))
     shares = ", ".join(f"{one['margins']:.2f} {name}" for name, one in figures["explained"].items())
     _console.note(f"calibration error {figures['calibration']['ece']:.3f}; explained of margins: {shares}")
+
+
+def show_blend(path: Path) -> None:
+    """The weights, what choosing by them is worth to users left out, and by how much more than one answer alone."""
+    found = json.loads(path.read_bytes())
+    _console.table(
+        [["EVIDENCE", "WEIGHT"], *([name, f"{one:+.4f}"] for name, one in found["weights"].items())], right=(1,)
+    )
+    figures = found["figures"]
+    ways = ", ".join(f"{name} {figures[name]:.3f}" for name in ("random", "one answer", "agreement", "blend", "best"))
+    gain = figures["gain"]
+    _console.note(f"mean of ROUGE-1 and -L: {ways}")
+    _console.note(f"blend over one answer {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]")

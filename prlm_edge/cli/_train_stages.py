@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,16 +105,11 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
 
 def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun | None:
     """The reward model; `adapter`, a folder or a GGUF file, writes the answers that it learns to reject."""
-    from prlm_edge.export.adapter import write_lora_gguf
-    from prlm_edge.storage import private_dir
     from prlm_edge.train import reward_base, reward_stage
 
     with _console.progress("fetching the reward model's base", unit="bytes") as update:
         start = reward_base.fetch_base(update)
-    if adapter is not None and adapter.is_dir():
-        private_dir(out)
-        write_lora_gguf(adapter, _config_of_base(recipe), out / GGUF)
-        adapter = out / GGUF
+    adapter = _as_gguf(adapter, recipe, out)
     cancel = Cancel()
     with cancel_on_interrupt(cancel):
         return reward_stage.run(
@@ -121,9 +118,18 @@ def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun | None:
             start,
             adapter=adapter,
             cancel=cancel,
-            bars=lambda label, unit: _console.progress(label, unit=unit, at_once=True),
+            bars=_bars,
             say=_console.note,
         )
+
+
+def blend(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+    """Weights for choosing among several answers that `adapter`, a folder or a GGUF file, writes."""
+    from prlm_edge.train import blend as stage
+
+    adapter, cancel = _as_gguf(adapter, recipe, out), Cancel()
+    with cancel_on_interrupt(cancel):
+        return stage.run(out, recipe, adapter=adapter, cancel=cancel, bars=_bars, say=_console.note)
 
 
 def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
@@ -182,6 +188,10 @@ def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path | N
     for number, name in enumerate(recipe.stages, 1):
         _console.note(f"stage {number} of {len(recipe.stages)}: {name}")
         folder = out / f"{number}-{name}"
+        if name == "blend":
+            if blend(recipe, folder, adapter) is None:
+                return None
+            continue
         if name == "reward":
             rated = reward(recipe, folder, adapter)
             if rated is None:
@@ -217,6 +227,22 @@ def _ended(folder: TrainFolder, recipe: Recipe) -> Path:
     except (ImportError, MissingError, UsageError):
         _console.note(f'no {REPORT}: `pip install "prlm-edge[eval]"`, then `{PROG} train report {folder.path}`')
     return folder.adapter
+
+
+def _bars(label: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    return _console.progress(label, unit=unit, at_once=True)
+
+
+def _as_gguf(adapter: Path | None, recipe: Recipe, out: Path) -> Path | None:
+    """An adapter as what the runtime lays over a model; a folder is written as such into `out`."""
+    from prlm_edge.export.adapter import write_lora_gguf
+    from prlm_edge.storage import private_dir
+
+    if adapter is None or not adapter.is_dir():
+        return adapter
+    private_dir(out)
+    write_lora_gguf(adapter, _config_of_base(recipe), out / GGUF)
+    return out / GGUF
 
 
 def _write_gguf(adapter: Path, recipe: Recipe) -> None:

@@ -29,6 +29,7 @@ _EXAMPLES: dict[str, Any] = {
     "full_items": 2,
     "adapter": "mine.gguf",
     "reward_model": "reward",
+    "blend_weights": "blend.json",
 }
 
 

@@ -93,6 +93,7 @@ def generate(
     best_of: Annotated[int | None, typer.Option(help=_help("best_of"))] = None,
     select: Annotated[str | None, typer.Option(help=_help("select"), autocompletion=_choices("select"))] = None,
     reward_model: Annotated[str | None, typer.Option(metavar="DIR", help=_help("reward_model"))] = None,
+    blend_weights: Annotated[str | None, typer.Option(metavar="FILE", help=_help("blend_weights"))] = None,
     threads: Annotated[int | None, typer.Option(help=_help("threads"))] = None,
     n_ctx: Annotated[int | None, typer.Option(help=_help("n_ctx"))] = None,
     prefix_cache: Annotated[
@@ -118,8 +119,8 @@ def generate(
         )
     names = (
         "task model adapter k retriever reasoning layout reasoning_tokens answer_tokens item_words full_items "
-        "item_order temperature top_k top_p min_p repeat_penalty seed best_of select reward_model threads "
-        "n_ctx prefix_cache base_url"
+        "item_order temperature top_k top_p min_p repeat_penalty seed best_of select reward_model blend_weights "
+        "threads n_ctx prefix_cache base_url"
     )
     given = locals()
     flags = {name: given[name] for name in names.split()}

@@ -167,6 +167,36 @@ def reward(
 
 
 @app.command()
+def blend(
+    out: OutOption,
+    data: DataOption = None,
+    recipe: RecipeOption = DEFAULT,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    set_: SetOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Learn how to choose among several answers: weights for `--select blend`, from candidates for training users.
+
+    Several answers are drawn for each of them; what they have in common with what the user wrote is learned from what
+    is known without it: agreement, the model's belief, style, words shared with the request and the past. Give
+    --adapter, and the candidates are the trained model's. Stopped or killed, the same command goes on.
+    """
+    from prlm_edge.cli import _train_stages as stages
+    from prlm_edge.cli._train_show import show_blend
+
+    wanted = _recipe(recipe, set_, data, None, model, None, qlora=False)
+    found = stages.blend(wanted, out, adapter)
+    if found is None:
+        raise _stopped()
+    if json:
+        _console.emit_json({"blend_weights": str(found)})
+        return
+    show_blend(found)
+    _console.out(str(found))
+
+
+@app.command()
 def rejection(
     out: OutOption,
     adapter: Annotated[Path, typer.Option("--adapter", help="The warm start that draws, and is trained on.")],

@@ -17,6 +17,7 @@ from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Condition
 from prlm_edge.model_bundled import adapter_of
 from prlm_edge.rerank import make_scorer
+from prlm_edge.rerank.blend import Blend
 from prlm_edge.rerank.lazy_reward import LazyReward
 from prlm_edge.settings import DEFAULTS
 
@@ -60,7 +61,7 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
 
 
 def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
-    """{name: {"file", "sha256"}} of the models, adapters and reward models that the conditions run."""
+    """{name: {"file", "sha256"}} of the models, adapters, reward models and weights that the conditions run."""
     found: dict[str, dict[str, str]] = {}
     for condition in conditions:
         settings = settings_of(condition, "")
@@ -68,6 +69,10 @@ def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
         if not condition.baseline and settings.best_of > 1 and isinstance(scorer, LazyReward):
             sha256 = scorer.card()["sha256"]["model.onnx"]
             found[settings.reward_model or "bundled reward model"] = {"file": scorer.folder.name, "sha256": sha256}
+        if not condition.baseline and settings.best_of > 1 and isinstance(scorer, Blend):
+            scorer.check()
+            of = {"file": scorer.path.name, "sha256": models.sha256_of(scorer.path)}
+            found[settings.blend_weights or "bundled weights"] = of
         adapter = None if condition.baseline else adapter_of(settings)
         if adapter is not None:
             key = settings.adapter or "bundled adapter"

@@ -215,6 +215,7 @@ def _record(candidate: Candidate) -> dict[str, object]:
     return {
         "answer": candidate.answer,
         "reasoning": candidate.reasoning,
+        "seed": candidate.seed,
         "logprob": candidate.logprob,
         "score": candidate.score,
     }
@@ -243,7 +244,9 @@ def _draws(conditions: Sequence[Condition], missing: dict[str, tuple[Row, ...]])
     """Conditions of equal draws and equal missing rows together, in the order of the first of each."""
 
     def key(condition: Condition) -> str:
-        settings = replace(settings_of(condition, ""), best_of=1, select="consensus", reward_model=None)
+        settings = replace(
+            settings_of(condition, ""), best_of=1, select="consensus", reward_model=None, blend_weights=None
+        )
         return repr((settings, condition.profile, [row.id for row in missing[condition.name]]))
 
     for group in _grouped(conditions, key):

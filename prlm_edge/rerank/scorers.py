@@ -1,4 +1,4 @@
-"""What makes one candidate better than another: agreement with the others, belief, style, a model trained on users.
+"""What makes one candidate better than another: agreement, belief, style, all of it, a model trained on users.
 
 A scorer is anything that looks like `types.Scorer`; an app hands its own to the Writer. Not here: how the best is
 found from the scores (`prlm_edge.rerank`).
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from prlm_edge.errors import UsageError
+from prlm_edge.rerank.blend import Blend
 from prlm_edge.rerank.lazy_reward import LazyReward
 from prlm_edge.rerank.overlap import Counted, chrf, rouge
 from prlm_edge.settings import Settings
@@ -82,6 +83,7 @@ SCORERS: dict[str, Callable[[Settings], Scorer]] = {
     "chrf": lambda settings: Consensus("chrf", chrf),
     "logprob": lambda settings: LogProb(),
     "style": lambda settings: StyleMatch(),
+    "blend": lambda settings: Blend(settings.blend_weights),
     "reward": lambda settings: LazyReward(settings.reward_model, settings.threads),
 }
 
@@ -104,9 +106,9 @@ def check_scorer(scorer: Scorer) -> None:
     """Say before anything is drawn what would keep `scorer` from choosing.
 
     Raises:
-        PrlmError: The files or packages of a reward model are missing or damaged.
+        PrlmError: The files or packages of a reward model, or the weights to blend by, are missing or damaged.
     """
-    if isinstance(scorer, LazyReward):
+    if isinstance(scorer, (LazyReward, Blend)):
         scorer.check()
 
 
