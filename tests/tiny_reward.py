@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from prlm_edge.model_store import hash_file
-from prlm_edge.rerank.reward import CARD, ENCODING
+from prlm_edge.rerank.reward import CARD
+from prlm_edge.rerank.reward_encoder import ENCODING
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MAX_LENGTH = 128

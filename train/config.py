@@ -111,7 +111,7 @@ class RewardConfig(_Section):
     candidates: Annotated[int, Field(ge=1, le=64)] = Field(
         4, description="answers generated with the own profile, for the kinds ranked and paper"
     )
-    max_length: Annotated[int, Field(ge=96, le=512)] = Field(160, description="tokens of user, answer and request")
+    max_length: Annotated[int, Field(ge=128, le=512)] = Field(160, description="tokens of user, answer and request")
     batch: Annotated[int, Field(ge=1)] = Field(16, description="pairs a step")
     epochs: Annotated[float, Field(gt=0)] = Field(2.0, description="the teacher's passes over the pairs")
     lr: Annotated[float, Field(gt=0, le=1)] = Field(5e-5, description="the teacher's peak learning rate")

@@ -11,7 +11,7 @@
     paper          as PrLM trains: written with the profile against without it; the profile is not seen
 
 The first seven are `KINDS`, what is trained on by default. All is decided by rows and seed. Not here: how a pair
-becomes token ids (`prlm_edge.rerank.reward.Encoder`).
+becomes token ids (`prlm_edge.rerank.reward_encoder.Encoder`).
 """
 
 from __future__ import annotations

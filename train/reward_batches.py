@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 
 from prlm_edge.errors import UsageError
-from prlm_edge.rerank.reward import Encoded, Encoder
+from prlm_edge.rerank.reward_encoder import Encoded, Encoder
 from prlm_edge.train.pairs import Pair
 
 

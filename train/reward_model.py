@@ -31,7 +31,7 @@ from trl import RewardTrainer
 
 from prlm_edge import models
 from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.rerank.reward import ENCODING, Encoded
+from prlm_edge.rerank.reward_encoder import ENCODING, Encoded
 from prlm_edge.storage import atomic_write
 from prlm_edge.train.checkpoints import Checkpoints, Progress
 from prlm_edge.train.config import RewardConfig

@@ -26,7 +26,8 @@ from transformers import BertForSequenceClassification
 
 from prlm_edge.errors import ModelError, UsageError
 from prlm_edge.model_store import hash_file
-from prlm_edge.rerank.reward import CARD, ENCODING, Encoded, Encoder, RewardScorer
+from prlm_edge.rerank.reward import CARD, RewardScorer
+from prlm_edge.rerank.reward_encoder import ENCODING, Encoded, Encoder
 from prlm_edge.storage import atomic_write, write_error
 from prlm_edge.train.pairs import Pair
 from prlm_edge.train.reward_batches import pad

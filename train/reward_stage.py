@@ -20,7 +20,8 @@ import numpy as np
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.data import Dataset, load
 from prlm_edge.evaluate.records import Condition, Row
-from prlm_edge.rerank.reward import Encoder, RewardScorer
+from prlm_edge.rerank.reward import RewardScorer
+from prlm_edge.rerank.reward_encoder import Encoder
 from prlm_edge.train import pairs as pairing
 from prlm_edge.train import reward_eval, reward_onnx
 from prlm_edge.train.answers import Bars, answered, condition

@@ -58,7 +58,8 @@ class LazyReward:
             MissingError: A package is missing, or prlm-edge came without a model.
             ModelError: The folder holds no reward model, or it is damaged or of another version.
         """
-        from prlm_edge.rerank.reward import no_packages, read_card
+        from prlm_edge.rerank.reward import read_card
+        from prlm_edge.rerank.reward_encoder import no_packages
 
         if not self.folder.is_dir():
             if self._is_bundled:

@@ -51,7 +51,7 @@ def tiny_bert(minilm_path, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def encoder(minilm_path):
-    from prlm_edge.rerank.reward import Encoder
+    from prlm_edge.rerank.reward_encoder import Encoder
 
     return Encoder(minilm_path / "tokenizer.json", 128)
 

@@ -22,7 +22,8 @@ from transformers import TrainerCallback  # noqa: E402
 from prlm_edge.errors import ModelError, UsageError  # noqa: E402
 from prlm_edge.evaluate.data import load  # noqa: E402
 from prlm_edge.rerank import rank  # noqa: E402
-from prlm_edge.rerank.reward import Encoder, RewardScorer, habits_line, looks_line  # noqa: E402
+from prlm_edge.rerank.reward import RewardScorer  # noqa: E402
+from prlm_edge.rerank.reward_encoder import Encoder, habits_line, looks_line, nearness_line  # noqa: E402
 from prlm_edge.style import style_of  # noqa: E402
 from prlm_edge.train import reward_base, reward_eval, reward_onnx  # noqa: E402
 from prlm_edge.train.config import RewardConfig  # noqa: E402
@@ -101,7 +102,7 @@ def test_the_order_of_the_prompt_does_not_matter(encoder):
     assert encoder.encode(turned, "x") == encoder.encode(CONTEXT, "x")
 
 
-@pytest.mark.parametrize("length", [96, 128, 160, 256])
+@pytest.mark.parametrize("length", [128, 160, 256])
 def test_long_texts_are_cut_and_the_answer_stays(minilm_path, length):
     encoder = Encoder(minilm_path / "tokenizer.json", length)
     long = "the rye and the water " * 400
@@ -116,7 +117,9 @@ def test_long_texts_are_cut_and_the_answer_stays(minilm_path, length):
 
 def test_empty_parts(encoder):
     encoded = encoder.encode(Scoring("", "title", style_of([])), "")
-    assert text_of(encoder, encoded).startswith("[CLS] [SEP] [SEP] [SEP] 0 words")
+    assert text_of(encoder, encoded).startswith(
+        "[CLS] [SEP] [SEP] [SEP] past 0, at best 0, subjects 0, request 0. 0 words"
+    )
 
 
 def test_control_tokens_in_a_users_text_are_text(encoder):
@@ -139,6 +142,15 @@ def test_looks_say_only_what_is_true():
     assert "breaks" in broken
     assert "keeps" not in looks_line("abc", style_of([]))
     assert habits_line(style).startswith("lower case") and habits_line(style_of([])) == ""
+
+
+def test_nearness_is_what_can_be_counted_by_hand():
+    past = ("notes on rye bread", "a drain")
+    context = Scoring("What I wrote about rye, on a walk", "title", style_of(past), past=past)
+    # ROUGE-1 6/7 and 0; "notes" and "rye" are subjects, both known; "on" and "rye" are in the request
+    assert nearness_line("Notes on rye", context) == "past 7, at best 9, subjects 10, request 7."
+    assert nearness_line("Notes on rye", replace(context, past=())) == "past 0, at best 0, subjects 0, request 7."
+    assert nearness_line("", context) == "past 0, at best 0, subjects 0, request 0."
 
 
 def test_a_tokenizer_that_is_none_is_refused(tmp_path, minilm_path):
