@@ -33,13 +33,18 @@ def write_card(manifest: Mapping[str, Any]) -> str:
         ),
     ]
     if manifest["table"]:
-        keys = list(manifest["table"][0])
-        rows = [[_figure(row.get(key)) for key in keys] for row in manifest["table"]]
-        parts += ["## Formats", "Measured in one run on one machine.", _table(keys, rows)]
+        header, *rows = formats(manifest["table"])
+        parts += ["## Formats", "Measured in one run on one machine.", _table(header, rows)]
     parts += ["## Where it comes from", _table(("what", "which"), _origins(manifest))]
     if manifest["attribution"]:
         parts += ["## Attribution", str(manifest["attribution"]).strip()]
     return "\n\n".join(parts) + "\n"
+
+
+def formats(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The formats that were measured, as cells for people; the header first."""
+    keys = list(table[0])
+    return [keys, *([_figure(row.get(key)) for key in keys] for row in table)]
 
 
 def _origins(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

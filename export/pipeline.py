@@ -26,6 +26,7 @@ from prlm_edge.storage import atomic_write
 
 MERGED, FIGURES = "merged", "verification.json"
 MAX_KL = 0.02  # of the format that `auto` chooses
+ROUGE_USERS = 30
 WORST_MERGE = 0.02  # KL of the nearer merge base; bfloat16's own noise is a tenth of it
 Bars = Callable[[str], AbstractContextManager[Any]]
 
@@ -43,6 +44,7 @@ class Wanted:
         licence: SPDX identifier of the result.
         attribution: Markdown for the model card.
         max_kl: What `auto` allows.
+        rouge_users: How many users `auto` answers with each format, to score the answers; 0 for none.
         min_stopped: Share of answers that must end by themselves.
     """
 
@@ -54,6 +56,7 @@ class Wanted:
     licence: str = "Apache-2.0"
     attribution: str = ""
     max_kl: float = MAX_KL
+    rouge_users: int = ROUGE_USERS
     min_stopped: float = MIN_STOPPED
 
 

@@ -1,6 +1,7 @@
 """Quantized GGUF files: llama.cpp's own quantizer in this process, and which format to ship (`--quant auto`).
 
-Not here: importance matrices (`imatrix.py`), measuring (`measure.py`), the bounds a format must keep (`verify.py`).
+Not here: importance matrices (`imatrix.py`), measuring (`measure.py`, `dev_rouge.py`), the bounds a format must keep
+(`verify.py`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ class Candidate:
         perplexity: Of what really stands in the sequences.
         prompt_tps: Prompt tokens evaluated a second.
         decode_tps: Tokens decoded a second.
-        rouge: ROUGE-L on the dev set; None where it was not measured.
+        rouge1: Mean ROUGE-1 of answers to dev users (`dev_rouge.py`); None where none were asked for.
+        rougeL: Mean ROUGE-L of the same.
+        rougeL_low: Lower end of the 95% interval of its difference from the trained model's, paired by user.
+        rougeL_high: Its upper end.
     """
 
     quant: str
@@ -49,12 +53,20 @@ class Candidate:
     perplexity: float
     prompt_tps: float
     decode_tps: float
-    rouge: float | None = None
+    rouge1: float | None = None
+    rougeL: float | None = None
+    rougeL_low: float | None = None
+    rougeL_high: float | None = None
 
     @property
     def request_s(self) -> float:
         """Seconds that a usual request takes: 1,200 prompt tokens and 48 of answer."""
         return _PROMPT_TOKENS / self.prompt_tps + _ANSWER_TOKENS / self.decode_tps
+
+    @property
+    def writes_worse(self) -> bool:
+        """Whether its ROUGE-L is below the trained model's by more than chance."""
+        return self.rougeL_high is not None and self.rougeL_high < 0
 
 
 def quantize(source: Path, target: Path, quant: str, imatrix: Mapping[str, NDArray[np.float32]] | None = None) -> None:
@@ -89,28 +101,24 @@ def quantize(source: Path, target: Path, quant: str, imatrix: Mapping[str, NDArr
 
 
 def measured(
-    quant: str,
-    file: Path,
-    wanted: Sequence[Probe],
-    reference: Sequence[NDArray[np.float32]],
-    prompt: Sequence[int],
-    rouge: float | None = None,
+    quant: str, file: Path, wanted: Sequence[Probe], reference: Sequence[NDArray[np.float32]], prompt: Sequence[int]
 ) -> Candidate:
-    """A file's row: its agreement with the trained model at `wanted`, and its speed on `prompt`."""
+    """A file's row but for ROUGE: its agreement with the trained model at `wanted`, and its speed on `prompt`."""
     found, speed = compare_gguf(file, wanted, reference), speed_gguf(file, prompt)
     size = file.stat().st_size
-    return Candidate(quant, size, found.kl, found.top1, found.perplexity, speed.prompt_tps, speed.decode_tps, rouge)
+    return Candidate(quant, size, found.kl, found.top1, found.perplexity, speed.prompt_tps, speed.decode_tps)
 
 
 def choose(rows: Sequence[Candidate], max_kl: float) -> Candidate:
     """The format to ship.
 
-    Of those that diverge by at most `max_kl`, the one that answers a usual request soonest. Those within a tenth of it
-    count as equally fast, since measurements differ by as much; of them the smallest file, then the lowest divergence.
+    Of those that diverge by at most `max_kl` and don't write worse than the trained model, the one that answers a usual
+    request soonest. Those within a tenth of it count as equally fast, since measurements differ by as much; of them the
+    smallest file, then the lowest divergence.
 
     Raises:
         UsageError: There are no rows.
-        PrlmError: None is within the bound.
+        PrlmError: None is within the bound, or all that are write worse.
     """
     if not rows:
         raise UsageError("no formats to choose from", f"name some of {', '.join(FTYPES)}")
@@ -121,5 +129,13 @@ def choose(rows: Sequence[Candidate], max_kl: float) -> Candidate:
             f"no format is within a KL divergence of {max_kl}: the nearest is {best.quant} with {best.kl:.4f}",
             "allow more with --max-kl, or try f16",
         )
-    fastest = min(row.request_s for row in close)
-    return min((row for row in close if row.request_s <= _AS_FAST * fastest), key=lambda row: (row.size, row.kl))
+    good = [row for row in close if not row.writes_worse]
+    if not good:
+        best = max(close, key=lambda row: row.rougeL or 0.0)
+        raise PrlmError(
+            f"every format within a KL divergence of {max_kl} writes worse than the trained model: "
+            f"the best is {best.quant} with ROUGE-L {best.rougeL:.3f}",
+            "try f16, or leave ROUGE out with --rouge-users 0",
+        )
+    fastest = min(row.request_s for row in good)
+    return min((row for row in good if row.request_s <= _AS_FAST * fastest), key=lambda row: (row.size, row.kl))

@@ -11,14 +11,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.export import gguf, imatrix, preflight, quantize
+from prlm_edge.export import dev_rouge, gguf, imatrix, preflight, quantize
 from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, inputs_of, merge_nearest, publish, verify_gguf
 from prlm_edge.export.reference import Material, make_reference, read_material
 from prlm_edge.export.source import Source
 from prlm_edge.export.staging import Staging
 from prlm_edge.export.verify import Check, Reference, Report
 
-F16, IMATRIX = "f16.gguf", "imatrix.npz"
+F16, IMATRIX, ANSWERS = "f16.gguf", "imatrix.npz", "answers"
 AUTO = ("q8_0", "q5_k_m", "q4_k_m", "q4_0")
 _IMATRIX_SEQUENCES = 16
 
@@ -48,8 +48,9 @@ def export_gguf(source: Source, wanted: Wanted, bars: Bars) -> Exported:
     _quantize(staging, material, quants, made, bars)
     with bars("measuring"):
         reference = make_reference(source, material, of)
-        table = _measure(staging, reference, quants, made, material) if wanted.quant == "auto" else []
-    rows = [quantize.Candidate(**row) for row in table]
+        rows = _measure(staging, reference, quants, made, material) if wanted.quant == "auto" else []
+    rouge = _rouge(staging, source, wanted, quants, made, bars) if rows and wanted.rouge_users else {}
+    rows = [replace(row, **rouge.get(row.quant, {})) for row in rows]
     quant = quantize.choose(rows, wanted.max_kl).quant if rows else wanted.quant
     with bars("verifying"):
         checks: list[Check] = []
@@ -57,9 +58,12 @@ def export_gguf(source: Source, wanted: Wanted, bars: Bars) -> Exported:
             found = verify_gguf(folder / _file(one), one, reference, wanted)
             checks += [replace(check, name=f"{one}: {check.name}") for check in found.checks]
         report = Report(f"{wanted.name}-{quant}", tuple(checks))
+    table = [{key: value for key, value in asdict(row).items() if value is not None} for row in rows]
+    if rouge:  # to read the others by: the f16 file says what the trained model says, as was just verified
+        table.append({"quant": "f16", "size": (folder / F16).stat().st_size, **rouge["f16"]})
     file = folder / f"{wanted.name}-{quant}.gguf"
     (folder / _file(quant)).replace(file)
-    leave_out = (MERGED, IMATRIX, *(_file(one) for one in ("f16", *quants)))
+    leave_out = (MERGED, IMATRIX, ANSWERS, *(_file(one) for one in ("f16", *quants)))
     return publish(staging, source, wanted, "llm", quant, report, table, merging, leave_out)
 
 
@@ -90,8 +94,8 @@ def _imatrix(folder: Path, material: Material) -> imatrix.Matrix:
 
 def _measure(
     staging: Staging, reference: Reference, quants: Sequence[str], inputs: Mapping[str, Any], material: Material
-) -> list[dict[str, Any]]:
-    """The table of formats, each measured once."""
+) -> list[quantize.Candidate]:
+    """The table of formats but for ROUGE, each measured once."""
     prompt, rows = material.prompts[0].ids, []
     for quant in quants:
 
@@ -99,8 +103,25 @@ def _measure(
             file = staging.folder / _file(quant)
             return asdict(quantize.measured(quant, file, reference.probes, reference.said, prompt))
 
-        rows.append(staging.step(f"measure {quant}", {**inputs, "quant": quant}, one))
+        rows.append(quantize.Candidate(**staging.step(f"measure {quant}", {**inputs, "quant": quant}, one)))
     return rows
+
+
+def _rouge(
+    staging: Staging, source: Source, wanted: Wanted, quants: Sequence[str], inputs: Mapping[str, Any], bars: Bars
+) -> dict[str, dict[str, Any]]:
+    """Figures of dev ROUGE by format, "f16" among them, which stands for the trained model."""
+    found: dict[str, dev_rouge.Scores] = {}
+    for quant in ("f16", *quants):
+
+        def one(quant: str = quant) -> dev_rouge.Scores:
+            file, out = staging.folder / _file(quant), staging.folder / ANSWERS
+            return dev_rouge.score(file, source.recipe, wanted.files, wanted.rouge_users, out)
+
+        with bars(f"answering users with {quant}"):
+            asked = {**inputs, "quant": quant, "users": wanted.rouge_users}
+            found[quant] = staging.step(f"answer with {quant}", asked, one)
+    return {quant: asdict(dev_rouge.summary(scores, found["f16"])) for quant, scores in found.items()}
 
 
 def _file(quant: str) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -60,7 +61,18 @@ def gguf(
         str,
         typer.Option("--quant", metavar="FORMAT", help="f16, q8_0, q5_k_m, q4_k_m, q4_0, or auto: measure and choose."),
     ] = "auto",
-    max_kl: Annotated[float | None, typer.Option("--max-kl", min=0, help="What auto allows, in nats a token.")] = None,
+    max_kl: Annotated[
+        float | None, typer.Option("--max-kl", min=0, help="What auto allows, in nats a token.", show_default="0.02")
+    ] = None,
+    rouge_users: Annotated[
+        int | None,
+        typer.Option(
+            "--rouge-users",
+            min=0,
+            help="Users whom auto answers with each format, to compare ROUGE; 0 for none.",
+            show_default="30",
+        ),
+    ] = None,
     name: NameOption = None,
     data: DataOption = None,
     limit: LimitOption = 60,
@@ -77,8 +89,14 @@ def gguf(
     from prlm_edge.export.quantize import FTYPES
     from prlm_edge.export.to_gguf import export_gguf
 
+    auto: dict[str, Any] = {
+        key: value for key, value in (("max_kl", max_kl), ("rouge_users", rouge_users)) if value is not None
+    }
+    if auto and quant != "auto":
+        raise UsageError("--max-kl and --rouge-users are of --quant auto alone", "leave them out")
     known = ("auto", *FTYPES)
-    source, wanted = _asked(run, out, quant, known, name, data, limit, model, licence, attribution, max_kl)
+    source, wanted = _asked(run, out, quant, known, name, data, limit, model, licence, attribution)
+    wanted = replace(wanted, **auto)
     _say(export_gguf(source, wanted, _stage), wanted, json=json)
 
 
@@ -157,15 +175,12 @@ def _asked(
     model: str | None,
     licence: str,
     attribution: Path | None,
-    max_kl: float | None = None,
 ) -> tuple[Source, Wanted]:
     from prlm_edge.export import pipeline
     from prlm_edge.export.source import open_source
 
     if quant not in known:
         raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(known)}")
-    if max_kl is not None and quant != "auto":
-        raise UsageError("--max-kl is of --quant auto alone", "leave it out")
     if not run.is_dir():
         raise UsageError(f"{run}: no such folder", "name a training run that has ended")
     source = open_source(run, model=model)
@@ -177,8 +192,7 @@ def _asked(
             why = getattr(error, "strerror", None) or "not UTF-8"
             raise UsageError(f"{attribution}: {why}", "name a Markdown file") from None
     files = tuple(map(str, data or ())) or tuple(source.recipe.data.dev_files or source.recipe.data.files)
-    bound = pipeline.MAX_KL if max_kl is None else max_kl
-    return source, pipeline.Wanted(out, name or out.name, quant, files, limit, licence, text, bound)
+    return source, pipeline.Wanted(out, name or out.name, quant, files, limit, licence, text)
 
 
 @contextmanager
@@ -189,11 +203,17 @@ def _stage(label: str) -> Iterator[None]:
 
 
 def _say(done: Exported, wanted: Wanted, *, json: bool) -> None:
+    from prlm_edge.export import card
+
     if json:
         _console.emit_json(
             {"path": str(done.folder), "quant": done.quant, "table": done.table, **done.report.as_dict()}
         )
     else:
+        if done.table:
+            header, *rows = card.formats(done.table)
+            _console.table([[key.upper() for key in header], *rows], right=range(1, len(header)))
+            _console.out()
         _console.table(
             [["CHECK", "", "FOUND"], *([c.name, "ok" if c.ok else "FAILED", c.said] for c in done.report.checks)]
         )

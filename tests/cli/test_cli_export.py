@@ -39,8 +39,9 @@ def test_formats_are_checked_first(run, tmp_path):
     assert code == 2 and "auto, f16" in err
     code, _, err = run("onnx", tmp_path, "-o", tmp_path / "out", "--quant", "q8_0")
     assert code == 2 and "int8" in err
-    code, _, err = run("gguf", tmp_path, "-o", tmp_path / "out", "--quant", "f16", "--max-kl", "0.1")
-    assert code == 2 and "--max-kl" in err
+    for option in ("--max-kl", "--rouge-users"):
+        code, _, err = run("gguf", tmp_path, "-o", tmp_path / "out", "--quant", "f16", option, "0")
+        assert code == 2 and option in err and "auto alone" in err
 
 
 @pytest.mark.parametrize("ok", [True, False])
@@ -52,12 +53,15 @@ def test_a_verdict_is_a_table_or_json_and_an_exit_code(run, tmp_path, monkeypatc
 
     folder = tmp_path / ("voice" if ok else "voice.failed")
     checks = (Check("tokens", True, "9 texts tokenize alike"), Check("prompts", ok, "2 of 9 prompts differ"))
-    done = Exported(folder, "lora-f16", Report("voice", checks), [])
+    table = [{"quant": "q8_0", "size": 9, "kl": 0.0025, "rougeL": 0.31}, {"quant": "f16", "size": 17, "rougeL": 0.3125}]
+    done = Exported(folder, "lora-f16", Report("voice", checks), table)
     monkeypatch.setattr(to_adapter, "export_adapter", lambda source, wanted, bars: done)
     monkeypatch.setattr(export, "_asked", lambda *_: (None, type("Wanted", (), {"name": "voice"})()))
     code, out, err = run("adapter", tmp_path, "-o", tmp_path / "voice")
     assert code == (0 if ok else 3)
     assert ("FAILED" in out) is not ok
+    rows = [line.split() for line in out.splitlines()[:3]]
+    assert rows == [["QUANT", "SIZE", "KL", "ROUGEL"], ["q8_0", "9", "0.0025", "0.31"], ["f16", "17", "0.3125"]]
     assert ("model install" in err) if ok else ("it was not published" in err and "voice.failed" in err)
     code, out, _ = run("adapter", tmp_path, "-o", tmp_path / "voice", "--json")
     assert json.loads(out)["ok"] is ok and code == (0 if ok else 3)

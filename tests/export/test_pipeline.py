@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("llama_cpp")
 
 from prlm_edge.errors import UsageError  # noqa: E402
-from prlm_edge.export import gguf, merge, pipeline, to_gguf  # noqa: E402
+from prlm_edge.export import dev_rouge, gguf, merge, pipeline, quantize, to_gguf  # noqa: E402
 from prlm_edge.export.source import open_source  # noqa: E402
 from prlm_edge.export.to_adapter import export_adapter  # noqa: E402
 from prlm_edge.export.to_gguf import export_gguf  # noqa: E402
@@ -118,10 +118,28 @@ def test_a_killed_export_goes_on_behind_the_last_stage(run, published, tmp_path)
 def test_auto_measures_formats_and_chooses_one(run, tmp_path, monkeypatch):
     lenient = pipeline.BOUNDS["f16"].__class__(10.0, 0.0, 100.0)  # untrained weights lose much in four bits
     monkeypatch.setattr(pipeline, "BOUNDS", {**dict.fromkeys(to_gguf.AUTO, lenient), "f16": pipeline.BOUNDS["f16"]})
-    done = export(run, tmp_path / "auto", "auto", max_kl=10.0)
-    assert [row["quant"] for row in done.table] == list(to_gguf.AUTO)
+    monkeypatch.setattr(quantize.Candidate, "writes_worse", False)  # an untrained model's answers may be anything
+    with pytest.raises(KeyboardInterrupt):
+        export(run, tmp_path / "auto", "auto", Bars(kill="answering users with q4_k_m"), max_kl=10.0, rouge_users=4)
+    answers = [path.read_text() for path in (tmp_path / "auto.partial" / "answers").rglob("answers.jsonl")]
+    assert [text.count("\n") for text in answers] == [4, 4, 4]  # of f16, q8_0, q5_k_m
+    answered, score = [], dev_rouge.score
+    monkeypatch.setattr(dev_rouge, "score", lambda file, *rest: answered.append(file.stem) or score(file, *rest))
+    done = export(run, tmp_path / "auto", "auto", max_kl=10.0, rouge_users=4)
+    assert answered == ["q4_k_m", "q4_0"]
+    assert [row["quant"] for row in done.table] == [*to_gguf.AUTO, "f16"]
     assert done.quant in to_gguf.AUTO
-    assert "## Formats" in (done.folder / "README.md").read_text()
+    for row in done.table:
+        assert 0 <= row["rougeL"] <= row["rouge1"] <= 1 and row["rougeL_low"] <= row["rougeL_high"]
+    assert (done.table[-1]["rougeL_low"], done.table[-1]["rougeL_high"]) == (0, 0)
+    card = (done.folder / "README.md").read_text()
+    assert "## Formats" in card and "| rouge1 | rougeL |" in card and "\n| f16 | " in card
+    assert sorted(path.name for path in done.folder.iterdir()) == [
+        "README.md",
+        f"auto-{done.quant}.gguf",
+        "export.json",
+        "verification.json",
+    ]
 
 
 def spoilt(monkeypatch, run, tmp_path, module, name, spoil):
