@@ -11,22 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prlm_edge.evaluate.conditions import make
 from prlm_edge.evaluate.data import load
 from prlm_edge.evaluate.provenance import header
 from prlm_edge.evaluate.records import Condition
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.runner import answer_all
 from prlm_edge.evaluate.stats import difference, estimate
-from prlm_edge.model_bundled import NONE
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
+from prlm_edge.train.answers import condition
 from prlm_edge.train.config import Recipe
-from prlm_edge.train.data import settings_of
 
-_OF_PROMPTS = ("retriever", "k", "item_words", "item_order", "layout")
 #: By row: whose it is, ROUGE-1 and ROUGE-L of its answer.
 Scores = Mapping[str, tuple[str, float, float]]
 
@@ -62,18 +59,18 @@ def score(model: Path, recipe: Recipe, files: Sequence[str], n_users: int, out: 
         UsageError: No such data.
         PrlmError: The model can't be run, or the disk is full.
     """
-    condition = _condition(model, recipe)
+    asked = _asked(model, recipe)
     found: dict[str, tuple[str, float, float]] = {}
     for file in files:
         data = load(Path(file), limit=-(-n_users // len(files)), per_user=1, seed=recipe.seed)
-        about = header(data, [condition], recipe.seed, "prlm-edge export gguf")
+        about = header(data, [asked], recipe.seed, "prlm-edge export gguf")
         # Named by what is asked, of which file: after a change of either, other answers are wanted.
         name = hashlib.sha256(json.dumps(about["asked"], sort_keys=True).encode()).hexdigest()[:16]
         run = RunFolder.create(out / name, about)
-        answer_all(run, data, [condition], seed=recipe.seed)
+        answer_all(run, data, [asked], seed=recipe.seed)
         for answer in run.answers():
             said, wrote = Counted(answer.answer), Counted(answer.target)
-            found[f"{data.name}/{answer.row}"] = answer.user, rouge_1(said, wrote), rouge_l(said, wrote)
+            found[f"{data.sha256[:8]}/{answer.row}"] = answer.user, rouge_1(said, wrote), rouge_l(said, wrote)
     return found
 
 
@@ -86,9 +83,8 @@ def summary(scores: Scores, trained: Scores) -> DevRouge:
     return DevRouge(one.mean, apart.b, apart.low, apart.high)
 
 
-def _condition(model: Path, recipe: Recipe) -> Condition:
+def _asked(model: Path, recipe: Recipe) -> Condition:
     """Greedy, and as users have it: no adapter over it, and reasoning where the file says that it was taught to."""
-    settings = settings_of(recipe.data, recipe.seed)
-    shared = {key: getattr(settings, key) for key in _OF_PROMPTS}
-    own = {"model": str(model), "adapter": NONE, "temperature": 0.0, "prefix_cache": "off"}
-    return make("dev", {**shared, **own})
+    asked = condition("dev", recipe, adapter=None)
+    own = {"model": str(model), "reasoning": "auto", "temperature": 0.0, "prefix_cache": "off"}
+    return replace(asked, settings={**asked.settings, **own})
