@@ -30,6 +30,7 @@ from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
 from prlm_edge.storage import atomic_write
 from prlm_edge.train.answers import Bars, answered, condition
 from prlm_edge.train.config import Recipe
+from prlm_edge.train.data import keep_sha256
 from prlm_edge.types import Cancel, Candidate, Scoring
 from prlm_edge.writer_pool import make_pool
 
@@ -103,8 +104,10 @@ def run(
     groups = [group for found, data in runs for group in read_groups(found, data)]
     say(f"to learn from: {len(groups)} requests, {sum(len(group.worth) for group in groups)} candidates")
     weights, figures = learn(groups, recipe.seed)
-    about = {"recipe": recipe.blend.model_dump(), "seed": recipe.seed, "requests": len(groups)}
-    about |= {"data": {data.name: data.sha256 for _, data in runs}}
+    about: dict[str, Any] = {"recipe": recipe.blend.model_dump(), "seed": recipe.seed, "requests": len(groups)}
+    about["data"] = {}
+    for _, data in runs:
+        keep_sha256(about["data"], data)
     with atomic_write(out / FILE) as stream:
         found = {"format": FORMAT, "weights": weights, "figures": figures, "about": about}
         stream.write(json.dumps(found, indent=1).encode() + b"\n")
@@ -166,7 +169,7 @@ def _left_out(groups: Sequence[Group], folds: NDArray[np.int64], penalty: float)
     found = np.empty(len(groups))
     for fold in range(_FOLDS):
         weights = fit([group for group, of in zip(groups, folds, strict=True) if of != fold], penalty)
-        for i in np.flatnonzero(folds == fold):
+        for i in np.flatnonzero(folds == fold).tolist():
             found[i] = groups[i].worth[int((groups[i].known @ weights).argmax())]
     return found
 

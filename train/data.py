@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prlm_edge import tasks
 from prlm_edge.errors import ConfigError, UsageError
-from prlm_edge.evaluate.data import load
+from prlm_edge.evaluate.data import Dataset, load
 from prlm_edge.evaluate.records import Row
 from prlm_edge.plan import Plan, make_plan, prompt_budget
 from prlm_edge.reasoning import ANSWER_CLOSE, THINK_CLOSE
@@ -132,7 +132,7 @@ def read(
     rows: list[Row] = []
     for file in files:
         data = load(Path(file), limit=limit, seed=seed)
-        found.sha256[data.name] = data.sha256
+        keep_sha256(found.sha256, data)
         if data.skipped:
             found.skipped[UNREADABLE] += data.skipped
         rows += data.rows
@@ -148,6 +148,15 @@ def read(
     if not found.examples:
         raise UsageError(f"nothing to learn from: {found.say()}", "raise data.max_tokens, or check the data")
     return found
+
+
+def keep_sha256(kept: dict[str, str], data: Dataset) -> None:
+    """Note a file's hash by its name, numbered where another has that name: mixtures are made of many train.jsonl."""
+    key, number = data.name, 1
+    while key in kept:
+        number += 1
+        key = f"{data.name} ({number})"
+    kept[key] = data.sha256
 
 
 def in_order(examples: Sequence[Example], epochs: float, batch: int, seed: int) -> list[Example]:

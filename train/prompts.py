@@ -18,7 +18,17 @@ from prlm_edge.plan import Plan
 from prlm_edge.settings import Settings
 from prlm_edge.train.checkpoints import Progress
 from prlm_edge.train.config import Recipe
-from prlm_edge.train.data import UNREADABLE, Pools, no_room, plan_of, say_skipped, settings_for, settings_of, why_not
+from prlm_edge.train.data import (
+    UNREADABLE,
+    Pools,
+    keep_sha256,
+    no_room,
+    plan_of,
+    say_skipped,
+    settings_for,
+    settings_of,
+    why_not,
+)
 from prlm_edge.train.rewards import Ask
 from prlm_edge.train.tokens import Tokens
 from prlm_edge.types import Request, Sampling
@@ -70,7 +80,7 @@ def read(
     taken: Counter[str] = Counter()
     for file in files:
         data = load(Path(file), limit=limit, seed=recipe.seed)
-        sha256[data.name] = data.sha256
+        keep_sha256(sha256, data)
         if data.skipped:
             left_out[UNREADABLE] += data.skipped
         for done, row in enumerate(data.rows, 1):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     if judged:
         _console.note(f"to choose by: {judged.say()}")
     memory.check(folder_of_base, recipe, max(len(example.ids) for example in examples.examples))
-    sha256 = examples.sha256 | (judged.sha256 if judged else {})
+    sha256 = examples.sha256 | (_dev(judged.sha256) if judged else {})
     folder = TrainFolder.open(out, "warmstart", recipe, sha256)
     if folder.adapter.exists():
         return folder.adapter
@@ -150,7 +150,7 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         judged, dev_sha256 = prompts.read(recipe.data.dev_files, recipe, tokens, limit=limits[1], progress=update)
     _console.note(f"{len(asked)} prompts to draw from, {len(judged)} to choose by")
     scorer, judge = _reward_model(recipe)
-    folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **dev_sha256, **judge})
+    folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **_dev(dev_sha256), **judge})
     if folder.adapter.exists():
         return folder.adapter
     cancel = Cancel()
@@ -227,6 +227,11 @@ def _ended(folder: TrainFolder, recipe: Recipe) -> Path:
     except (ImportError, MissingError, UsageError):
         _console.note(f'no {REPORT}: `pip install "prlm-edge[eval]"`, then `{PROG} train report {folder.path}`')
     return folder.adapter
+
+
+def _dev(sha256: Mapping[str, str]) -> dict[str, str]:
+    """Hashes of dev files, told from those of files to learn from, which may have their names."""
+    return {f"dev {name}": value for name, value in sha256.items()}
 
 
 def _bars(label: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:

@@ -7,7 +7,7 @@ import pytest
 
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import load
-from prlm_edge.train import base, config, data
+from prlm_edge.train import base, config, data, prompts
 
 pytestmark = pytest.mark.model
 CONFIG = config.DataConfig(k=2)
@@ -118,6 +118,19 @@ def test_what_cannot_be_learned_from_is_counted(tokens, rows_file, tmp_path):
         "no query, no target, or an item that can't be read": 1,
     }
     assert "9 examples" in found.say() and "1 left out: no past writing" in found.say()
+
+
+def test_files_of_one_name_keep_a_hash_each(tokens, rows_file, tmp_path):
+    """Mixtures are made of many a train.jsonl: a run that goes on must see a change in each."""
+    other = tmp_path / "other" / rows_file.name
+    other.parent.mkdir()
+    other.write_text("".join(rows_file.read_text().splitlines(keepends=True)[:6]))
+    options = {"seed": 0, "loss_on": "answer", "limit": None}
+    found = data.read([str(rows_file), str(other)], tokens, CONFIG, **options)
+    assert found.sha256 == {"rows.jsonl": load(rows_file).sha256, "rows.jsonl (2)": load(other).sha256}
+    recipe = config.load("edge-cpu")
+    _, asked = prompts.read([str(rows_file), str(other)], recipe, tokens, limit=None)
+    assert asked == found.sha256
 
 
 def test_nothing_to_learn_from_is_refused(tokens, rows_file, tmp_path):
