@@ -55,7 +55,7 @@ class Settings:
     repeat_penalty: float = Sampling.repeat_penalty
     seed: int = Sampling.seed
     best_of: int = 1
-    select: str = "consensus"
+    select: str = "blend"
     reward_model: str | None = None
     blend_weights: str | None = None
     threads: int = 0

@@ -42,7 +42,8 @@ def condition(name: str, recipe: Recipe, adapter: Path | None, profile: Owner = 
     }
     shared |= {"model": recipe.base.model, "reasoning": "hide" if recipe.data.reasoning is True else "off"}
     shared |= {"adapter": str(adapter) if adapter else NONE, "profile": profile}
-    return make(name, shared | ({"best_of": best_of} if best_of > 1 else {}))
+    # how they are ranked is of no account here, and must not need the weights that are yet to be learned
+    return make(name, shared | ({"best_of": best_of, "select": "consensus"} if best_of > 1 else {}))
 
 
 def answered(

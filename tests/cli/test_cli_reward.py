@@ -113,7 +113,7 @@ def test_without_a_bundled_model_or_its_packages_it_says_what_to_do(
 def test_a_flag_without_effect_is_noted(generate: Run, folder: Path) -> None:
     code, _, err = generate("--best-of", "5", "--reward-model", str(folder))
     assert code == 0
-    assert "note: reward_model has no effect on select consensus: add --select reward" in err
+    assert "note: reward_model has no effect on select blend: add --select reward" in err
 
 
 # -- doctor

@@ -52,10 +52,10 @@ def test_the_answer_one_would_have_got_alone_is_among_the_candidates(writer: Wri
 def test_every_way_of_selecting_ranks_the_same_candidates(writer: Writer) -> None:
     ranked = {
         select: writer.generate(REQUEST, best_of=5, select=select).candidates
-        for select in ("consensus", "logprob", "style")
+        for select in ("consensus", "logprob", "style", "blend")
     }
     by_seed = {select: {one.seed: one.answer for one in found} for select, found in ranked.items()}
-    assert by_seed["consensus"] == by_seed["logprob"] == by_seed["style"]
+    assert by_seed["consensus"] == by_seed["logprob"] == by_seed["style"] == by_seed["blend"]
     sound = [one for one in ranked["logprob"] if one.finish_reason == "stop" and one.answer]
     assert sound == sorted(sound, key=lambda one: -(one.logprob or 0.0))
     assert all(one.logprob is not None and one.logprob < 0 for one in ranked["logprob"] if one.answer)
@@ -92,7 +92,7 @@ def test_the_chosen_answer_alone_is_on_stdout_and_json_has_them_all(typed: list[
     record = json.loads(told.stdout)
     assert plain.stdout.decode() == record["answer"] + "\n"
     assert plain.stderr.decode().startswith(record["reasoning"])
-    assert record["select"] == "consensus"
+    assert record["select"] == "blend"
     best = record["candidates"][0]
     assert (best["answer"], best["reasoning"]) == (record["answer"], record["reasoning"])
     assert {"answer", "reasoning", "seed", "logprob", "score", "finish_reason"} <= best.keys()

@@ -93,15 +93,15 @@ def scores(folder: Path, result: Result) -> dict[str, float]:
 # -- which answer is kept
 
 
-def test_the_answer_with_the_highest_score_is_kept(profile: Profile, folder: Path) -> None:
-    result = a_writer(profile, best_of=N, select="reward", reward_model=folder).generate(REQUEST)
-    expected = scores(folder, result)
+def test_the_answer_with_the_highest_score_is_kept(profile: Profile, turned: Path) -> None:
+    result = a_writer(profile, best_of=N, select="reward", reward_model=turned).generate(REQUEST)
+    expected = scores(turned, result)
     assert len(set(expected.values())) == N
     assert {one.answer: one.score for one in result.candidates} == expected
     assert [one.answer for one in result.candidates] == sorted(ANSWERS, key=lambda answer: -expected[answer])
     assert (result.answer, result.select) == (max(expected, key=lambda answer: expected[answer]), "reward")
-    consensus = a_writer(profile, best_of=N).generate(REQUEST)
-    assert result.answer not in (ANSWERS[0], consensus.answer)  # neither by chance
+    others = {a_writer(profile, best_of=N, select=one).generate(REQUEST).answer for one in ("blend", "consensus")}
+    assert result.answer not in {ANSWERS[0], *others}  # not by chance
 
 
 def test_the_model_that_the_settings_name_is_asked(profile: Profile, folder: Path, turned: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_model_that_the_settings_name_is_asked(profile: Profile, folder: Pat
         a_writer(profile, best_of=N, reward_model=one).generate(REQUEST, select="reward") for one in (folder, turned)
     )
     assert [one.answer for one in down.candidates] == [one.answer for one in reversed(up.candidates)]
-    assert a_writer(profile, best_of=N, reward_model=folder).generate(REQUEST).select == "consensus"
+    assert a_writer(profile, best_of=N, reward_model=folder).generate(REQUEST).select == "blend"
 
 
 def test_open_takes_it_as_any_setting(
@@ -196,7 +196,7 @@ def test_what_was_asked_for_and_has_no_effect_is_noted(profile: Profile, folder:
     alone = a_writer(profile, select="reward", reward_model=folder).generate(REQUEST)
     assert alone.notes == ("select chooses among several answers, and one is written: add --best-of 8",)
     unused = a_writer(profile, best_of=2, reward_model=folder).generate(REQUEST)
-    assert unused.notes == ("reward_model has no effect on select consensus: add --select reward",)
+    assert unused.notes == ("reward_model has no effect on select blend: add --select reward",)
     used = a_writer(profile, best_of=N, select="reward", reward_model=folder)
     assert used.generate(REQUEST).notes == ()
     assert (

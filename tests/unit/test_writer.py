@@ -313,7 +313,7 @@ def test_best_of_n_streams_the_best_of_its_candidates_as_a_whole(profile: Profil
     assert [event.text for event in events if event.type == "candidate"][1] == "the drain of 1903"
     result = last(events)
     assert [event.text for event in events[-3:-1]] == [result.reasoning, result.answer]
-    assert result.select == "consensus"
+    assert result.select == "blend"
     assert [one.seed for one in result.candidates if one.answer == result.answer] == [result.candidates[0].seed]
     assert sorted(one.seed for one in result.candidates) == [7, 8, 9, 10]
     scores = [one.score for one in result.candidates if one.score is not None]
