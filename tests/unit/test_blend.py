@@ -71,6 +71,14 @@ def test_equal_answers_score_equally(tmp_path):
     assert scores[0] == scores[2]
 
 
+def test_the_bundled_weights_choose_by_default():
+    scorer = make_scorer(Settings())
+    assert scorer.name == "blend" and set(blend.read_weights(blend.BUNDLED)) == set(FEATURES)
+    copied, own, empty = Candidate("rye wins: three flours"), CANDIDATES[0], Candidate("An essay about something else.")
+    assert rank([copied, empty, own], scorer, CONTEXT)[0] is not empty
+    assert all(math.isfinite(one) for one in scorer.score([copied, empty, own], CONTEXT))
+
+
 def test_settings_name_the_file_and_it_is_read_once(tmp_path):
     path = written(tmp_path / "w.json", length=1.0)
     scorer = make_scorer(Settings(select="blend", blend_weights=str(path)))
