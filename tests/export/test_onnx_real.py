@@ -16,7 +16,7 @@ from prlm_edge.export.onnx import export_onnx, onnx_logprobs
 from prlm_edge.types import Request, Span, Turn
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(3600)]
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+README, LICENCE = ((Path(__file__).parents[2] / name).read_text("utf-8") for name in ("README.md", "LICENSE"))
 TURNS = (
     SYSTEM,
     *shot("The allotment flooded again, so we dug a drain.", "8 words, lower case.", "the drain we should have dug"),
@@ -48,8 +48,8 @@ def test_it_says_what_the_model_says_in_a_third_of_its_bytes(base, folder):
     from prlm_edge.train.base import load_tokens
 
     tokens = load_tokens(base, 0)
-    texts = [README[start : start + 900] for start in (0, 3000, 6000)]
-    wanted = probes([tokens.encode_text(text) for text in texts])
+    texts = [LICENCE[start : start + 900] for start in (0, 3000, 6000)]  # which nobody edits
+    wanted = probes([tokens.encode_text(text) for text in texts], per_sequence=64)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     found = compare(wanted, hf_logprobs(model, wanted), onnx_logprobs(folder, wanted))
     assert found.kl < 0.03 and found.top1_tied > 0.9

@@ -432,13 +432,15 @@ def test_a_few_steps_of_the_real_model(minilm_path, tmp_path):
         pytest.skip("needs the sample data beside the repository")
     of = load(SAMPLES / "commit_subject.sample20.jsonl", limit=8).rows
     found = make_pairs(of, None, PairConfig(kinds=("style", "degenerate", "swap"))).pairs
-    encoder = Encoder(minilm_path / "tokenizer.json", 96)
+    encoder = Encoder(minilm_path / "tokenizer.json", 128)
     data = Tokenized.of(found, encoder)
     rates = {"lr": 3e-4, "student_lr": 1e-3, "warmup": 0.0}
-    config = RewardConfig(max_steps=24, batch=4, max_length=96, n_layers_student=1, **rates)
+    config = RewardConfig(max_steps=24, batch=4, max_length=128, n_layers_student=1, **rates)
     teacher = train_teacher(tmp_path / "teacher", reward_base.base_folder(), data, config)
     student = train_student(tmp_path / "student", teacher, data, config)
-    parity = reward_onnx.export(student, tmp_path / "out", found, max_length=96, min_correlation=0.9, min_agreement=0.8)
+    parity = reward_onnx.export(
+        student, tmp_path / "out", found, max_length=128, min_correlation=0.9, min_agreement=0.8
+    )
     assert parity.spearman > 0.95
     assert (tmp_path / "out" / "model.onnx").stat().st_size < 16_000_000
     model = load_trained(teacher)
