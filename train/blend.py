@@ -26,11 +26,12 @@ from prlm_edge.evaluate.records import Answer, Row
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.stats import estimate
 from prlm_edge.rerank.blend import FEATURES, FORMAT, evidence
-from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
+from prlm_edge.rerank.overlap import Counted
 from prlm_edge.storage import atomic_write
 from prlm_edge.train.answers import Bars, answered, condition
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data import keep_sha256
+from prlm_edge.train.pairs import closeness
 from prlm_edge.types import Cancel, Candidate, Scoring
 from prlm_edge.writer_pool import make_pool
 
@@ -62,9 +63,8 @@ class Group:
         """From what was drawn."""
         wanted = Counted(target)
         rows = [[one[name] for name in FEATURES] for one in evidence(candidates, context)]
-        texts = [Counted(one.answer) for one in candidates]
-        worth = [(rouge_1(text, wanted) + rouge_l(text, wanted)) / 2 for text in texts]
-        first = min(range(len(texts)), key=lambda i: candidates[i].seed)
+        worth = [closeness(Counted(one.answer), wanted) for one in candidates]
+        first = min(range(len(candidates)), key=lambda i: candidates[i].seed)
         return cls(user, np.array(rows, np.float64), np.array(worth, np.float64), first)
 
 
@@ -115,7 +115,7 @@ def run(
 
 
 def read_groups(run_: RunFolder, data: Dataset) -> Iterator[Group]:
-    """The requests of a run whose candidates differ, and are not equally good."""
+    """The requests of a run whose candidates differ."""
     rows = {row.id: row for row in data.rows}
     for answer in run_.answers():
         row = rows[answer.row]

@@ -35,11 +35,8 @@ from prlm_edge.types import Scoring
 KINDS = ("zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near")
 PAPER = ("paper",)
 ALL_KINDS = (*KINDS, "ranked", *PAPER)
-GENERATED: Mapping[str, Owner] = {
-    "zero_shot": "none",
-    "other_profile": "other",
-    "own": "own",
-}  # and whose past it shows
+#: Kinds of generation, and whose past each shows.
+GENERATED: Mapping[str, Owner] = {"zero_shot": "none", "other_profile": "other", "own": "own"}
 NEEDS: Mapping[str, tuple[str, ...]] = {  # kind of pair -> kinds of generation
     "zero_shot": ("zero_shot",),
     "other_profile": ("other_profile",),
@@ -257,11 +254,12 @@ class _Maker:
 
     def _ranked(self, row: Row, own: Scoring, draw: Random) -> list[Pair]:
         target = Counted(row.target)
-        near = {text: _near(Counted(text), target) for text in self.generated["own"].get(row.id, ())}
+        near = {text: closeness(Counted(text), target) for text in self.generated["own"].get(row.id, ())}
         both = [(a, b) for a in near for b in near if near[a] >= near[b] + _CLEARLY]
         chosen = draw.sample(both, min(self.config.per_kind, len(both)))
         return [Pair(row.id, row.user, "ranked", own, a, b, own) for a, b in chosen]
 
 
-def _near(a: Counted, b: Counted) -> float:
+def closeness(a: Counted, b: Counted) -> float:
+    """What answers are ranked by: the mean of ROUGE-1 and ROUGE-L."""
     return (rouge_1(a, b) + rouge_l(a, b)) / 2

@@ -65,11 +65,11 @@ def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for condition in conditions:
         settings = settings_of(condition, "")
-        scorer = make_scorer(settings)
-        if not condition.baseline and settings.best_of > 1 and isinstance(scorer, LazyReward):
+        scorer = None if condition.baseline or settings.best_of == 1 else make_scorer(settings)
+        if isinstance(scorer, LazyReward):
             sha256 = scorer.card()["sha256"]["model.onnx"]
             found[settings.reward_model or "bundled reward model"] = {"file": scorer.folder.name, "sha256": sha256}
-        if not condition.baseline and settings.best_of > 1 and isinstance(scorer, Blend):
+        if isinstance(scorer, Blend):
             scorer.check()
             of = {"file": scorer.path.name, "sha256": models.sha256_of(scorer.path)}
             found[settings.blend_weights or "bundled weights"] = of

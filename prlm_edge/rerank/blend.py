@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,6 @@ class Blend:
 
     def __init__(self, weights: str | Path | None = None) -> None:
         self.path, self._is_bundled = Path(weights or BUNDLED), not weights
-        self._reading = threading.Lock()
-        self._weights: dict[str, float] | None = None
 
     def check(self) -> None:
         """Read the weights.
@@ -78,9 +76,7 @@ class Blend:
             UsageError: No such file.
             ModelError: The file holds no weights, or those of another version.
         """
-        with self._reading:
-            if self._weights is None:
-                self._weights = self._read()
+        _ = self._weights
 
     def score(self, candidates: Sequence[Candidate], context: Scoring) -> list[float]:
         """Sums of weight x evidence; only differences between candidates of one call mean anything.
@@ -88,12 +84,12 @@ class Blend:
         Raises:
             PrlmError: As `check` says.
         """
-        self.check()
-        weights = self._weights or {}
+        weights = self._weights
         # fsum does not depend on the order: equal candidates get equal scores, and the earliest wins
         return [math.fsum(weights[name] * one[name] for name in weights) for one in evidence(candidates, context)]
 
-    def _read(self) -> dict[str, float]:
+    @cached_property
+    def _weights(self) -> dict[str, float]:
         if self._is_bundled and not self.path.exists():
             raise MissingError("this prlm-edge came without weights to blend by", _MAKE)
         return read_weights(self.path)
