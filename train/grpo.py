@@ -32,7 +32,7 @@ from trl import GRPOConfig
 from prlm_edge.errors import PrlmError
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
 from prlm_edge.storage import write_error
-from prlm_edge.train import base
+from prlm_edge.train import base, memory
 from prlm_edge.train.checkpoints import Checkpoints, Progress
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.policy_trainer import PolicyTrainer
@@ -120,7 +120,7 @@ def train(
     Raises:
         ConfigError: Settings that don't go together; llama.cpp is to draw, and has no GGUF file to do it with.
         UsageError: `start` is of another model.
-        PrlmError: The disk is full, or an engine failed: the checkpoints there are stay.
+        PrlmError: The disk or the GPU's memory is full, or an engine failed: the checkpoints there are stay.
     """
     cancel = cancel or Cancel()
     set_seed(recipe.seed)
@@ -136,7 +136,8 @@ def train(
         for callback in (watch, look, Checkpoints(folder, cancel, progress, has_dev=False), stop):
             trainer.add_callback(callback)
         latest = folder.latest()
-        trainer.train(resume_from_checkpoint=str(latest) if latest else None)
+        with memory.fitting("grpo.micro_batch", recipe.grpo.micro_batch):
+            trainer.train(resume_from_checkpoint=str(latest) if latest else None)
         whole = trainer.state.global_step >= trainer.state.max_steps
         best = stop.best or folder.latest()
         if (whole or stop.verdict.stop) and best is not None:

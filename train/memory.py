@@ -6,8 +6,10 @@ and logits of its labelled tokens. Not here: measuring what a step really took (
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,27 @@ def check(folder: Path, recipe: Recipe, longest: int) -> Estimate:
             _knob(needed, recipe),
         )
     return needed
+
+
+@contextlib.contextmanager
+def fitting(knob: str, value: int) -> Iterator[None]:
+    """What to turn down where a GPU's memory ran out after all, instead of where in PyTorch it did.
+
+    Args:
+        knob: A key of the recipe, such as "grpo.micro_batch".
+        value: What it is now.
+
+    Raises:
+        PrlmError: The memory ran out; checkpoints there are stay.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        less = f"--set {knob}={value // 2}" if value > 1 else "--set data.max_tokens=512"
+        hint = f"{less} and a new --out, or end what else runs on it"
+        raise PrlmError("the GPU's memory is full", hint) from None
 
 
 def available() -> int | None:

@@ -8,7 +8,7 @@ behind a prompt of 437 are 964 tokens instead of 4,024. Not here: the loss (TRL'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from prlm_edge.train.batches import IGNORED
 
 @dataclass(frozen=True)
 class Packed:
-    """Completions of one prompt in one row of n tokens.
+    """Completions of one prompt in one row of n tokens; `stacked`, a row for each of several prompts.
 
     Attributes:
         input_ids: (1, n): the prompt but for its last token, then for each completion that token and all of its own but
@@ -94,23 +94,36 @@ def logps_and_entropies(
     """
     prompts, completions = input_ids[:, :-n_keep], input_ids[:, -n_keep:]
     prompt_mask, mask = attention_mask[:, :-n_keep], attention_mask[:, -n_keep:]
-    logps: dict[int, torch.Tensor] = {}
-    entropies: dict[int, torch.Tensor] = {}
-    for rows in same_prompts(prompts, prompt_mask):
+    groups = same_prompts(prompts, prompt_mask)
+    packed = []
+    for rows in groups:
         prompt = prompts[rows[0]][prompt_mask[rows[0]].bool()]
-        packed = pack(prompt, completions[rows], mask[rows].sum(1).tolist())
-        found = model(
-            input_ids=packed.input_ids,
-            attention_mask=packed.seen,
-            position_ids=packed.position_ids,
-            shift_labels=packed.shift_labels,
-            fused_lm_head=True,
-        )
-        for place, row in enumerate(rows):
-            logps[row] = found.log_probs[0][packed.places[place]]
-            entropies[row] = found.entropy[0][packed.places[place]]
-    return _in_order(logps, mask), _in_order(entropies, mask)
+        packed.append(pack(prompt, completions[rows], mask[rows].sum(1).tolist()))
+    batch = stacked(packed)
+    found = model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.seen,
+        position_ids=batch.position_ids,
+        shift_labels=batch.shift_labels,
+        fused_lm_head=True,
+    )
+    owner = torch.tensor([group for group, rows in enumerate(groups) for _ in rows], device=mask.device)[:, None]
+    order = torch.tensor([row for rows in groups for row in rows], device=mask.device).argsort()
+    logps, entropies = (each[owner, batch.places][order] for each in (found.log_probs, found.entropy))
+    return logps.masked_fill(mask == 0, 0), entropies.masked_fill(mask == 0, 0)
 
 
-def _in_order(found: Mapping[int, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
-    return torch.stack([found[row] for row in range(len(found))]).masked_fill(mask == 0, 0)
+def stacked(packed: Sequence[Packed]) -> Packed:
+    """A row for each, padded on the right; a padding token attends to itself, so that no softmax is over nothing."""
+    n = max(one.input_ids.shape[1] for one in packed)
+
+    def padded(name: str, fill: int) -> torch.Tensor:
+        rows = [getattr(one, name) for one in packed]
+        return torch.cat([torch.nn.functional.pad(row, (0, n - row.shape[1]), value=fill) for row in rows])
+
+    seen = torch.eye(n, dtype=torch.bool, device=packed[0].seen.device).repeat(len(packed), 1, 1, 1)
+    for row, one in enumerate(packed):
+        own = one.seen.shape[-1]
+        seen[row, 0, :own, :own] = one.seen[0, 0]
+    labels, places = padded("shift_labels", IGNORED), torch.cat([one.places for one in packed])
+    return Packed(padded("input_ids", 0), padded("position_ids", 0), seen, labels, places)

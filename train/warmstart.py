@@ -16,7 +16,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.train import base, data
+from prlm_edge.train import base, data, memory
 from prlm_edge.train.batches import ExampleSet, Pad, answer_loss
 from prlm_edge.train.checkpoints import Checkpoints, Progress
 from prlm_edge.train.config import Recipe
@@ -87,7 +87,7 @@ def train(
 
     Raises:
         UsageError: No examples, or one is longer than the model's context.
-        PrlmError: The loss became NaN, or the disk is full: the checkpoints there are stay.
+        PrlmError: The loss became NaN, or the disk or the GPU's memory is full: the checkpoints there are stay.
     """
     if not examples:
         raise UsageError("no examples to learn from", "check the data")
@@ -98,7 +98,7 @@ def train(
     trainer.add_callback(RunLogCallback(RunLog(folder.path), sample_every=0))
     trainer.add_callback(_Finite())
     latest = folder.latest()
-    with writing(folder.path):
+    with writing(folder.path), memory.fitting("warmstart.micro_batch", recipe.warmstart.micro_batch):
         trainer.train(resume_from_checkpoint=str(latest) if latest else None)
         if cancel.cancelled and trainer.state.global_step < trainer.state.max_steps:
             return False
@@ -187,6 +187,7 @@ def _arguments(folder: TrainFolder, recipe: Recipe, *, has_dev: bool) -> Trainin
         dataloader_num_workers=0,
         report_to="none",
         disable_tqdm=True,
+        bf16=base.autocasts(recipe.base),
         use_cpu=not torch.cuda.is_available(),
         **dev,
     )

@@ -90,7 +90,7 @@ def test_an_adapter_over_nf4_is_trained_in_float32(tiny_folder, rows_file, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "one-gpu"])
 def test_our_recipes_for_a_gpu_start_and_run_two_steps(tiny_folder, rows_file, tmp_path, name):
-    ready = prepared(name, tiny_folder, rows_file, "grpo.prompts=1")
+    ready = prepared(name, tiny_folder, rows_file, "grpo.prompts=1", "grpo.micro_batch=4")
     scorer = (
         RewardScorer(make_reward_model(tmp_path / "reward")) if "personalization" in ready[0].grpo.rewards else None
     )

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-from prlm_edge.errors import PrlmError
-from prlm_edge.train import config, memory
+from prlm_edge.errors import PrlmError  # noqa: E402
+from prlm_edge.train import config, memory  # noqa: E402
 
 SMOLLM2 = {"hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "vocab_size": 49152}
 
@@ -17,12 +17,17 @@ def estimate(longest=512, *overrides):
 
 
 def test_it_is_near_what_was_measured(monkeypatch):
-    """SmolLM2-135M, bf16: 4.0 GB of one step of 4 x 512 tokens; 10.7 after 48 of up to 2 x 996, 14.3 of 4 x 996."""
+    """SmolLM2-135M, bf16: 4.0 GB of one step of 4 x 512 tokens; 10.7 after 48 of up to 2 x 996, 14.3 of 4 x 996.
+
+    On an H200, steps of up to 8 x 996: 9.7 GB, 32 x 996: 37.5.
+    """
     four, two = "warmstart.micro_batch=4", "warmstart.micro_batch=2"
     assert 9e9 < estimate(996, two).total < 11.5e9
     assert 14e9 < estimate(996, four).total < 20e9
     monkeypatch.setattr(memory, "_on_gpu", lambda: True)  # blocks are used again
     assert 3.9e9 < estimate(512, four).total < 5e9
+    assert 9.7e9 < estimate(996, "warmstart.micro_batch=8").total < 16e9
+    assert 37.5e9 < estimate(996, "warmstart.micro_batch=32", "warmstart.batch=32").total < 60e9
 
 
 def test_it_grows_with_what_takes_memory():
@@ -49,6 +54,16 @@ def test_too_little_is_refused_with_a_knob(tmp_path, monkeypatch, overrides, kno
     assert error.value.hint == knob
     monkeypatch.setattr(memory, "available", lambda: 10**13)
     assert memory.check(tmp_path, config.load("edge-cpu", overrides), 512).total > 0
+
+
+@pytest.mark.parametrize(("value", "hint"), [(8, "--set grpo.micro_batch=4"), (1, "--set data.max_tokens=512")])
+def test_a_full_gpu_is_said_with_a_knob(value, hint):
+    with (
+        pytest.raises(PrlmError, match="the GPU's memory is full") as error,
+        memory.fitting("grpo.micro_batch", value),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 614.00 MiB")
+    assert hint in error.value.hint
 
 
 def test_it_knows_what_is_free_here():

@@ -64,6 +64,23 @@ def test_the_loss_is_that_of_the_labelled_tokens_alone(tiny_folder, rows_file):
     )
 
 
+def test_memory_that_runs_out_leaves_the_checkpoints(tmp_path, tiny_folder, rows_file, monkeypatch):
+    calls = []
+
+    def loss(*args):
+        calls.append(1)
+        if len(calls) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer_loss(*args)
+
+    monkeypatch.setattr(warmstart, "answer_loss", loss)
+    wanted, found = prepared(tiny_folder, rows_file, "warmstart.micro_batch=2", "warmstart.epochs=4")
+    with pytest.raises(PrlmError, match="GPU's memory is full") as error:
+        run(tmp_path / "run", wanted, found)
+    assert "--set warmstart.micro_batch=1" in error.value.hint
+    assert run_folder.TrainFolder(tmp_path / "run").latest() is not None
+
+
 def test_it_learns(tmp_path, tiny_folder, rows_file):
     wanted, found = prepared(tiny_folder, rows_file, "warmstart.epochs=4", "warmstart.loss_on=all")
     folder, whole = run(tmp_path / "run", wanted, found)
