@@ -61,6 +61,8 @@ results: models
 	@set -e; for task in commit_subject acl_title release_note; do \
 	  $(BIN)/prlm-edge eval run $(DATA)/$$task/test.jsonl.gz --plan benchmarks/quality/ladder.yaml \
 	    --limit 150 --per-user 1 --out $(RUNS)/test-$$task; \
+	  $(BIN)/prlm-edge eval run $(DATA)/$$task/test.jsonl.gz --plan benchmarks/quality/trained.yaml \
+	    --limit 150 --per-user 1 --out $(RUNS)/test-trained-$$task; \
 	  $(BIN)/prlm-edge eval run $(DATA)/$$task/dev.jsonl.gz --plan benchmarks/quality/sweep.yaml \
 	    --limit 60 --per-user 1 --out $(RUNS)/dev-$$task; \
 	done

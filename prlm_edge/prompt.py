@@ -62,7 +62,7 @@ class Renderer:
     style: Style
     layout: str = "turns"
     reasoning: bool = True
-    item_words: int = 60
+    item_words: int = 40
     item_order: str = "relevance"
     full_items: int | None = None
 

@@ -40,13 +40,13 @@ class Settings:
     adapter: str | None = None
     task: str = "write"
     retriever: str = "bm25"
-    k: int = 4
+    k: int = 3
     layout: str = "turns"
     item_order: str = "relevance"
     reasoning: str = "auto"
     reasoning_tokens: int | None = None
     answer_tokens: int | None = None
-    item_words: int = 60
+    item_words: int = 40
     full_items: int | None = None
     temperature: float = Sampling.temperature
     top_k: int = Sampling.top_k

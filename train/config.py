@@ -62,9 +62,9 @@ class DataConfig(_Section):
     more_per_user: Annotated[int, Field(ge=0)] = Field(
         0, description="further examples: newest past items, as requests"
     )
-    k: Annotated[int, Field(ge=1, le=64)] = Field(4, description="past items shown")
+    k: Annotated[int, Field(ge=1, le=64)] = Field(3, description="past items shown")
     retriever: Literal["bm25", "recency", "random", "none"] = Field("bm25", description="which past items")
-    item_words: Annotated[int, Field(ge=1)] = Field(60, description="words of an item's text")
+    item_words: Annotated[int, Field(ge=1)] = Field(40, description="words of an item's text")
     item_order: Literal["relevance", "date", "length"] = Field("relevance", description="how items stand")
     layout: Literal["turns", "block"] = Field("turns", description="turns of a conversation, or one message")
     reasoning: bool | Literal["mixed"] = Field(

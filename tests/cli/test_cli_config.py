@@ -88,7 +88,7 @@ def test_set_then_show_then_unset(run):
     assert run("set", "k", "8")[0] == 0
     assert settings.load_settings().k == 8
     assert run("unset", "k")[0] == 0
-    assert settings.load_settings().k == 4
+    assert settings.load_settings().k == 3
     code, _, err = run("unset", "k")
     assert code == 0
     assert "is not set" in err
@@ -210,7 +210,7 @@ def test_set_after_init_lands_below_its_explanation(run):
     run("init")
     run("set", "k", "6")
     lines = file().read_text().splitlines()
-    assert lines[lines.index("k = 6") - 1] == "# k = 4"
+    assert lines[lines.index("k = 6") - 1] == "# k = 3"
 
 
 def test_an_unwritable_place_is_one_line(run, home, monkeypatch):

@@ -102,7 +102,7 @@ def test_the_python_example_runs(desk: Path) -> None:
 
 
 def test_the_answer_it_opens_with_is_real(desk: Path) -> None:
-    console = block("console", "winter sourdough").splitlines()
+    console = block("console", "oven thermometer").splitlines()
     shutil.copy(ROOT / "examples" / "me.jsonl", desk / "me.jsonl")
     argv = [sys.executable, "-m", "prlm_edge", *shlex.split(console[0])[2:]]
     done = subprocess.run(argv, cwd=desk, env=environment(desk), capture_output=True, text=True, check=False)
