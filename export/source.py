@@ -54,8 +54,8 @@ class Source:
 
     @property
     def reasons(self) -> bool:
-        """Whether it was taught to reason before it answers."""
-        return bool(self.recipe.data.reasoning)
+        """Whether it reasons unless told otherwise; what learned both ways answers at once (docs/training.md)."""
+        return self.recipe.data.reasoning is True
 
     def base_sha256(self) -> str:
         """Of the base: its GGUF file, or its weights and config in a fixed order."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from tiny_lm import CORPUS, edit, make_adapter, make_lm
@@ -44,6 +45,13 @@ def run(tmp_path_factory):
     header = {"stage": "warmstart", "recipe": recipe.of_stage("warmstart"), "data": {"rows.jsonl": "0" * 64}}
     (folder / "run.json").write_text(json.dumps(header))
     return folder
+
+
+@pytest.mark.parametrize(("reasoning", "reasons"), [(True, True), ("mixed", False), (False, False)])
+def test_only_what_always_reasons_is_marked_as_reasoning(run, reasoning, reasons):
+    source = open_source(run)
+    data = source.recipe.data.model_copy(update={"reasoning": reasoning})
+    assert replace(source, recipe=source.recipe.model_copy(update={"data": data})).reasons is reasons
 
 
 class Bars:
@@ -94,7 +102,7 @@ def test_what_is_published_is_verified_and_says_where_it_comes_from(run, publish
     ]
     manifest = read_export(published.folder)
     assert manifest["merge"]["base"] == "original" and manifest["merge"]["kl_original"] < 1e-4
-    assert (manifest["reasons"], manifest["recipe"]["stages"]) == (True, ["warmstart"])
+    assert (manifest["reasons"], manifest["recipe"]["stages"]) == (False, ["warmstart"])  # mixed: at once, unless asked
     assert manifest["data"] == {"rows.jsonl": "0" * 64}
     card = (published.folder / "README.md").read_text()
     assert "Texts of *nobody*." in card and "| f16: distributions | yes |" in card
