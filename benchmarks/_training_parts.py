@@ -145,7 +145,7 @@ def theirs(args: argparse.Namespace) -> Figures:
         yield {"seconds": seconds, "samples": len(drawn), "tokens": sum(map(len, drawn))}
 
 
-def step(args: argparse.Namespace) -> Figures:
+def step(args: argparse.Namespace, folder_name: str = "grpo") -> Figures:
     """Seconds of each part of the GRPO steps behind the first."""
     from accelerate.optimizer import AcceleratedOptimizer
 
@@ -166,7 +166,7 @@ def step(args: argparse.Namespace) -> Figures:
     clock.watch(grpo.PolicyTrainer, "_prepare_inputs", "rest")
     clock.watch(grpo.PolicyTrainer, "training_step", "forward and backward")
     clock.watch(AcceleratedOptimizer, "step", "optimizer")
-    folder = run_folder.TrainFolder.open(args.work / "grpo", "grpo", recipe, {})
+    folder = run_folder.TrainFolder.open(args.work / folder_name, "grpo", recipe, {})
     grpo.train(folder, recipe, prompts, (), watcher=clock)
     yield {"parts": clock.mean(), "peak_mb": peak_mb(), "samples": args.prompts * args.group}
 
@@ -176,7 +176,7 @@ def apart(args: argparse.Namespace) -> Figures:
     from prlm_edge.train import shared_prompt
 
     shared_prompt.same_prompts = lambda prompts, mask: [[row] for row in range(len(prompts))]
-    yield from step(args)
+    yield from step(args, "apart")  # a folder of its own: in the other's it would go on from its last step
 
 
 def warm(args: argparse.Namespace) -> Figures:
