@@ -39,7 +39,7 @@ class FastVocab:
         self._byte_level = "ByteLevel" in str(tokenizer.decoder)
         self._pieces: dict[int, bytes] = {}
         self._lock = threading.Lock()  # one tokenizer, set to parse special tokens or not
-        # Fitting a prompt counts the same texts over and over: two thirds of what preparing examples took.
+        # Fitting a prompt counts the same texts over and over: a third of what preparing examples took.
         self._known = lru_cache(maxsize=4096)(self._encode)
 
     def encode(self, spans: Sequence[Span]) -> list[int]:
