@@ -20,10 +20,11 @@ ROOT = Path(__file__).parents[1]
 _PACKAGES = ("llama-cpp-python", "numpy", "onnxruntime", "rank_bm25", "bm25s", "torch", "transformers", "trl", "peft")
 
 
-def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+def parser(doc: str | None, rounds: int | None) -> argparse.ArgumentParser:
+    """The options that every benchmark has; `rounds` is None for one that has none."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--rounds", type=int, default=rounds)
+    if rounds is not None:
+        made.add_argument("--rounds", type=int, default=rounds)
     made.add_argument("--json", type=Path, help="also write the figures to this file")
     return made
 

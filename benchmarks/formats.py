@@ -1,7 +1,7 @@
 """Exported formats side by side: size, load, prompt and decode speed, peak memory; with --data also their answers.
 
     python benchmarks/formats.py q8_0=voice/voice-q8_0.gguf q4_0=voice4/voice-q4_0.gguf lora=default,voice-lora.gguf \\
-        onnx=voice-onnx [--rounds 5] [--data ../shared/data/acl_title/dev.jsonl.gz --limit 100]
+        onnx=voice-onnx [--rounds 5] [--data ../shared/data/acl_title/dev.jsonl.gz --limit 100] [--trained RUN]
 
 NAME=MODEL[,ADAPTER]: a name, a GGUF file, an ONNX folder, what `prlm-edge export` wrote; over it a LoRA-GGUF, or
 "bundled" for the one that comes with prlm-edge. Without an adapter even the default model is run as it was pulled.
@@ -10,8 +10,10 @@ In each round every format, in turn and in a process of its own, is opened as us
 each on a fresh ~300-token prompt, until 64 tokens were decoded. "load" is from the runtime's import to the first token
 of a short request, of files that were read before. Ratios are to the first format, round by round.
 
---data: one request of each of --limit users, answered and scored as `prlm-edge eval run` does (greedy, in batches);
-"equal" counts the answers that are, letter for letter, the first format's.
+--data (several make a mixture): one request of each of --limit users of each, answered as `prlm-edge eval run` does
+(greedy, in batches, at once); "equal" counts the answers that are, letter for letter, the first row's, and ROUGE-L's
+difference from it has a 95% interval, paired by user. --trained: the first row is a run's adapter over its base in
+PyTorch, in 32 bits, before any export.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +39,7 @@ from prlm_edge.types import Request, Span, Turn
 N_TOKENS, MOST_ASKED = 64, 16
 TEXT = "We study how loaves rise in a cold kitchen, and what a baker writes down about it. " * 16
 SHORT = Request((Turn("user", (Span("Name a loaf."),)),), reasoning_tokens=0, answer_tokens=1)
+Answers = dict[str, tuple[str, float, float, str]]
 MEASURES = ("load_s", "prompt_tps", "decode_tps", "peak_mb")
 KB_OF_MAXRSS = 1 / 1024 if sys.platform == "darwin" else 1
 
@@ -98,37 +102,67 @@ def speed(one: Format, _args: argparse.Namespace) -> dict[str, float]:
     return dict(zip(MEASURES, (loaded, read / read_s, decoded / decode_s, peak), strict=True))
 
 
-def quality(one: Format, args: argparse.Namespace) -> dict[str, Any]:
-    """What an evaluation finds, and every answer."""
+def quality(one: Format, args: argparse.Namespace) -> Answers:
+    """What an evaluation finds: by row who asked, ROUGE-1, ROUGE-L and the answer."""
     from prlm_edge.evaluate.conditions import make
     from prlm_edge.evaluate.data import load
     from prlm_edge.evaluate.provenance import header
     from prlm_edge.evaluate.run_folder import RunFolder
     from prlm_edge.evaluate.runner import answer_all
-    from prlm_edge.evaluate.scoring import score_run
 
-    data = load(args.data, limit=args.limit, per_user=1)
-    condition = make(one.name, {"model": one.model, "adapter": one.adapter})
-    with tempfile.TemporaryDirectory(prefix="prlm-edge-bench-") as work:
-        run = RunFolder.create(Path(work), header(data, [condition], 0, "benchmarks/formats.py"))
-        answer_all(run, data, [condition])
-        summary = score_run(run, data)
-        answers = {answer.row: answer.answer for answer in run.answers()}
-    scores = summary["conditions"][one.name]
-    found: dict[str, Any] = {"users_per_min": summary["users_per_minute"][one.name]}
-    for metric in ("rouge1", "rougeL"):
-        estimate = scores[metric]
-        found |= {metric: estimate["mean"], f"{metric}_95": f"{estimate['low']:.3f} to {estimate['high']:.3f}"}
-    return {"scores": found, "answers": answers}
+    condition = make(one.name, {"model": one.model, "adapter": one.adapter, "reasoning": "off"})
+    found: Answers = {}
+    for file in args.data:
+        data = load(file, limit=args.limit, per_user=1)
+        with tempfile.TemporaryDirectory(prefix="prlm-edge-bench-") as work:
+            run = RunFolder.create(Path(work), header(data, [condition], 0, "benchmarks/formats.py"))
+            answer_all(run, data, [condition])
+            for said in run.answers():
+                found[f"{file}/{said.row}"] = judged(said.user, said.answer, said.target)
+    return found
 
 
-PARTS = {"speed": speed, "quality": quality}
+def trained(one: Format, args: argparse.Namespace) -> Answers:
+    """The same of a run's adapter (`one.model`) in PyTorch, from the same prompts."""
+    from prlm_edge import tasks
+    from prlm_edge.evaluate.data import load
+    from prlm_edge.export import merge
+    from prlm_edge.export.source import open_source
+    from prlm_edge.train import base
+    from prlm_edge.train.data import Pools, plan_of
+    from prlm_edge.train.prompts import prompt_of
+    from prlm_edge.train.rollout_hf import TransformersEngine
+    from prlm_edge.types import Sampling
+
+    source = open_source(Path(one.model), model="default")
+    recipe = source.recipe.model_copy(update={"base": source.recipe.base.model_copy(update={"precision": "fp32"})})
+    tokens, pools, settings = base.load_tokens(source.base, 2048), Pools(), Settings(reasoning="off")
+    rows = {f"{file}/{row.id}": row for file in args.data for row in load(file, limit=args.limit, per_user=1).rows}
+    plans = [
+        plan_of(row, pools.of(row, tasks.get_task(row.task)), tokens, replace(settings, task=row.task))
+        for row in rows.values()
+    ]
+    prompts = [prompt_of(row, plan, tokens) for row, plan in zip(rows.values(), plans, strict=True)]
+    engine = TransformersEngine(recipe, source.base, tokens)
+    engine.load(merge.adapted(source.base, source.adapter))
+    said = engine.best(prompts, Sampling(temperature=0.0, repeat_penalty=settings.repeat_penalty))
+    return {key: judged(row.user, one.answer, row.target) for (key, row), one in zip(rows.items(), said, strict=True)}
+
+
+def judged(user: str, answer: str, target: str) -> tuple[str, float, float, str]:
+    from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
+
+    ours, theirs = Counted(answer), Counted(target)
+    return user, rouge_1(ours, theirs), rouge_l(ours, theirs), answer
+
+
+PARTS = {"speed": speed, "quality": quality, "trained": trained}
 
 
 def child(part: str, one: Format, args: argparse.Namespace) -> dict[str, Any]:
     """A part in a process of its own."""
     command = [sys.executable, __file__, one.argument, "--part", part]
-    command += ["--data", str(args.data), "--limit", str(args.limit)] if args.data else []
+    command += ["--limit", str(args.limit), *(word for file in args.data for word in ("--data", str(file)))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{one.name}: {part} failed with {done.returncode}")
@@ -157,19 +191,38 @@ def speeds(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def qualities(args: argparse.Namespace) -> list[dict[str, Any]]:
-    found = [child("quality", one, args) for one in args.formats]
-    first, rows = found[0]["answers"], []
-    for one in found:
-        n_equal = sum(one["answers"].get(row) == answer for row, answer in first.items())
-        rows.append({**one["scores"], "equal": f"{n_equal} of {len(first)}"})
+    from prlm_edge.evaluate.stats import difference, estimate
+
+    asked = [("quality", one) for one in args.formats]
+    if args.trained:
+        asked.insert(0, ("trained", Format("trained", str(args.trained), model_bundled.NONE)))
+    found = {one.name: child(part, one, args) for part, one in asked}
+    first, rows = next(iter(found.values())), []
+    for name, some in found.items():
+        rouge1 = estimate((user, value) for user, value, _, _ in some.values())
+        apart = difference(*({row: (one[0], one[2]) for row, one in each.items()} for each in (first, some)))
+        assert rouge1, "rows are read before they are answered"
+        assert apart
+        rows.append(
+            {
+                "what": name,
+                "users": apart.n_users,
+                "rouge1": rouge1.mean,
+                "rouge1_95": f"{rouge1.low:.3f} to {rouge1.high:.3f}",
+                "rougeL": apart.b,
+                "rougeL_change_95": f"{apart.low:+.3f} to {apart.high:+.3f}",
+                "equal": f"{sum(some[row][3] == one[3] for row, one in first.items())} of {len(first)}",
+            }
+        )
     return rows
 
 
 def main() -> None:
     options = parser(__doc__, 5)
     options.add_argument("formats", nargs="+", type=format_of, metavar="NAME=MODEL[,ADAPTER]")
-    options.add_argument("--data", type=Path, help="a data set, to compare answers on")
-    options.add_argument("--limit", type=int, default=100, help="users of it")
+    options.add_argument("--data", type=Path, action="append", default=[], help="a data set, to compare answers on")
+    options.add_argument("--limit", type=int, default=100, help="users of each")
+    options.add_argument("--trained", type=Path, metavar="RUN", help="a training run, whose answers are the first row")
     options.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     args = options.parse_args()
     if len({one.name for one in args.formats}) < len(args.formats):
@@ -178,12 +231,11 @@ def main() -> None:
         if args.part:
             print(json.dumps(PARTS[args.part](args.formats[0], args)))
             return
-        rows = speeds(args)
-        if args.data:
-            rows = [{**row, **more} for row, more in zip(rows, qualities(args), strict=True)]
+        rows = speeds(args) if args.rounds else []
+        answers = qualities(args) if args.data else []
     except PrlmError as error:
         raise SystemExit(f"{error.message}: {error.hint}") from None
-    report("formats", rows, args.json)
+    report("formats", [*rows, *answers], args.json)
 
 
 if __name__ == "__main__":

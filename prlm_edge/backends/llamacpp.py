@@ -49,6 +49,8 @@ class LlamaCpp(local.Local):
         MissingError: llama-cpp-python isn't installed.
     """
 
+    _many_slots = 32
+
     def __init__(
         self,
         path: str | Path,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import threading
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from prlm_edge.backends.batch import Batch
 from prlm_edge.backends.chat_template import ChatTemplate, append
@@ -37,6 +38,7 @@ class Local(abc.ABC):
     info: ModelInfo
     _vocab: Vocabulary
     _template: ChatTemplate
+    _many_slots: ClassVar[int] = 0  # of a batch, see `Batch`
 
     def __init__(self) -> None:
         self._context: Context | None = None
@@ -118,7 +120,7 @@ class Local(abc.ABC):
             self._release()
 
     def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
-        """See `Backend.stream_many`: up to `batch.MAX_SLOTS` at a time; raises as `stream` does."""
+        """See `Backend.stream_many`: as many at a time as `Batch` finds room for; raises as `stream` does."""
         cancel = cancel or Cancel()
         if len(requests) == 1:  # alone is quicker: its state needn't move
             yield from ((0, event) for event in self.stream(requests[0], cancel))
@@ -134,6 +136,7 @@ class Local(abc.ABC):
                 make_cells=self._make_cells,
                 room=lambda sequence: Decoding.room(self._vocab, sequence.request),
                 max_cells=self._max_cells,
+                many_slots=self._many_slots,
             )
             yield from batch.run(cancel)
         finally:

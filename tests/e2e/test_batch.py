@@ -92,6 +92,7 @@ def test_so_does_a_batch_that_has_to_wait_and_to_move_its_cells(
     compact = Cells.compact
     monkeypatch.setattr(Cells, "compact", lambda cells: (moved.append(list(cells.lengths)), compact(cells)))
     monkeypatch.setattr(batch, "MAX_SLOTS", 4)
+    monkeypatch.setattr(LlamaCpp, "_many_slots", 4)
     monkeypatch.setattr(batch, "_SLACK", 1.2)
     monkeypatch.setattr(batch, "_GRAIN", 1)
     assert [told(*one) for one in together(backend, MIXED)] == alone
@@ -114,6 +115,21 @@ def test_one_prompt_is_evaluated_once(backend: LlamaCpp) -> None:
     results = together(backend, requests)
     assert [c.usage.cached_tokens == c.usage.prompt_tokens for *_, c in results] == [False] + [True] * 7
     assert len({answer for _, answer, _ in results}) > 4
+
+
+def test_groups_that_share_their_prompt_run_more_at_a_time(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    make = llamacpp.Cells
+    monkeypatch.setattr(llamacpp, "Cells", lambda *args: (sizes.append(args[3]), make(*args))[1])
+    requests = [ask("a talk on ants", sampling=Sampling(temperature=0.9, seed=seed)) for seed in range(24)]
+    found = together(backend, requests)
+    assert sizes == [24]
+    for place in (0, 17, 23):
+        assert told(*found[place]) == told(*fold(backend, requests[place]))
+    sizes.clear()
+    monkeypatch.setattr(batch, "FEW_CELLS", 1)
+    assert [told(*one) for one in together(backend, requests)] == [told(*one) for one in found]
+    assert sizes == [batch.MAX_SLOTS]
 
 
 def test_prompts_that_begin_alike_share_their_beginning(backend: LlamaCpp) -> None:
