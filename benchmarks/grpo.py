@@ -4,8 +4,9 @@
         [--steps 20] [--recipe edge-cpu] [--set data.limit=200] [--only lr] [--json FILE]
 
 Each setting is a run of `prlm-edge train grpo` in a folder of its own under --out: stopped or killed, the same command
-goes on. "accuracy" and "style" are mean rewards of what was drawn in the second half of the steps; behind them stands
-the difference from the first row, with a 95% interval, paired by step. A group of another size shares no steps with it.
+goes on. "accuracy", "style" and "personalization" are mean rewards of what was drawn in the second half of the steps;
+behind them stands the difference from the first row, with a 95% interval, paired by step. A group of another size
+shares no steps with it.
 Dev figures are means over greedy answers before the first step and behind the last.
 """
 
@@ -21,29 +22,29 @@ from _common import parser, report
 from prlm_edge.evaluate.stats import difference
 from prlm_edge.train.run_log import Record, read_records
 
-BASE = {"lr": "1e-4", "group_size": "8", "prompts": "4", "micro_batch": "8", "eval_steps": "10"}
+BASE = {"lr": "1e-4", "group_size": "8", "prompts": "4", "micro_batch": "8"}
 WITHOUT = "no warm start"
 SETTINGS: dict[str, dict[str, str]] = {
     "lr 1e-4, groups of 8, clipped at .2 and .28, beta 0, dapo": {},
-    "lr 3e-5": {"lr": "3e-5"},
     "lr 3e-4": {"lr": "3e-4"},
-    "groups of 4": {"group_size": "4", "prompts": "8"},
-    "groups of 16": {"group_size": "16", "prompts": "2"},
-    "clipped at .2 and .2": {"epsilon_high": "0.2"},
-    "clipped at .05 and .05": {"epsilon": "0.05", "epsilon_high": "0.05"},
+    "lr 3e-5": {"lr": "3e-5"},
+    WITHOUT: {},
     "beta .04": {"beta": "0.04"},
-    "loss grpo": {"loss": "grpo"},
     "loss dr_grpo": {"loss": "dr_grpo"},
+    "loss grpo": {"loss": "grpo"},
+    "clipped at .05 and .05": {"epsilon": "0.05", "epsilon_high": "0.05"},
     "terms summed, then normalized": {"aggregation": "sum_then_normalize"},
     "accuracy alone": {"rewards": "{accuracy: 1.0, format: 0.2, length: 0.2}"},
-    WITHOUT: {},
+    "groups of 4": {"group_size": "4", "prompts": "8"},
+    "groups of 16": {"group_size": "16", "prompts": "2"},
 }
 
 
 def run(name: str, changed: dict[str, str], args: argparse.Namespace) -> list[Record]:
     """Train, or go on, or find it done; the run's records."""
     out = args.out / "".join(letter if letter.isalnum() else "-" for letter in name)
-    values = {**BASE, "steps": str(args.steps), **changed}
+    steps = str(args.steps)
+    values = {**BASE, "steps": steps, "save_steps": steps, "eval_steps": steps, **changed}
     command = [sys.executable, "-m", "prlm_edge", "train", "grpo", "--recipe", args.recipe, "-o", str(out)]
     for option, files in (("--data", args.data), ("--dev", args.dev)):
         command += [word for file in files for word in (option, str(file))]
@@ -57,7 +58,7 @@ def run(name: str, changed: dict[str, str], args: argparse.Namespace) -> list[Re
 def row(name: str, records: Sequence[Record], base: Sequence[Record] | None) -> dict[str, Any]:
     late = second_half(records)
     found: dict[str, Any] = {"what": name, "steps": records[-1]["step"]}
-    for term in ("accuracy", "style"):
+    for term in ("accuracy", "style", "personalization"):
         values = by_step(late, lambda one, term=term: one["terms"].get(term))
         if not values:
             continue

@@ -1,6 +1,6 @@
 """Training: GRPO's rollouts against TRL's own generation, where a GRPO step's time goes, and the warm start's pace.
 
-    python benchmarks/training.py [MODEL.gguf] [--rounds 3] [--prompts 4] [--group 8]
+    python benchmarks/training.py [MODEL.gguf] [--rounds 3] [--prompts 4] [--group 8] [--only rollouts]
 
 Rows are made of the example profile: each newer post is asked for, with all older ones as its profile. The recipe is
 `edge-cpu`: SmolLM2-135M in bf16 under a LoRA adapter; rollouts reason before they answer. Each part has a process of
@@ -118,11 +118,14 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def warm(args: argparse.Namespace) -> dict[str, Any]:
+def warm(args: argparse.Namespace) -> list[dict[str, Any]]:
     found = once("warm", args)
     pace = spread(found["tokens_per_s"])
     figures = {"samples": found["examples"], "tokens_a_sample": found["tokens"] / found["examples"]}
-    return {"what": "warm start", **figures, "tokens_per_s": pace["median"], "peak_mb": found["peak_mb"]}
+    return [{"what": "warm start", **figures, "tokens_per_s": pace["median"], "peak_mb": found["peak_mb"]}]
+
+
+SECTIONS = {"rollouts": rollouts, "step": step, "warm": warm}
 
 
 def main() -> None:
@@ -131,6 +134,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, help="of GRPO and of the warm start, the first warms up; rounds + 1")
     options.add_argument("--prompts", type=int, default=4, help="a step")
     options.add_argument("--group", type=int, default=8, help="completions of a prompt")
+    options.add_argument("--only", choices=SECTIONS, help="one of the three sections")
     args = options.parse_args()
     args.steps = args.steps or args.rounds + 1
     if args.steps < 2:
@@ -138,7 +142,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="prlm-edge-bench-") as work:
         args.work = Path(work)
         once("prepare", args)
-        rows = [*rollouts(args), *step(args), warm(args)]
+        sections = [args.only] if args.only else SECTIONS
+        rows = [row for name in sections for row in SECTIONS[name](args)]
     report("training", rows, args.json)
 
 
