@@ -62,7 +62,7 @@ results: models
 	  $(BIN)/prlm-edge eval run $(DATA)/$$task/test.jsonl.gz --plan benchmarks/quality/ladder.yaml \
 	    --limit 150 --per-user 1 --out $(RUNS)/test-$$task; \
 	  $(BIN)/prlm-edge eval run $(DATA)/$$task/test.jsonl.gz --plan benchmarks/quality/trained.yaml \
-	    --limit 150 --per-user 1 --out $(RUNS)/test-trained-$$task; \
+	    --limit 150 --per-user 1 --out $(RUNS)/trained-$$task; \
 	  $(BIN)/prlm-edge eval run $(DATA)/$$task/dev.jsonl.gz --plan benchmarks/quality/sweep.yaml \
 	    --limit 60 --per-user 1 --out $(RUNS)/dev-$$task; \
 	done
@@ -70,6 +70,8 @@ results: models
 	  --limit 60 --per-user 1 --out $(RUNS)/diet-commit_subject
 	$(BIN)/prlm-edge eval report $(RUNS)/test-* $(RUNS)/dev-* $(RUNS)/diet-* --no-examples \
 	  --title 'prlm-edge: quality' --out benchmarks/results/quality.html --markdown benchmarks/results/quality.md
+	$(BIN)/prlm-edge eval report $(RUNS)/trained-* --no-examples --title 'prlm-edge: the trained default' \
+	  --out $(RUNS)/trained.html --markdown benchmarks/results/trained.md
 
 docs: $(STAMP)
 	$(BIN)/python -m prlm_edge.cli._docs > docs/cli.md.new

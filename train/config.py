@@ -144,6 +144,7 @@ class RejectionConfig(_Section):
     keep: Annotated[int, Field(ge=1)] = Field(1, description="of them learned from at most")
     min_score: Annotated[float, Field(ge=0, le=3)] = Field(0.8, description="ROUGE-1 + -2 + -L that one must reach")
     min_claims: Annotated[int, Field(ge=0)] = Field(2, description="checkable claims that its reasoning must make")
+    min_true: Annotated[float, Field(ge=0, le=1)] = Field(0.8, description="share of them that must hold")
 
 
 class GrpoConfig(_Section):

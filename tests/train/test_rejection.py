@@ -25,6 +25,12 @@ def test_what_is_not_good_or_not_true_is_not_learned_from(change):
     assert rejection.kept([replace(GOOD, **change), GOOD], RULES) == {"p": [GOOD]}
 
 
+def test_a_share_of_the_claims_may_be_wrong():
+    nearly, half = replace(GOOD, true=4, claims=5), replace(GOOD, true=3, claims=5)
+    assert rejection.kept([nearly, half], RULES) == {"p": [nearly]}
+    assert rejection.kept([nearly], RULES.model_copy(update={"min_true": 1.0})) == {}
+
+
 def test_the_best_of_different_ones_are_kept():
     better = replace(GOOD, answer="rye wins, again", score=2.0)
     other = replace(GOOD, prompt="q")
