@@ -176,6 +176,8 @@ def test_the_choice():
     assert choose([q8, worse], 0.5) == q8  # answers less well, by more than chance
     by_chance = dataclasses.replace(worse, rougeL_high=0.01)
     assert choose([q8, by_chance], 0.5) == by_chance
+    hardly = dataclasses.replace(worse, rougeL_low=-0.017, rougeL_high=-0.0004)
+    assert choose([q8, hardly], 0.5) == hardly  # no more than rounding to 16 bits may do
     with pytest.raises(PrlmError, match=r"writes worse .* q4_0 with ROUGE-L 0\.200"):
         choose([worse, dataclasses.replace(k4, kl=0.9)], 0.5)
     with pytest.raises(PrlmError, match=r"nearest is f16 with 0\.0001"):
