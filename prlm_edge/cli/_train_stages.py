@@ -95,9 +95,12 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         if not whole:
             return None
         found = stage.examples(asked, stage.read(out / "draws.jsonl"), tokens, recipe.rejection)
-        _console.note(f"{len(found)} of {len(asked)} prompts have an answer to learn from")
+        n_prompts = len({one.id.rpartition("#")[0] for one in found})
+        _console.note(f"{n_prompts} of {len(asked)} prompts have answers to learn from: {len(found)} in all")
         if not found:
-            raise UsageError("nothing to learn from", "lower rejection.min_score, or warm-start longer")
+            raise UsageError(
+                "nothing to learn from", "lower rejection.min_score or rejection.min_true, or warm-start longer"
+            )
         with _console.progress("training", unit="steps", at_once=True) as update:
             whole = tuning.train(folder, recipe, found, (), start=adapter, cancel=cancel, progress=update)
     return _ended(folder, recipe) if whole else None
