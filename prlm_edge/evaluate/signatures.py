@@ -14,7 +14,6 @@ Not here: metrics of one answer (`metrics/`).
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -26,7 +25,7 @@ from prlm_edge.style_traits import content_words
 _SCORED = ("bm25", "dense")
 _MIN_MARGIN = 0.15  # of the best score: less between the best and the last hit, and the ranking says little
 _MIN_REPEATS = 3  # users with one reasoning, numbers and quoted words aside
-_LOOP_WORDS = 3  # words in a row, twice or more
+_LOOP_WORDS, _LOOP_SHARE = 3, 0.25  # seq-rep-3 (arXiv 1908.04319) beyond which a text loops; long names recur too
 _N_EXAMPLES = 3
 _DETAIL = re.compile(r"'[^']*'|\d+")
 
@@ -129,5 +128,5 @@ def _untold(_answer: Answer) -> None:
 
 def _loops(text: str) -> bool:
     run = text.lower().split()
-    grams = Counter(tuple(run[i : i + _LOOP_WORDS]) for i in range(len(run) - _LOOP_WORDS + 1))
-    return any(count > 1 for count in grams.values())
+    grams = [tuple(run[i : i + _LOOP_WORDS]) for i in range(len(run) - _LOOP_WORDS + 1)]
+    return bool(grams) and 1 - len(set(grams)) / len(grams) > _LOOP_SHARE

@@ -115,6 +115,8 @@ def test_signatures_name_what_goes_wrong() -> None:
     assert names({"reasoning": "", "answer": PAST[1]}) == {"copied answer", "ignored request"}
     assert names({"reasoning": "", "answer": ""}) == {"empty answer"}
     assert names({"reasoning": "", "answer": "tests are tests are tests are"}) == {"loop"}
+    named = "The Dell EMC Storage driver sets multiattach in what the Dell EMC Storage driver returns"
+    assert "loop" not in names({"reasoning": "", "answer": named})
     assert names({"reasoning": "", "retrieved": (1.0, 0.95)}) == {"retrieval irrelevant"}
     assert names({"reasoning": "", "retrieved": (0.0, 0.0)}) == {"retrieval irrelevant"}
     assert names({"reasoning": "", "retrieved": (1.0, 0.95)}, trivial) == set()
