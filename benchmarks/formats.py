@@ -134,7 +134,7 @@ def trained(one: Format, args: argparse.Namespace) -> Answers:
     from prlm_edge.train.rollout_hf import TransformersEngine
     from prlm_edge.types import Sampling
 
-    source = open_source(Path(one.model), model="default")
+    source = open_source(Path(one.model), model=args.base)
     recipe = source.recipe.model_copy(update={"base": source.recipe.base.model_copy(update={"precision": "fp32"})})
     tokens, pools, settings = base.load_tokens(source.base, 2048), Pools(), Settings(reasoning="off")
     rows = {f"{file}/{row.id}": row for file in args.data for row in load(file, limit=args.limit, per_user=1).rows}
@@ -162,7 +162,7 @@ PARTS = {"speed": speed, "quality": quality, "trained": trained}
 def child(part: str, one: Format, args: argparse.Namespace) -> dict[str, Any]:
     """A part in a process of its own."""
     command = [sys.executable, __file__, one.argument, "--part", part]
-    command += ["--limit", str(args.limit), *(word for file in args.data for word in ("--data", str(file)))]
+    command += ["--base", args.base, "--limit", str(args.limit), *(word for file in args.data for word in ("--data", str(file)))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{one.name}: {part} failed with {done.returncode}")
@@ -223,8 +223,11 @@ def main() -> None:
     options.add_argument("--data", type=Path, action="append", default=[], help="a data set, to compare answers on")
     options.add_argument("--limit", type=int, default=100, help="users of each")
     options.add_argument("--trained", type=Path, metavar="RUN", help="a training run, whose answers are the first row")
+    options.add_argument("--base", default="default", help="what that run was trained on")
     options.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     args = options.parse_args()
+    if args.trained and not args.data:
+        options.error("--trained needs --data")
     if len({one.name for one in args.formats}) < len(args.formats):
         options.error("two formats of one name")
     try:
