@@ -162,7 +162,8 @@ PARTS = {"speed": speed, "quality": quality, "trained": trained}
 def child(part: str, one: Format, args: argparse.Namespace) -> dict[str, Any]:
     """A part in a process of its own."""
     command = [sys.executable, __file__, one.argument, "--part", part]
-    command += ["--base", args.base, "--limit", str(args.limit), *(word for file in args.data for word in ("--data", str(file)))]
+    command += ["--base", args.base, "--limit", str(args.limit)]
+    command += [word for file in args.data for word in ("--data", str(file))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{one.name}: {part} failed with {done.returncode}")
