@@ -17,7 +17,7 @@ from prlm_edge.backends.raw import Cancelled, Cells
 from prlm_edge.types import Cancel, Completion, Event, Usage
 
 MAX_SLOTS = 16  # sequences a step; 8 to 16 adds a quarter of speed
-FEW_CELLS = 6144  # up to which more pay: 32 sequences of 4 prompts gain a fifth over 16, of 32 prompts they lose a tenth
+FEW_CELLS = 6144  # up to which more pay: 32 sequences of 4 prompts gain a fifth over 16, those of 32 lose a tenth
 _SLACK = 1.5  # cells for what is forgotten, so that sequences are moved seldom
 _GRAIN = 256  # cells
 
