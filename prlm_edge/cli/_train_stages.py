@@ -95,7 +95,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         if not whole:
             return None
         found = stage.examples(asked, stage.read(out / "draws.jsonl"), tokens, recipe.rejection)
-        n_prompts = len({one.id.rpartition("#")[0] for one in found})
+        n_prompts = len({one.row.rpartition("#")[0] for one in found})
         _console.note(f"{n_prompts} of {len(asked)} prompts have answers to learn from: {len(found)} in all")
         if not found:
             raise UsageError(
