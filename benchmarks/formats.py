@@ -235,11 +235,12 @@ def main() -> None:
         if args.part:
             print(json.dumps(PARTS[args.part](args.formats[0], args)))
             return
-        rows = speeds(args) if args.rounds else []
-        answers = qualities(args) if args.data else []
+        rows = {one["what"]: one for one in (speeds(args) if args.rounds else ())}
+        for one in qualities(args) if args.data else ():
+            rows[one["what"]] = {**rows.get(one["what"], {}), **one}
     except PrlmError as error:
         raise SystemExit(f"{error.message}: {error.hint}") from None
-    report("formats", [*rows, *answers], args.json)
+    report("formats", list(rows.values()), args.json)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,6 @@ class LlamaCpp(local.Local):
         MissingError: llama-cpp-python isn't installed.
     """
 
-    _many_slots = 32
-
     def __init__(
         self,
         path: str | Path,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 import threading
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 from prlm_edge.backends.batch import Batch
 from prlm_edge.backends.chat_template import ChatTemplate, append
@@ -38,7 +37,7 @@ class Local(abc.ABC):
     info: ModelInfo
     _vocab: Vocabulary
     _template: ChatTemplate
-    _many_slots: ClassVar[int] = 0  # of a batch, see `Batch`
+    many_slots = 0  # of a batch, see `Batch`; set where answers need not equal those of smaller batches to the last bit
 
     def __init__(self) -> None:
         self._context: Context | None = None
@@ -136,7 +135,7 @@ class Local(abc.ABC):
                 make_cells=self._make_cells,
                 room=lambda sequence: Decoding.room(self._vocab, sequence.request),
                 max_cells=self._max_cells,
-                many_slots=self._many_slots,
+                many_slots=self.many_slots,
             )
             yield from batch.run(cancel)
         finally:

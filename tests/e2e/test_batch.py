@@ -92,7 +92,6 @@ def test_so_does_a_batch_that_has_to_wait_and_to_move_its_cells(
     compact = Cells.compact
     monkeypatch.setattr(Cells, "compact", lambda cells: (moved.append(list(cells.lengths)), compact(cells)))
     monkeypatch.setattr(batch, "MAX_SLOTS", 4)
-    monkeypatch.setattr(LlamaCpp, "_many_slots", 4)
     monkeypatch.setattr(batch, "_SLACK", 1.2)
     monkeypatch.setattr(batch, "_GRAIN", 1)
     assert [told(*one) for one in together(backend, MIXED)] == alone
@@ -121,6 +120,7 @@ def test_groups_that_share_their_prompt_run_more_at_a_time(backend: LlamaCpp, mo
     sizes = []
     make = llamacpp.Cells
     monkeypatch.setattr(llamacpp, "Cells", lambda *args: (sizes.append(args[3]), make(*args))[1])
+    monkeypatch.setattr(backend, "many_slots", 32)
     requests = [ask("a talk on ants", sampling=Sampling(temperature=0.9, seed=seed)) for seed in range(24)]
     found = together(backend, requests)
     assert sizes == [24]
