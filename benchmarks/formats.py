@@ -102,8 +102,8 @@ def speed(one: Format, _args: argparse.Namespace) -> dict[str, float]:
     return dict(zip(MEASURES, (loaded, read / read_s, decoded / decode_s, peak), strict=True))
 
 
-def quality(one: Format, args: argparse.Namespace) -> Answers:
-    """What an evaluation finds: by row who asked, ROUGE-1, ROUGE-L and the answer."""
+def quality(one: Format, args: argparse.Namespace) -> dict[str, Any]:
+    """What an evaluation finds: by row who asked, ROUGE-1, ROUGE-L and the answer; and its pace, loading included."""
     from prlm_edge.evaluate.conditions import make
     from prlm_edge.evaluate.data import load
     from prlm_edge.evaluate.provenance import header
@@ -112,17 +112,20 @@ def quality(one: Format, args: argparse.Namespace) -> Answers:
 
     condition = make(one.name, {"model": one.model, "adapter": one.adapter, "reasoning": "off"})
     found: Answers = {}
+    seconds = 0.0
     for file in args.data:
         data = load(file, limit=args.limit, per_user=1)
         with tempfile.TemporaryDirectory(prefix="prlm-edge-bench-") as work:
             run = RunFolder.create(Path(work), header(data, [condition], 0, "benchmarks/formats.py"))
+            began = time.perf_counter()
             answer_all(run, data, [condition])
+            seconds += time.perf_counter() - began
             for said in run.answers():
                 found[f"{file}/{said.row}"] = judged(said.user, said.answer, said.target)
-    return found
+    return {"answers": found, "users_per_min": 60 * len(found) / seconds}
 
 
-def trained(one: Format, args: argparse.Namespace) -> Answers:
+def trained(one: Format, args: argparse.Namespace) -> dict[str, Any]:
     """The same of a run's adapter (`one.model`) in PyTorch, from the same prompts."""
     from prlm_edge import tasks
     from prlm_edge.evaluate.data import load
@@ -145,8 +148,13 @@ def trained(one: Format, args: argparse.Namespace) -> Answers:
     prompts = [prompt_of(row, plan, tokens) for row, plan in zip(rows.values(), plans, strict=True)]
     engine = TransformersEngine(recipe, source.base, tokens)
     engine.load(merge.adapted(source.base, source.adapter))
+    began = time.perf_counter()
     said = engine.best(prompts, Sampling(temperature=0.0, repeat_penalty=settings.repeat_penalty))
-    return {key: judged(row.user, one.answer, row.target) for (key, row), one in zip(rows.items(), said, strict=True)}
+    seconds = time.perf_counter() - began
+    found = {
+        key: judged(row.user, told.answer, row.target) for (key, row), told in zip(rows.items(), said, strict=True)
+    }
+    return {"answers": found, "users_per_min": 60 * len(found) / seconds}
 
 
 def judged(user: str, answer: str, target: str) -> tuple[str, float, float, str]:
@@ -198,21 +206,23 @@ def qualities(args: argparse.Namespace) -> list[dict[str, Any]]:
     if args.trained:
         asked.insert(0, ("trained", Format("trained", str(args.trained), model_bundled.NONE)))
     found = {one.name: child(part, one, args) for part, one in asked}
-    first, rows = next(iter(found.values())), []
-    for name, some in found.items():
+    first, rows = next(iter(found.values()))["answers"], []
+    for name, one in found.items():
+        some: Answers = one["answers"]
         rouge1 = estimate((user, value) for user, value, _, _ in some.values())
-        apart = difference(*({row: (one[0], one[2]) for row, one in each.items()} for each in (first, some)))
+        apart = difference(*({row: (said[0], said[2]) for row, said in each.items()} for each in (first, some)))
         assert rouge1, "rows are read before they are answered"
         assert apart
         rows.append(
             {
                 "what": name,
                 "users": apart.n_users,
+                "users_per_min": one["users_per_min"],
                 "rouge1": rouge1.mean,
                 "rouge1_95": f"{rouge1.low:.3f} to {rouge1.high:.3f}",
                 "rougeL": apart.b,
                 "rougeL_change_95": f"{apart.low:+.3f} to {apart.high:+.3f}",
-                "equal": f"{sum(some[row][3] == one[3] for row, one in first.items())} of {len(first)}",
+                "equal": f"{sum(some[row][3] == said[3] for row, said in first.items())} of {len(first)}",
             }
         )
     return rows

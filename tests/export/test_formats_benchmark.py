@@ -53,7 +53,7 @@ def test_every_format_beside_the_first(made, tmp_path):
         assert one["size_mb"] == pytest.approx(mb[name])
         assert one["size_ratio"] == pytest.approx(mb[name] / mb["gguf"])
         assert 0 < one["decode_tps_p10"] == one["decode_tps_median"] == one["decode_tps_p90"]  # of a single round
-        assert all(one[key] > 0 for key in ("load_s_median", "prompt_tps_median", "users", "peak_ratio"))
+        assert all(one[key] > 0 for key in ("load_s_median", "prompt_tps_median", "users_per_min", "peak_ratio"))
         assert 20 < one["peak_mb_median"] < 4000
         assert 0 <= one["rougeL"] <= one["rouge1"] <= 1
     assert [rows["gguf"][f"{what}_ratio"] for what in ("size", "load", "prompt", "decode", "peak")] == [1.0] * 5
