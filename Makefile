@@ -34,7 +34,7 @@ setup: $(STAMP)
 models: $(STAMP)
 	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null
 	@$(BIN)/prlm-edge model pull minilm > /dev/null
-	@$(BIN)/python -c 'from prlm_edge.train import reward_base; reward_base.fetch_base()'
+	@$(BIN)/python -c 'from prlm_edge.train.reward.base import fetch_base; fetch_base()'
 
 lint: $(STAMP) types
 	$(BIN)/ruff check .
@@ -74,7 +74,7 @@ results: models
 	  --out $(RUNS)/trained.html --markdown benchmarks/results/trained.md
 
 docs: $(STAMP)
-	$(BIN)/python -m prlm_edge.cli._docs > docs/cli.md.new
+	$(BIN)/python -m prlm_edge.cli.shared.docs > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
 
 clean:

@@ -42,7 +42,8 @@ def recipe_of(args: argparse.Namespace, **more: Any) -> Any:
 
 def prompts_of(recipe: Any, source: Path) -> tuple[Any, list[Any]]:
     """The tokenizer, and the prompts."""
-    from prlm_edge.train import base, prompts
+    from prlm_edge.train import base
+    from prlm_edge.train.data import prompts
 
     tokens = base.load_tokens(source, recipe.data.max_tokens)
     return tokens, prompts.read(recipe.data.files, recipe, tokens, limit=None)[0]
@@ -76,7 +77,8 @@ def prepare(args: argparse.Namespace) -> Figures:
 
 def ours(args: argparse.Namespace) -> Figures:
     """Our engine takes over the policy's adapter and draws; a round whenever it is asked for one."""
-    from prlm_edge.train import base, rollout
+    from prlm_edge.train import base
+    from prlm_edge.train.grpo import rollout
 
     recipe = recipe_of(args, **REASONS)
     source = base.resolve(recipe.base.model)
@@ -149,7 +151,9 @@ def step(args: argparse.Namespace, folder_name: str = "grpo") -> Figures:
     """Seconds of each part of the GRPO steps behind the first."""
     from accelerate.optimizer import AcceleratedOptimizer
 
-    from prlm_edge.train import base, grpo, run_folder
+    from prlm_edge.train import base
+    from prlm_edge.train.grpo import stage as grpo
+    from prlm_edge.train.run import folder as run_folder
 
     recipe, clock = recipe_of(args, **REASONS), Clock()
     _, prompts = prompts_of(recipe, base.resolve(recipe.base.model))
@@ -173,7 +177,7 @@ def step(args: argparse.Namespace, folder_name: str = "grpo") -> Figures:
 
 def apart(args: argparse.Namespace) -> Figures:
     """The same by TRL's own way: a row, with its prompt, for each completion."""
-    from prlm_edge.train import shared_prompt
+    from prlm_edge.train.grpo import shared_prompt
 
     shared_prompt.same_prompts = lambda prompts, mask: [[row] for row in range(len(prompts))]
     yield from step(args, "apart")  # a folder of its own: in the other's it would go on from its last step
@@ -181,7 +185,9 @@ def apart(args: argparse.Namespace) -> Figures:
 
 def warm(args: argparse.Namespace) -> Figures:
     """Pace of the warm start's steps behind the first: tokens of prompts and answers, padding not counted."""
-    from prlm_edge.train import base, data, run_folder, warmstart
+    from prlm_edge.train import base, warmstart
+    from prlm_edge.train.data import examples as data
+    from prlm_edge.train.run import folder as run_folder
 
     recipe = recipe_of(args)
     w = recipe.warmstart

@@ -17,8 +17,8 @@ from pathlib import Path
 from _common import parser, ratios, report, spread
 
 from prlm_edge import models, tasks
-from prlm_edge.backends.llamacpp import LlamaCpp
-from prlm_edge.prompt import Renderer
+from prlm_edge.backends.llama.backend import LlamaCpp
+from prlm_edge.prompt.rendering import Renderer
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.style import style_of
 from prlm_edge.types import Item, Request, Sampling, Turn

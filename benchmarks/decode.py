@@ -15,8 +15,8 @@ from pathlib import Path
 from _common import busy_neighbour, parser, ratios, report, spread
 
 from prlm_edge import models
-from prlm_edge.backends import llama_lib
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.llama import lib as llama_lib
+from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.cpu import default_threads
 from prlm_edge.types import Request, Span, Turn
 

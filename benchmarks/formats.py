@@ -31,8 +31,9 @@ from typing import Any, NamedTuple
 
 from _common import parser, ratios, report, spread
 
-from prlm_edge import model_bundled, models
+from prlm_edge import models
 from prlm_edge.errors import PrlmError
+from prlm_edge.models import bundled as model_bundled
 from prlm_edge.settings import Settings
 from prlm_edge.types import Request, Span, Turn
 
@@ -132,9 +133,9 @@ def trained(one: Format, args: argparse.Namespace) -> dict[str, Any]:
     from prlm_edge.export import merge
     from prlm_edge.export.source import open_source
     from prlm_edge.train import base
-    from prlm_edge.train.data import Pools, plan_of
-    from prlm_edge.train.prompts import prompt_of
-    from prlm_edge.train.rollout_hf import TransformersEngine
+    from prlm_edge.train.data.examples import Pools, plan_of
+    from prlm_edge.train.data.prompts import prompt_of
+    from prlm_edge.train.grpo.rollout_hf import TransformersEngine
     from prlm_edge.types import Sampling
 
     source = open_source(Path(one.model), model=args.base)

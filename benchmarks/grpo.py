@@ -20,7 +20,7 @@ from typing import Any
 from _common import parser, report
 
 from prlm_edge.evaluate.stats import difference
-from prlm_edge.train.run_log import Record, read_records
+from prlm_edge.train.run.log import Record, read_records
 
 BASE = {"lr": "1e-4", "group_size": "8", "prompts": "4", "micro_batch": "8"}
 WITHOUT = "no warm start"

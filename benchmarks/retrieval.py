@@ -20,9 +20,9 @@ import numpy as np
 from _common import parser, report, spread
 
 from prlm_edge import models
-from prlm_edge.retrieve.bm25 import Bm25Retriever, RankBm25Engine
-from prlm_edge.retrieve.embedder import OnnxEmbedder
-from prlm_edge.retrieve.int8_scan import Int8Scan
+from prlm_edge.retrieve.bm25.retriever import Bm25Retriever, RankBm25Engine
+from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
+from prlm_edge.retrieve.dense.int8_scan import Int8Scan
 from prlm_edge.retrieve.ranking import top
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item

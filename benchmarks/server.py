@@ -18,7 +18,7 @@ from pathlib import Path
 from _common import parser, ratios, report, spread
 
 from prlm_edge import models
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.types import Request, Span, Turn
 
 TEXT = "We study how loaves rise in a cold kitchen, and what a baker writes down about it. " * 16

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prlm_edge.backends import llama_lib
-from prlm_edge.backends.llama_adapter import Adapter
-from prlm_edge.backends.llama_raw import RawContext, Threads, Weights
-from prlm_edge.backends.raw import Row
+from prlm_edge.backends.engine.raw import Row
+from prlm_edge.backends.llama import lib as llama_lib
+from prlm_edge.backends.llama.adapter import Adapter
+from prlm_edge.backends.llama.raw import RawContext, Threads, Weights
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, UsageError
 

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.errors import ModelError
-from prlm_edge.export import card, manifest, measure, merge
-from prlm_edge.export.reference import Material
+from prlm_edge.export import measure, merge
+from prlm_edge.export.check.reference import Material
+from prlm_edge.export.check.verify import BOUNDS, MIN_STOPPED, Reference, Report, verify
+from prlm_edge.export.folder import card, manifest
+from prlm_edge.export.folder.staging import STAGES, Staging
 from prlm_edge.export.source import Source
-from prlm_edge.export.staging import STAGES, Staging
-from prlm_edge.export.verify import BOUNDS, MIN_STOPPED, Reference, Report, verify
 from prlm_edge.storage import atomic_write
 
 MERGED, FIGURES = "merged", "verification.json"

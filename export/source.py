@@ -13,7 +13,7 @@ from typing import Any
 
 from prlm_edge import models
 from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.model_store import hash_file
+from prlm_edge.models.store import hash_file
 from prlm_edge.train import base, config
 from prlm_edge.train.config import Recipe
 

@@ -9,12 +9,13 @@ import json
 from pathlib import Path
 
 from prlm_edge import models
-from prlm_edge.export import adapter as lora
-from prlm_edge.export import gguf, preflight
+from prlm_edge.export.check import preflight
+from prlm_edge.export.check.reference import make_reference, read_material
+from prlm_edge.export.folder.staging import Staging
+from prlm_edge.export.gguf import model as gguf
 from prlm_edge.export.pipeline import Bars, Exported, Wanted, publish, verify_gguf
-from prlm_edge.export.reference import make_reference, read_material
 from prlm_edge.export.source import Source
-from prlm_edge.export.staging import Staging
+from prlm_edge.gguf import lora
 
 _BASE = "base.gguf"
 

@@ -11,12 +11,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.export import dev_rouge, gguf, imatrix, preflight, quantize
+from prlm_edge.export.check import dev_rouge, preflight
+from prlm_edge.export.check.reference import Material, make_reference, read_material
+from prlm_edge.export.check.verify import Check, Reference, Report
+from prlm_edge.export.folder.staging import Staging
+from prlm_edge.export.gguf import imatrix, quantize
+from prlm_edge.export.gguf import model as gguf
 from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, inputs_of, merge_nearest, publish, verify_gguf
-from prlm_edge.export.reference import Material, make_reference, read_material
 from prlm_edge.export.source import Source
-from prlm_edge.export.staging import Staging
-from prlm_edge.export.verify import Check, Reference, Report
 
 F16, IMATRIX, ANSWERS = "f16.gguf", "imatrix.npz", "answers"
 AUTO = ("q8_0", "q5_k_m", "q4_k_m", "q4_0")

@@ -1,4 +1,4 @@
-"""The merged model in ONNX format, for `prlm_edge.backends.onnx`.
+"""The merged model in ONNX format, for `prlm_edge.backends.onnx.backend`.
 
 Not here: the graph (`onnx.py`), what all exports share (`pipeline.py`).
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shutil
 
-from prlm_edge.backends.onnx import Onnx
-from prlm_edge.export import onnx, preflight
+from prlm_edge.backends.onnx.backend import Onnx
+from prlm_edge.export.check import preflight
+from prlm_edge.export.check.reference import make_reference, read_material
+from prlm_edge.export.check.verify import BOUNDS, verify
+from prlm_edge.export.folder.staging import Staging
+from prlm_edge.export.onnx import model as onnx
 from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, inputs_of, merge_nearest, publish
-from prlm_edge.export.reference import make_reference, read_material
 from prlm_edge.export.source import Source
-from prlm_edge.export.staging import Staging
-from prlm_edge.export.verify import BOUNDS, verify
 
 _BUILT = "built"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.backends.chat_template import CHATML
+from prlm_edge.backends.engine.chat_template import CHATML
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _TEXTS = [

@@ -1,4 +1,4 @@
-"""Tiny models as `prlm_edge.export.onnx` exports them, each once a session. Not here: the models (`tiny_chat.py`)."""
+"""Tiny models as `prlm_edge.export.onnx.model` exports them, each once a session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def exported(root: Path, kind: str, quant: str, *, tied: bool = False) -> Export
 
 @functools.cache
 def _exported(root: Path, kind: str, quant: str, tied: bool) -> Exported:
-    from prlm_edge.export.onnx import export_onnx
+    from prlm_edge.export.onnx.model import export_onnx
 
     name = f"{kind}{'-tied' * tied}"
     source = root / name

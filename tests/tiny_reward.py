@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from prlm_edge.model_store import hash_file
-from prlm_edge.rerank.reward import CARD
-from prlm_edge.rerank.reward_encoder import ENCODING
+from prlm_edge.models.store import hash_file
+from prlm_edge.rerank.reward.encoder import ENCODING
+from prlm_edge.rerank.reward.scorer import CARD
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MAX_LENGTH = 128

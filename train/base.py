@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from prlm_edge import models
 from prlm_edge.errors import ModelError, PrlmError, UsageError
-from prlm_edge.reasoning import TO_ANSWER
+from prlm_edge.prompt import TO_ANSWER
 from prlm_edge.storage import cache_dir, locked, private_dir, write_error
 from prlm_edge.train.config import BaseConfig, LoraConfig
-from prlm_edge.train.tokens import Tokens
+from prlm_edge.train.data.tokens import Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

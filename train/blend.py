@@ -28,12 +28,12 @@ from prlm_edge.evaluate.stats import estimate
 from prlm_edge.rerank.blend import FEATURES, FORMAT, evidence
 from prlm_edge.rerank.overlap import Counted
 from prlm_edge.storage import atomic_write
-from prlm_edge.train.answers import Bars, answered, condition
 from prlm_edge.train.config import Recipe
-from prlm_edge.train.data import keep_sha256
-from prlm_edge.train.pairs import closeness
+from prlm_edge.train.data.answers import Bars, answered, condition
+from prlm_edge.train.data.examples import keep_sha256
+from prlm_edge.train.reward.pairs import closeness
 from prlm_edge.types import Cancel, Candidate, Scoring
-from prlm_edge.writer_pool import make_pool
+from prlm_edge.writer import make_pool
 
 FILE = "blend.json"
 _PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # in candidates

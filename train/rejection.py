@@ -17,13 +17,13 @@ from pathlib import Path
 from prlm_edge.errors import PrlmError
 from prlm_edge.evaluate.run_folder import cut_torn_line
 from prlm_edge.storage import append_bytes, atomic_write
-from prlm_edge.style_lines import check_line
-from prlm_edge.train.checkpoints import Progress
+from prlm_edge.style import check_line
 from prlm_edge.train.config import RejectionConfig
-from prlm_edge.train.data import Example
-from prlm_edge.train.prompts import Prompt
-from prlm_edge.train.rewards import Rollout, accuracy
-from prlm_edge.train.tokens import Tokens
+from prlm_edge.train.data.examples import Example
+from prlm_edge.train.data.prompts import Prompt
+from prlm_edge.train.data.tokens import Tokens
+from prlm_edge.train.grpo.terms import Rollout, accuracy
+from prlm_edge.train.run.checkpoints import Progress
 from prlm_edge.types import Cancel
 
 _AT_ONCE = 4  # prompts in one call to the engine: what a kill may cost

@@ -16,14 +16,16 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.train import base, data, memory
-from prlm_edge.train.batches import ExampleSet, Pad, answer_loss
-from prlm_edge.train.checkpoints import Checkpoints, Progress
+from prlm_edge.train import base
 from prlm_edge.train.config import Recipe
+from prlm_edge.train.data import examples as data
+from prlm_edge.train.data.batches import ExampleSet, Pad, answer_loss
 from prlm_edge.train.disk import writing
-from prlm_edge.train.run_folder import TrainFolder
-from prlm_edge.train.run_log import RunLog
-from prlm_edge.train.run_watch import RunLogCallback
+from prlm_edge.train.run import memory
+from prlm_edge.train.run.checkpoints import Checkpoints, Progress
+from prlm_edge.train.run.folder import TrainFolder
+from prlm_edge.train.run.log import RunLog
+from prlm_edge.train.run.watch import RunLogCallback
 from prlm_edge.types import Cancel
 
 

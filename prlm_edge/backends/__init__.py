@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from prlm_edge.errors import UsageError
-from prlm_edge.model_bundled import NONE, adapter_of
+from prlm_edge.models.bundled import NONE, adapter_of
 from prlm_edge.settings import Settings
-from prlm_edge.types import Backend, Cancel, Event, Request
+from prlm_edge.types import Backend
 
 
 def open_backend(settings: Settings) -> Backend:
@@ -21,7 +20,7 @@ def open_backend(settings: Settings) -> Backend:
         BackendError: The server can't be reached.
     """
     if settings.base_url:
-        from prlm_edge.backends.openai import OpenAI
+        from prlm_edge.backends.server.openai import OpenAI
 
         if settings.adapter not in (None, NONE):
             raise UsageError("an adapter is laid over a local model, and base_url is set", "leave one of them out")
@@ -32,7 +31,7 @@ def open_backend(settings: Settings) -> Backend:
     path = models.resolve(settings.model, make=True)
     if path.is_dir():
         return _open_onnx(path, settings)
-    from prlm_edge.backends.llamacpp import LlamaCpp
+    from prlm_edge.backends.llama.backend import LlamaCpp
 
     return LlamaCpp(
         path,
@@ -46,7 +45,7 @@ def open_backend(settings: Settings) -> Backend:
 
 
 def _open_onnx(folder: Path, settings: Settings) -> Backend:
-    from prlm_edge.backends.onnx import Onnx
+    from prlm_edge.backends.onnx.backend import Onnx
 
     if adapter_of(settings) is not None:
         raise UsageError(
@@ -60,12 +59,3 @@ def _open_onnx(folder: Path, settings: Settings) -> Backend:
         prefix_cache=settings.prefix_cache,
         prefix_cache_mb=settings.prefix_cache_mb,
     )
-
-
-def one_by_one(
-    backend: Backend, requests: Sequence[Request], cancel: Cancel | None = None
-) -> Iterator[tuple[int, Event]]:
-    """`Backend.stream_many` for backends that answer one request at a time."""
-    for place, request in enumerate(requests):
-        for event in backend.stream(request, cancel):
-            yield place, event

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from prlm_edge.backends import one_by_one
-from prlm_edge.reasoning import THINK_CLOSE, Splitter
+from prlm_edge.backends.one_by_one import one_by_one
+from prlm_edge.prompt import THINK_CLOSE, Splitter
 from prlm_edge.types import Cancel, Completion, Event, ModelInfo, Request, SampledToken, Turn, Usage
 
 

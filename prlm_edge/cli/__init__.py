@@ -13,7 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from prlm_edge.cli import _console, _table
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared import table as _table
 from prlm_edge.errors import PrlmError, UsageError
 
 EXIT_BUG = 70
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(args: list[str]) -> int:
     if os.environ.get(COMPLETE_VAR):
-        from prlm_edge.cli import _group
+        from prlm_edge.cli.shared import group as _group
 
         return _group.complete(COMPLETE_VAR)
     first = args[0] if args else None
@@ -69,7 +70,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     if not first.startswith("-") and first not in _table.VERBS:
         raise _unknown(first)
-    from prlm_edge.cli import _group
+    from prlm_edge.cli.shared import group as _group
 
     return _group.run(args)
 

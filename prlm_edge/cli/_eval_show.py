@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prlm_edge.cli import _console
+from prlm_edge.cli.shared import console as _console
 
 if TYPE_CHECKING:
     from prlm_edge.evaluate.ab import VoteResult

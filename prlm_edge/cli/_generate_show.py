@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prlm_edge.cli import _console
-from prlm_edge.cli._interrupt import cancel_on_interrupt
-from prlm_edge.cli._records import event_record, result_record
-from prlm_edge.model_bundled import is_ours
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
+from prlm_edge.cli.shared.records import event_record, result_record
+from prlm_edge.models.bundled import is_ours
 from prlm_edge.types import Cancel, Drop, Event, Result
 
 if TYPE_CHECKING:

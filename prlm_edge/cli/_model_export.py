@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from prlm_edge.cli import _console
-from prlm_edge.cli._options import JsonFlag
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.options import JsonFlag
 from prlm_edge.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def install(
     Every file is held to the hash that was verified; an earlier export of that name gives way.
     """
     from prlm_edge import models
-    from prlm_edge.model_install import install as install_
+    from prlm_edge.models.install import install as install_
 
     manifest = install_(folder, name)
     path = models.find(manifest.name).folder
@@ -50,7 +50,7 @@ def bake(
 
     if out.exists() and not force:
         raise UsageError(f"{out}: there already", "choose another --out, or add --force")
-    from prlm_edge.export.bake import bake as bake_
+    from prlm_edge.export.gguf.bake import bake as bake_
 
     path = models.resolve(base, original=True)
     with _console.progress("merging", unit="steps", at_once=True):

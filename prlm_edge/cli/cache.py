@@ -14,9 +14,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from prlm_edge.cli import _console
-from prlm_edge.cli._options import JsonFlag, new_app
-from prlm_edge.cli._table import VERBS
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.storage import cache_dir, write_error
 

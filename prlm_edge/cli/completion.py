@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from prlm_edge.cli import COMPLETE_VAR, _console
-from prlm_edge.cli._table import PROG, VERBS
+from prlm_edge.cli import COMPLETE_VAR
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.table import PROG, VERBS
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

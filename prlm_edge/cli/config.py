@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from prlm_edge import settings, storage
-from prlm_edge.cli import _console, _toml_edit
-from prlm_edge.cli._options import ConfigFile, JsonFlag, new_app
-from prlm_edge.cli._table import VERBS
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared import toml_edit as _toml_edit
+from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, new_app
+from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import ConfigError, UsageError
 
 app = new_app(help=VERBS["config"].help, no_args_is_help=True)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prlm_edge.cli import EXIT_INTERRUPTED, _console
-from prlm_edge.cli._interrupt import cancel_on_interrupt
-from prlm_edge.cli._options import JsonFlag, new_app
-from prlm_edge.cli._table import PROG, VERBS
+from prlm_edge.cli import EXIT_INTERRUPTED
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
+from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared.table import PROG, VERBS
 from prlm_edge.errors import MissingError, UsageError
 from prlm_edge.types import Cancel
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prlm_edge.cli import _console
-from prlm_edge.cli._options import JsonFlag, new_app
-from prlm_edge.cli._table import PROG, VERBS
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared.table import PROG, VERBS
 from prlm_edge.errors import MissingError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def gguf(
     Each stage is kept, so that the same command goes on where it was stopped. What is published says what the trained
     model says, within bounds that depend on the format; what doesn't is kept aside as DIR.failed with its report.
     """
-    from prlm_edge.export.quantize import FTYPES
+    from prlm_edge.export.gguf.quantize import FTYPES
     from prlm_edge.export.to_gguf import export_gguf
 
     auto: dict[str, Any] = {
@@ -136,7 +136,7 @@ def onnx(
 
     Kept, verified and published as `export gguf` does.
     """
-    from prlm_edge.export.onnx import FORMATS
+    from prlm_edge.export.onnx.model import FORMATS
     from prlm_edge.export.to_onnx import export_onnx
 
     source, wanted = _asked(run, out, quant, tuple(FORMATS), name, data, limit, model, licence, attribution)
@@ -153,7 +153,7 @@ def embedder(
 
     Optimum is installed into a folder of the cache at the first call, for it needs an older Transformers than training.
     """
-    from prlm_edge.export.optimum_env import export_encoder
+    from prlm_edge.export.onnx.optimum_env import export_encoder
 
     with _stage("exporting by Optimum"):
         cosine = export_encoder(folder, out)
@@ -203,7 +203,7 @@ def _stage(label: str) -> Iterator[None]:
 
 
 def _say(done: Exported, wanted: Wanted, *, json: bool) -> None:
-    from prlm_edge.export import card
+    from prlm_edge.export.folder import card
 
     if json:
         _console.emit_json(

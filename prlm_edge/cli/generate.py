@@ -1,7 +1,6 @@
 """`prlm-edge generate`: write in your own voice. The answer alone on stdout; reasoning, progress and notes on stderr.
 
-Not here: how it is shown (`_generate_show.py`), how an answer comes about (`prlm_edge.writer`), what the options mean
-(`prlm_edge.settings`).
+How an answer comes about is `prlm_edge.writer`; what the options mean is `prlm_edge.settings`.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prlm_edge.cli import EXIT_INTERRUPTED, _console
+from prlm_edge.cli import EXIT_INTERRUPTED
 from prlm_edge.cli._generate_show import Show, dropped_lines, show_notes
-from prlm_edge.cli._records import plan_record
-from prlm_edge.cli._table import VERBS
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.records import plan_record
+from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import UsageError
-from prlm_edge.model_bundled import NONE
+from prlm_edge.models.bundled import NONE
 from prlm_edge.settings import KEYS
 
 if TYPE_CHECKING:

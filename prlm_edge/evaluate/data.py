@@ -17,7 +17,7 @@ from prlm_edge.evaluate.records import Row
 from prlm_edge.ingest.lamp import INSTRUCTION, KINDS, MAX_ROW_BYTES, owner_of, read_golds
 from prlm_edge.ingest.mapping import complete
 from prlm_edge.ingest.records import read_records
-from prlm_edge.profile_lines import LineError, item_from
+from prlm_edge.profile import LineError, item_from
 from prlm_edge.types import Item
 
 #: The task of ours that answers each data set.

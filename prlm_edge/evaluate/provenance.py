@@ -15,10 +15,10 @@ from prlm_edge import models
 from prlm_edge.evaluate.conditions import SET_BY_THE_RUN, settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Condition
-from prlm_edge.model_bundled import adapter_of
+from prlm_edge.models.bundled import adapter_of
 from prlm_edge.rerank import make_scorer
 from prlm_edge.rerank.blend import Blend
-from prlm_edge.rerank.lazy_reward import LazyReward
+from prlm_edge.rerank.reward.lazy import LazyReward
 from prlm_edge.settings import DEFAULTS
 
 _PACKAGES = ("prlm-edge", "llama-cpp-python", "rank_bm25", "onnxruntime", "rouge-score", "sacrebleu", "numpy")
@@ -90,7 +90,7 @@ def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
 def _sha256(path: Path) -> str:
     """Of a model's weights: a GGUF file, or what an ONNX folder's card says of them ("" where it has none)."""
     if path.is_dir():
-        from prlm_edge.backends import onnx_folder
+        from prlm_edge.backends.onnx import folder as onnx_folder
 
         return onnx_folder.read(path).sha256
     return models.sha256_of(path)

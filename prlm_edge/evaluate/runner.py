@@ -19,14 +19,13 @@ from prlm_edge.evaluate.conditions import settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Answer, Condition, Row, Shown
 from prlm_edge.evaluate.run_folder import RunFolder, cut_torn_line
-from prlm_edge.plan import Plan, make_plan
+from prlm_edge.prompt import Plan, make_plan
 from prlm_edge.rerank import make_scorer, rank
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.settings import Settings
 from prlm_edge.storage import append_bytes
 from prlm_edge.types import Backend, Cancel, Candidate, Item, Request
-from prlm_edge.writer_draw import Reply
-from prlm_edge.writer_pool import Pool, make_pool
+from prlm_edge.writer import Pool, Reply, make_pool
 
 _QUERY_CHARS = 2000  # kept of a query in an answer's line
 Progress = Callable[[int, int], None]

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from prlm_edge.evaluate.conditions import settings_of
 from prlm_edge.evaluate.metrics.manner import is_copy
 from prlm_edge.evaluate.records import Answer, Condition
-from prlm_edge.style_traits import content_words
+from prlm_edge.style import content_words
 
 _SCORED = ("bm25", "dense")
 _MIN_MARGIN = 0.15  # of the best score: less between the best and the last hit, and the ranking says little

@@ -14,7 +14,7 @@ from prlm_edge.errors import UsageError
 from prlm_edge.ingest.common import OnProgress, OnSkip, ignore_progress, ignore_skip
 from prlm_edge.ingest.mapping import USUAL, complete, resolve
 from prlm_edge.ingest.records import Record, read_records
-from prlm_edge.profile_lines import LineError, item_from
+from prlm_edge.profile import LineError, item_from
 from prlm_edge.types import Item
 
 _LOOK_AHEAD = 50

@@ -15,7 +15,7 @@ from prlm_edge.errors import UsageError
 from prlm_edge.ingest.common import OnProgress, OnSkip, ignore_progress, ignore_skip
 from prlm_edge.ingest.mapping import complete
 from prlm_edge.ingest.records import open_data, read_records
-from prlm_edge.profile_lines import LineError, item_from
+from prlm_edge.profile import LineError, item_from
 from prlm_edge.types import Item
 
 MAX_ROW_BYTES = 256 * 1024 * 1024  # a row holds a whole profile

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from prlm_edge.errors import UsageError
-from prlm_edge.profile_lines import MAX_LINE_BYTES, LineError, clean, parse_object, raw_lines
+from prlm_edge.profile import MAX_LINE_BYTES, LineError, clean, parse_object, raw_lines
 
 _CHUNK_CHARS = 1 << 20
 _MAX_BUFFER_CHARS = 256 << 20

@@ -2,7 +2,7 @@
 
     rank(candidates, make_scorer(settings), scoring)[0]
 
-Not here: drawing the candidates (`prlm_edge.writer_draw`).
+Not here: drawing the candidates (`prlm_edge.writer.draw`).
 """
 
 from __future__ import annotations

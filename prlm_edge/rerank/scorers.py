@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from prlm_edge.errors import UsageError
 from prlm_edge.rerank.blend import Blend
-from prlm_edge.rerank.lazy_reward import LazyReward
 from prlm_edge.rerank.overlap import Counted, chrf, rouge
+from prlm_edge.rerank.reward.lazy import LazyReward
 from prlm_edge.settings import Settings
 from prlm_edge.types import Candidate, Scorer, Scoring
 

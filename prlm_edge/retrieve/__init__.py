@@ -16,7 +16,7 @@ from prlm_edge.errors import MissingError, UsageError
 from prlm_edge.types import Item, Retriever
 
 if TYPE_CHECKING:
-    from prlm_edge.retrieve.embedder import OnnxEmbedder
+    from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
 
 RETRIEVERS: tuple[str, ...] = ("none", "bm25", "dense", "hybrid", "recency", "random")
 EMBEDDER = "minilm"
@@ -48,16 +48,16 @@ def make_retriever(
         MissingError: "dense" or "hybrid" without its packages or its model.
     """
     if name == "bm25":
-        from prlm_edge.retrieve.bm25 import Bm25Retriever
+        from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
 
         return Bm25Retriever(items, cache=cache, progress=progress)
     if name == "dense":
-        from prlm_edge.retrieve.dense import DenseRetriever
+        from prlm_edge.retrieve.dense.retriever import DenseRetriever
 
         return DenseRetriever(items, _embedder(), cache=cache, progress=progress)
     if name == "hybrid":
-        from prlm_edge.retrieve.bm25 import Bm25Retriever
-        from prlm_edge.retrieve.dense import DenseRetriever
+        from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
+        from prlm_edge.retrieve.dense.retriever import DenseRetriever
         from prlm_edge.retrieve.hybrid import HybridRetriever
 
         dense = DenseRetriever(items, _embedder(), cache=cache, progress=progress)
@@ -81,6 +81,6 @@ def _embedder() -> OnnxEmbedder:
     if any(find_spec(package) is None for package in ("onnxruntime", "tokenizers")):
         raise MissingError("dense retrieval needs onnxruntime and tokenizers", 'pip install "prlm-edge[onnx]"')
     from prlm_edge import models
-    from prlm_edge.retrieve.embedder import OnnxEmbedder
+    from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
 
     return OnnxEmbedder(models.resolve(EMBEDDER, kind="embedder"))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prlm_edge.style_traits import content_words
+from prlm_edge.style import content_words
 from prlm_edge.types import Item
 
 PLACEHOLDER = "{text}"

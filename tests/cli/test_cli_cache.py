@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge.backends.prefix_store import PrefixStore
-from prlm_edge.retrieve.bm25 import Bm25Retriever
+from prlm_edge.backends.engine.prefix_store import PrefixStore
+from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
 from prlm_edge.storage import cache_dir
 from prlm_edge.types import Item
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from prlm_edge import cli
-from prlm_edge.cli import _table, main
+from prlm_edge.cli import main
+from prlm_edge.cli.shared import table as _table
 
 COMMAND = [sys.executable, "-m", "prlm_edge"]
 
@@ -59,7 +60,7 @@ def test_completing_a_verb_imports_no_verb():
     )
     env = {**os.environ, "_PRLM_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": "prlm-edge ", "COMP_CWORD": "1"}
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env).stderr.split()
-    assert {name.rpartition(".")[2] for name in loaded} == {"_console", "_group", "_table"}
+    assert {name.rpartition(".")[2] for name in loaded} == {"shared", "console", "group", "table"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])

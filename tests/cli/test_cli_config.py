@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prlm_edge import settings
-from prlm_edge.cli import _toml_edit, config, main
+from prlm_edge.cli import config, main
+from prlm_edge.cli.shared import toml_edit as _toml_edit
 from prlm_edge.errors import ConfigError
 
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from prlm_edge.cli import _docs, _table
+from prlm_edge.cli.shared import docs as _docs
+from prlm_edge.cli.shared import table as _table
 from prlm_edge.settings import KEYS
 
 FILE = Path(__file__).parents[2] / "docs" / "cli.md"

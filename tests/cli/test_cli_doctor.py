@@ -10,8 +10,11 @@ from importlib import metadata
 
 import pytest
 
-from prlm_edge import cpu, model_store, models, storage
-from prlm_edge.cli import _checks, _checks_system, main
+from prlm_edge import cpu, models, storage
+from prlm_edge.cli import main
+from prlm_edge.cli.doctor import checks as _checks
+from prlm_edge.cli.doctor import system as _checks_system
+from prlm_edge.models import store as model_store
 from prlm_edge.settings import Settings
 
 ITEM = '{"id": "1", "title": "Rye, slowly", "text": "A loaf."}\n'

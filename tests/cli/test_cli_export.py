@@ -48,8 +48,8 @@ def test_formats_are_checked_first(run, tmp_path):
 def test_a_verdict_is_a_table_or_json_and_an_exit_code(run, tmp_path, monkeypatch, ok):
     from prlm_edge.cli import export
     from prlm_edge.export import to_adapter
+    from prlm_edge.export.check.verify import Check, Report
     from prlm_edge.export.pipeline import Exported
-    from prlm_edge.export.verify import Check, Report
 
     folder = tmp_path / ("voice" if ok else "voice.failed")
     checks = (Check("tokens", True, "9 texts tokenize alike"), Check("prompts", ok, "2 of 9 prompts differ"))

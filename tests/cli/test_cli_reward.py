@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from tiny_reward import make_reward_model
 
-from prlm_edge import writer
 from prlm_edge.backends.scripted import Scripted
-from prlm_edge.cli import _checks_system, main
-from prlm_edge.model_store import hash_file
-from prlm_edge.rerank import lazy_reward
-from prlm_edge.rerank.reward import CARD
+from prlm_edge.cli import main
+from prlm_edge.cli.doctor import system as _checks_system
+from prlm_edge.models.store import hash_file
+from prlm_edge.rerank.reward import lazy as lazy_reward
+from prlm_edge.rerank.reward.scorer import CARD
+from prlm_edge.writer import writer
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("tokenizers")

@@ -13,7 +13,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 import typer
 
-from prlm_edge.cli import _console, _table, main
+from prlm_edge.cli import main
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared import table as _table
 from prlm_edge.errors import MissingError, PrlmError
 
 COMMAND = [sys.executable, "-m", "prlm_edge"]
@@ -143,7 +145,8 @@ def test_a_closed_stdout_is_said_and_its_descriptor_is_not_reused():
 @posix
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
     code = (
-        "import sys, time, typer\nfrom prlm_edge.cli import _table, main\napp = typer.Typer(add_completion=False)\n"
+        "import sys, time, typer\nfrom prlm_edge.cli import main\n"
+        "from prlm_edge.cli.shared import table as _table\napp = typer.Typer(add_completion=False)\n"
         "@app.command()\ndef probe() -> None:\n    print('ready', flush=True); time.sleep(30)\n"
         "sys.modules['probe'] = type(sys)('probe'); sys.modules['probe'].app = app\n"
         "_table.VERBS['probe'] = _table.Verb('probe', '')\nsys.exit(main(['probe']))"
@@ -159,7 +162,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
 
 def test_an_odd_locale_never_raises(verb):
     code = (
-        "from prlm_edge.cli import _console as c; c.prepare_streams(); c.out('caf\\u00e9 \\u2026 \\ud800')\n"
+        "from prlm_edge.cli.shared import console as c; c.prepare_streams(); c.out('caf\\u00e9 \\u2026 \\ud800')\n"
         "c.note('\\u2026'); c.emit_json({'a': '\\u2026 \\ud800'}, indent=None)"
     )
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
@@ -263,7 +266,7 @@ def test_progress_waits_unless_told_to_draw_at_once(monkeypatch):
 def test_progress_draws_on_a_terminal_and_clears_it(monkeypatch):
     pty = pytest.importorskip("pty")
     code = (
-        "from prlm_edge.cli import _console as c; import time; c.PROGRESS_DELAY_S = 0\n"
+        "from prlm_edge.cli.shared import console as c; import time; c.PROGRESS_DELAY_S = 0\n"
         "with c.progress('reading [x]', 'bytes') as u:\n"
         "    for i in range(4): u(i * 1000000, 4000000); time.sleep(0.12)\n"
         "c.out('done')"

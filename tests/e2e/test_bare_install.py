@@ -85,7 +85,7 @@ def test_imports(bare):
         "import prlm_edge, prlm_edge.train, prlm_edge.export; prlm_edge.Writer; print(prlm_edge.Profile)",
         program="python",
     )
-    assert (done.returncode, done.stdout) == (0, "<class 'prlm_edge.profile.Profile'>\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "<class 'prlm_edge.profile.store.Profile'>\n"), done.stderr
     for name in ("train", "export", "tests"):
         assert "ModuleNotFoundError" in bare("-c", f"import {name}", program="python").stderr
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from helpers import SYSTEM, fold, shot
 
-from prlm_edge.backends import batch, llamacpp, local
-from prlm_edge.backends.decoding import Decoding
-from prlm_edge.backends.llama_cells import Cells
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.engine import batch, local
+from prlm_edge.backends.engine.decoding import Decoding
+from prlm_edge.backends.llama import backend as llamacpp
+from prlm_edge.backends.llama.backend import LlamaCpp
+from prlm_edge.backends.llama.cells import Cells
 from prlm_edge.errors import UsageError
 from prlm_edge.types import Cancel, Completion, Request, Sampling, Span, Turn
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from prlm_edge import Cancel, Profile, Writer
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.settings import load_settings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "me.jsonl"

@@ -27,7 +27,7 @@ ITEMS = [
 
 @pytest.fixture(scope="module")
 def embedder(minilm_path):
-    from prlm_edge.retrieve.embedder import OnnxEmbedder
+    from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
 
     return OnnxEmbedder(minilm_path)
 
@@ -101,7 +101,7 @@ def test_a_damaged_model_file(installed, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / "model.onnx").write_bytes(b"not onnx")
-    from prlm_edge.retrieve.embedder import OnnxEmbedder
+    from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
 
     with pytest.raises(ModelError) as error:
         OnnxEmbedder(copy)

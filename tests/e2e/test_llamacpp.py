@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from helpers import SYSTEM, fold, shot
 
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.errors import ModelError, UsageError
 from prlm_edge.types import Cancel, Completion, Request, Sampling, Span, Turn
 
@@ -174,7 +174,7 @@ def test_file_descriptors_stay_untouched_and_the_library_quiet(smollm2_path: Pat
     code = """
 import os, sys
 before = [os.fstat(fd)[1:3] for fd in (1, 2)]
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.types import Request, Span, Turn
 backend = LlamaCpp(sys.argv[1])
 for event in backend.stream(Request((Turn("user", (Span("hi"),)),), answer_tokens=3, reasoning_tokens=0)):

@@ -16,7 +16,7 @@ import pytest
 from helpers import SYSTEM, fold, shot
 
 from prlm_edge import Writer
-from prlm_edge.backends.openai import OpenAI
+from prlm_edge.backends.server.openai import OpenAI
 from prlm_edge.errors import BackendError, UsageError
 from prlm_edge.settings import load_settings
 from prlm_edge.types import Cancel, Completion, Request, Sampling, Span, Turn

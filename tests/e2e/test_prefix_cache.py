@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import SYSTEM, fold, shot
 
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.storage import cache_dir
 from prlm_edge.types import Request, Span, Turn
 

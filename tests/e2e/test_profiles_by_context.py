@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.profile import Profile
 from prlm_edge.settings import load_settings
 from prlm_edge.types import Item

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prlm_edge import Writer
-from prlm_edge.backends.llamacpp import REASONS, LlamaCpp
+from prlm_edge.backends.llama.backend import REASONS, LlamaCpp
 
 gguf = pytest.importorskip("gguf")
 pytestmark = [pytest.mark.model, pytest.mark.slow]

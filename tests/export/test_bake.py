@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """By architecture: base folder, adapter folder, base as f32 file, adapter as a file."""
-    from prlm_edge.export.adapter import write_lora_gguf
-    from prlm_edge.export.gguf import About, write_gguf
+    from prlm_edge.export.gguf.model import About, write_gguf
+    from prlm_edge.gguf.lora import write_lora_gguf
 
     known = {}
 
@@ -52,8 +52,8 @@ def merged(folder, adapter):
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
 def test_it_says_the_same(made, tmp_path, arch):
-    from prlm_edge.backends.llamacpp import LlamaCpp
-    from prlm_edge.export.bake import bake
+    from prlm_edge.backends.llama.backend import LlamaCpp
+    from prlm_edge.export.gguf.bake import bake
     from prlm_edge.export.measure import compare, compare_gguf, gguf_logprobs, hf_logprobs
 
     folder, adapter, base_file, adapter_file = made(arch)
@@ -77,7 +77,7 @@ def test_it_says_the_same(made, tmp_path, arch):
 def test_formats(made, tmp_path):
     from gguf import GGUFReader
 
-    from prlm_edge.export.bake import bake
+    from prlm_edge.export.gguf.bake import bake
     from prlm_edge.export.measure import compare_gguf, gguf_logprobs
 
     _, _, base_file, adapter_file = made("qwen3")
@@ -111,7 +111,8 @@ def test_without_torch(made, tmp_path):
     _, _, base_file, adapter_file = made("llama")
     code = (
         "import sys; [sys.modules.__setitem__(n, None) for n in ('torch', 'transformers', 'peft', 'llama_cpp')];"
-        "from pathlib import Path; from prlm_edge.export.bake import bake; from prlm_edge.errors import MissingError\n"
+        "from pathlib import Path; from prlm_edge.export.gguf.bake import bake\n"
+        "from prlm_edge.errors import MissingError\n"
         "base, adapter, out, wide = map(Path, sys.argv[1:])\n"
         "print(bake(base, adapter, out, 'q8_0'))\n"
         "try: bake(base, adapter, wide, 'q4_k_m')\n"
@@ -125,7 +126,7 @@ def test_without_torch(made, tmp_path):
 
 def test_what_does_not_fit_is_refused(made, tmp_path):
     from prlm_edge.errors import ModelError, UsageError
-    from prlm_edge.export.bake import bake
+    from prlm_edge.export.gguf.bake import bake
 
     _, _, base_file, adapter_file = made("llama")
     _, _, other_base, other = made("qwen3")
@@ -154,8 +155,8 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
 
 def test_an_adapter_of_a_larger_model(made, tmp_path):
     from prlm_edge.errors import ModelError
-    from prlm_edge.export.bake import bake
-    from prlm_edge.export.gguf import About, write_gguf
+    from prlm_edge.export.gguf.bake import bake
+    from prlm_edge.export.gguf.model import About, write_gguf
 
     folder = make_lm(tmp_path / "other", "llama", intermediate_size=96)
     write_gguf(folder, tmp_path / "other.gguf", About("Other", False))
@@ -168,8 +169,8 @@ def test_numpy_rounds_as_llama_cpp_does(made, tmp_path):
     """The eight-bit file made here is, weight for weight, the one that llama.cpp makes."""
     from gguf import GGUFReader
 
-    from prlm_edge.export.bake import bake
-    from prlm_edge.export.quantize import quantize
+    from prlm_edge.export.gguf.bake import bake
+    from prlm_edge.export.gguf.quantize import quantize
 
     _, _, base_file, adapter_file = made("qwen2")
     bake(base_file, adapter_file, tmp_path / "f32.gguf", "f32")

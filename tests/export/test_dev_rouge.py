@@ -10,8 +10,8 @@ pytest.importorskip("llama_cpp")
 
 from prlm_edge.evaluate import runner  # noqa: E402
 from prlm_edge.evaluate.run_folder import RunFolder  # noqa: E402
-from prlm_edge.export import dev_rouge  # noqa: E402
-from prlm_edge.export.gguf import About, write_gguf  # noqa: E402
+from prlm_edge.export.check import dev_rouge  # noqa: E402
+from prlm_edge.export.gguf.model import About, write_gguf  # noqa: E402
 from prlm_edge.rerank.overlap import Counted, rouge_1  # noqa: E402
 from prlm_edge.train import config  # noqa: E402
 

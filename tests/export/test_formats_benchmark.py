@@ -24,9 +24,9 @@ def run(*args):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The same weights as a GGUF file and as an ONNX folder, and an adapter over them."""
-    from prlm_edge.export.adapter import write_lora_gguf
-    from prlm_edge.export.gguf import About, write_gguf
-    from prlm_edge.export.onnx import export_onnx
+    from prlm_edge.export.gguf.model import About, write_gguf
+    from prlm_edge.export.onnx.model import export_onnx
+    from prlm_edge.gguf.lora import write_lora_gguf
 
     work = tmp_path_factory.mktemp("formats")
     source = make_lm(work / "base", "llama", max_position_embeddings=4096, tie_word_embeddings=True)

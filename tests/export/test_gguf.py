@@ -33,7 +33,7 @@ CASES = {
 
 
 def about(**values):
-    from prlm_edge.export.gguf import About
+    from prlm_edge.export.gguf.model import About
 
     return About(**{"name": "Tiny", "reasons": True, "licence": "apache-2.0", "base_model": "SmolLM2", **values})
 
@@ -41,7 +41,7 @@ def about(**values):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A maker of (folder, f32 GGUF file) by the name of a case; each is made once."""
-    from prlm_edge.export.gguf import write_gguf
+    from prlm_edge.export.gguf.model import write_gguf
 
     known = {}
 
@@ -89,7 +89,7 @@ def test_it_says_the_same(made, case):
 
 def test_rows_out_of_place_would_show(made, monkeypatch):
     """What the tolerance of `test_it_says_the_same` is worth."""
-    from prlm_edge.export import gguf as writer
+    from prlm_edge.export.gguf import model as writer
     from prlm_edge.export.measure import compare_gguf, hf_logprobs
 
     folder, _ = made("llama")
@@ -101,7 +101,7 @@ def test_rows_out_of_place_would_show(made, monkeypatch):
 
 @pytest.mark.parametrize("case", ["llama", "qwen2", "llama3"])
 def test_token_ids_are_equal(made, case):
-    from prlm_edge.backends.llamacpp import LlamaCpp
+    from prlm_edge.backends.llama.backend import LlamaCpp
     from prlm_edge.train.base import load_tokens
 
     folder, file = made(case)
@@ -120,7 +120,7 @@ def test_token_ids_are_equal(made, case):
 def test_what_it_says_of_itself(made):
     from gguf import GGUFReader, TokenType
 
-    from prlm_edge.backends.llamacpp import LlamaCpp
+    from prlm_edge.backends.llama.backend import LlamaCpp
 
     _, file = made("qwen3")
     says = {name: field.contents() for name, field in GGUFReader(file).fields.items()}
@@ -145,9 +145,9 @@ def test_what_it_says_of_itself(made):
 
 
 def test_every_end_of_turn_is_known(tmp_path):
-    from prlm_edge.backends.llamacpp import LlamaCpp
+    from prlm_edge.backends.llama.backend import LlamaCpp
     from prlm_edge.errors import ModelError
-    from prlm_edge.export.gguf import write_gguf
+    from prlm_edge.export.gguf.model import write_gguf
 
     folder = make_lm(tmp_path / "m", "qwen2", pre="qwen2")
     edit(folder / "generation_config.json", eos_token_id=[2, 7, 9])
@@ -167,7 +167,7 @@ def test_every_end_of_turn_is_known(tmp_path):
 
 def test_sixteen_bits(made, tmp_path):
     from prlm_edge.errors import ModelError
-    from prlm_edge.export.gguf import write_gguf
+    from prlm_edge.export.gguf.model import write_gguf
     from prlm_edge.export.measure import compare_gguf, hf_logprobs
 
     folder, file = made("qwen3")
@@ -209,7 +209,7 @@ def test_sixteen_bits(made, tmp_path):
 )
 def test_what_cannot_be_said_is_refused(made, tmp_path, change, message):
     from prlm_edge.errors import ModelError
-    from prlm_edge.export.gguf import write_gguf
+    from prlm_edge.export.gguf.model import write_gguf
 
     folder = shutil.copytree(made("llama")[0], tmp_path / "m")
     edit(folder / "config.json", **change)
@@ -223,7 +223,7 @@ def test_unknown_tokenizers_are_refused():
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     from prlm_edge.errors import ModelError
-    from prlm_edge.export.gguf_tokenizer import pre_name
+    from prlm_edge.export.gguf.tokenizer import pre_name
 
     def table(backend):
         return json.loads(backend.to_str())
@@ -245,7 +245,7 @@ def test_unknown_tokenizers_are_refused():
 
 def test_a_torn_weight_file(made, tmp_path):
     from prlm_edge.errors import ModelError
-    from prlm_edge.export.gguf import write_gguf
+    from prlm_edge.export.gguf.model import write_gguf
 
     folder = shutil.copytree(made("llama")[0], tmp_path / "m")
     file = folder / "model.safetensors"

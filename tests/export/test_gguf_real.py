@@ -19,7 +19,7 @@ SAID = (
 @pytest.fixture(scope="module")
 def converted(smollm2_path, tmp_path_factory):
     """The base's folder and its f16 file."""
-    from prlm_edge.export.gguf import About, write_gguf
+    from prlm_edge.export.gguf.model import About, write_gguf
     from prlm_edge.train import base
 
     folder = base.resolve("default")
@@ -44,7 +44,7 @@ def texts():
 def test_it_says_and_tokenizes_the_same(converted):
     from transformers import AutoModelForCausalLM
 
-    from prlm_edge.backends.llamacpp import LlamaCpp
+    from prlm_edge.backends.llama.backend import LlamaCpp
     from prlm_edge.export.measure import compare_gguf, hf_logprobs, probes
     from prlm_edge.train.base import load_tokens
 

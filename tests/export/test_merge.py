@@ -112,10 +112,10 @@ def test_too_large_for_sixteen_bits(made, tmp_path):
 
 def test_a_full_disk(made, tmp_path):
     """Every step that writes says it in one line and leaves nothing behind."""
-    from prlm_edge.export.adapter import write_lora_gguf
-    from prlm_edge.export.bake import bake
-    from prlm_edge.export.gguf import About, write_gguf
-    from prlm_edge.export.quantize import quantize
+    from prlm_edge.export.gguf.bake import bake
+    from prlm_edge.export.gguf.model import About, write_gguf
+    from prlm_edge.export.gguf.quantize import quantize
+    from prlm_edge.gguf.lora import write_lora_gguf
 
     about = About("Tiny", False)
     base, adapter = tmp_path / "base.gguf", tmp_path / "adapter.gguf"

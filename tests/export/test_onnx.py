@@ -15,11 +15,11 @@ pytest.importorskip("onnxruntime_genai")
 import numpy as np
 from tiny_onnx import exported, in_pytorch
 
-from prlm_edge.backends.onnx_folder import read
+from prlm_edge.backends.onnx.folder import read
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
 from prlm_edge.export.measure import Probe, compare, hf_logprobs, probes
-from prlm_edge.export.onnx import export_onnx, onnx_logprobs, speed_onnx
-from prlm_edge.model_store import hash_file
+from prlm_edge.export.onnx.model import export_onnx, onnx_logprobs, speed_onnx
+from prlm_edge.models.store import hash_file
 
 MODELS = [
     ("llama", "f32", False),

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime_genai")
 from tiny_onnx import exported, in_pytorch
 
 from prlm_edge.backends import open_backend
-from prlm_edge.backends.onnx import Onnx
+from prlm_edge.backends.onnx.backend import Onnx
 from prlm_edge.errors import MissingError, ModelError, UsageError
 from prlm_edge.settings import Settings
 from prlm_edge.types import Cancel, Request, Sampling, Span, Turn

@@ -10,9 +10,9 @@ from helpers import SYSTEM, fold, shot
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime_genai")
 
-from prlm_edge.backends.onnx import Onnx
+from prlm_edge.backends.onnx.backend import Onnx
 from prlm_edge.export.measure import compare, hf_logprobs, probes
-from prlm_edge.export.onnx import export_onnx, onnx_logprobs
+from prlm_edge.export.onnx.model import export_onnx, onnx_logprobs
 from prlm_edge.types import Request, Span, Turn
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(3600)]

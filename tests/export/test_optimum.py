@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from tiny_reward import write_tokenizer
 
 from prlm_edge.errors import MissingError, ModelError, UsageError
-from prlm_edge.export import optimum_env
+from prlm_edge.export.onnx import optimum_env
 
 
 @pytest.fixture(scope="module")

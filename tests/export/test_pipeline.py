@@ -11,12 +11,15 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("llama_cpp")
 
 from prlm_edge.errors import UsageError  # noqa: E402
-from prlm_edge.export import dev_rouge, gguf, merge, pipeline, quantize, to_gguf  # noqa: E402
+from prlm_edge.export import merge, pipeline, to_gguf  # noqa: E402
+from prlm_edge.export.check import dev_rouge  # noqa: E402
+from prlm_edge.export.gguf import model as gguf  # noqa: E402
+from prlm_edge.export.gguf import quantize  # noqa: E402
 from prlm_edge.export.source import open_source  # noqa: E402
 from prlm_edge.export.to_adapter import export_adapter  # noqa: E402
 from prlm_edge.export.to_gguf import export_gguf  # noqa: E402
 from prlm_edge.export.to_onnx import export_onnx  # noqa: E402
-from prlm_edge.model_install import read_export  # noqa: E402
+from prlm_edge.models.install import read_export  # noqa: E402
 from prlm_edge.train import config  # noqa: E402
 
 

@@ -9,7 +9,7 @@ from tiny_lm import edit, make_adapter, make_lm
 torch = pytest.importorskip("torch")
 
 from prlm_edge.errors import ModelError, PrlmError, UsageError  # noqa: E402
-from prlm_edge.export.preflight import check  # noqa: E402
+from prlm_edge.export.check.preflight import check  # noqa: E402
 
 
 @pytest.fixture(scope="module")

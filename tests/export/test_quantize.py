@@ -22,7 +22,7 @@ def tiny(tmp_path_factory):
     """A model wide enough for K-quants: its folder, itself, an f32 file."""
     from transformers import AutoModelForCausalLM
 
-    from prlm_edge.export.gguf import About, write_gguf
+    from prlm_edge.export.gguf.model import About, write_gguf
 
     folder = make_lm(tmp_path_factory.mktemp("tiny"), "llama", tie_word_embeddings=True, **WIDE)
     write_gguf(folder, folder / "f32.gguf", About("Tiny", False), dtype="f32")
@@ -38,7 +38,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def matrix(tiny):
-    from prlm_edge.export.imatrix import collect
+    from prlm_edge.export.gguf.imatrix import collect
 
     return collect(tiny[1], ids(4))
 
@@ -60,7 +60,7 @@ def test_the_matrix_is_the_mean_square_of_what_layers_read(tiny, matrix):
 
 
 def test_it_is_kept_whole_or_not_at_all(tmp_path, matrix):
-    from prlm_edge.export.imatrix import cached
+    from prlm_edge.export.gguf.imatrix import cached
 
     made = []
 
@@ -87,8 +87,8 @@ def test_it_is_kept_whole_or_not_at_all(tmp_path, matrix):
 @pytest.fixture(scope="module")
 def judged(tiny, matrix, tmp_path_factory):
     """Agreement of each format with the model, with and without the matrix."""
+    from prlm_edge.export.gguf.quantize import FTYPES, quantize
     from prlm_edge.export.measure import compare_gguf, hf_logprobs, probes
-    from prlm_edge.export.quantize import FTYPES, quantize
 
     _, model, file = tiny
     wanted = probes(ids(4, seed=1), per_sequence=40)
@@ -120,7 +120,7 @@ def test_the_matrix_is_used(judged):
 
 def test_what_cannot_be_made(tiny, matrix, tmp_path):
     from prlm_edge.errors import ModelError, UsageError
-    from prlm_edge.export.quantize import quantize
+    from prlm_edge.export.gguf.quantize import quantize
 
     with pytest.raises(UsageError, match="unknown format 'q3'"):
         quantize(tiny[2], tmp_path / "x.gguf", "q3")
@@ -137,7 +137,7 @@ def test_what_cannot_be_made(tiny, matrix, tmp_path):
 
 def test_nothing_is_printed(tiny, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from prlm_edge.export.quantize import quantize;"
+        "import sys; from pathlib import Path; from prlm_edge.export.gguf.quantize import quantize;"
         "quantize(Path(sys.argv[1]), Path(sys.argv[2]), 'q4_k_m')"
     )
     done = subprocess.run(
@@ -148,8 +148,8 @@ def test_nothing_is_printed(tiny, tmp_path):
 
 
 def test_a_row_is_measured(tiny):
+    from prlm_edge.export.gguf.quantize import measured
     from prlm_edge.export.measure import hf_logprobs, probes
-    from prlm_edge.export.quantize import measured
 
     _, model, file = tiny
     wanted = probes(ids(2))
@@ -160,7 +160,7 @@ def test_a_row_is_measured(tiny):
 
 def test_the_choice():
     from prlm_edge.errors import PrlmError, UsageError
-    from prlm_edge.export.quantize import Candidate, choose
+    from prlm_edge.export.gguf.quantize import Candidate, choose
 
     f16 = Candidate("f16", 270, 0.0001, 1.0, 9.0, 300.0, 40.0)
     q8 = Candidate("q8_0", 145, 0.004, 0.97, 9.1, 700.0, 70.0)

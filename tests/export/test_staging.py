@@ -5,7 +5,7 @@ import json
 import pytest
 
 from prlm_edge.errors import UsageError
-from prlm_edge.export.staging import STAGES, Staging
+from prlm_edge.export.folder.staging import STAGES, Staging
 
 
 def write(staging, name, text, calls, **figures):

@@ -66,7 +66,7 @@ def make_tokenizer(pre: str) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from prlm_edge.export.gguf_tokenizer import _SPLITS
+    from prlm_edge.export.gguf.tokenizer import _SPLITS
 
     backend = Tokenizer(models.BPE(ignore_merges=pre == "llama-bpe"))
     if pre == "smollm":

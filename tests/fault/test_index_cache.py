@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from prlm_edge.profile import Profile
-from prlm_edge.retrieve import bm25_build, bm25_store
-from prlm_edge.retrieve.bm25 import Bm25Retriever
-from prlm_edge.retrieve.dense import BATCH, DenseRetriever
-from prlm_edge.retrieve.vectors import VectorStore
+from prlm_edge.retrieve.bm25 import build as bm25_build
+from prlm_edge.retrieve.bm25 import store as bm25_store
+from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
+from prlm_edge.retrieve.dense.retriever import BATCH, DenseRetriever
+from prlm_edge.retrieve.dense.vectors import VectorStore
 from prlm_edge.storage import cache_dir
 from prlm_edge.types import Item
 
@@ -295,7 +296,7 @@ def test_what_killed_builders_left_goes():
 BUILD_SLOWLY = """
 import sys, time
 from prlm_edge.retrieve import bm25_store
-from prlm_edge.retrieve.bm25 import Bm25Retriever
+from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
 from prlm_edge.types import Item
 real = bm25_store._write
 def slowly(path, content):
@@ -494,7 +495,7 @@ def test_a_disk_that_fills_up_costs_only_the_cache(monkeypatch):
 
         raise PrlmError("vectors.f32: No space left on device")
 
-    monkeypatch.setattr("prlm_edge.retrieve.vectors.append_bytes", full)
+    monkeypatch.setattr("prlm_edge.retrieve.dense.vectors.append_bytes", full)
     found, embedded = dense()
     assert len(embedded) == len(ITEMS)
     near(answers(found), dense_reference())
@@ -503,7 +504,7 @@ def test_a_disk_that_fills_up_costs_only_the_cache(monkeypatch):
 
 def test_a_store_that_grew_too_large_keeps_this_profile_only(monkeypatch):
     dense(ITEMS[:40])
-    monkeypatch.setattr("prlm_edge.retrieve.vectors.MAX_ROWS", 45)
+    monkeypatch.setattr("prlm_edge.retrieve.dense.vectors.MAX_ROWS", 45)
     found, embedded = dense(ITEMS[30:])
     assert embedded == [i.searchable for i in ITEMS[40:]]
     near(answers(found), dense_reference(ITEMS[30:]))

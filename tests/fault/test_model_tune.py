@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge import model_store, model_tune, models
+from prlm_edge import models
+from prlm_edge.backends.llama import tuned as model_tune
 from prlm_edge.errors import PrlmError
+from prlm_edge.models import store as model_store
 
 pytestmark = pytest.mark.model
 COMMAND = [sys.executable, "-m", "prlm_edge", "model"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge.backends.prefix_store import PrefixStore
+from prlm_edge.backends.engine.prefix_store import PrefixStore
 
 KEY = "ab" * 16
 CUTS = [bytes([i]) * 16 for i in range(3)]
@@ -121,7 +121,7 @@ def test_leftovers_go_and_a_lowered_cap_counts_even_where_nothing_can_be_written
 WORK = """
 import random, sys, zlib
 from pathlib import Path
-from prlm_edge.backends.prefix_store import PrefixStore
+from prlm_edge.backends.engine.prefix_store import PrefixStore
 
 store = PrefixStore("ab" * 16, folder=Path(sys.argv[1]), disk_bytes=400_000)
 dice, hits = random.Random(sys.argv[2]), 0
@@ -158,7 +158,7 @@ def test_processes_that_write_read_evict_and_clear_at_once_get_right_states_or_n
 
 def test_killed_while_writing_nothing_is_broken(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom prlm_edge.backends.prefix_store import PrefixStore\n"
+        "import sys\nfrom pathlib import Path\nfrom prlm_edge.backends.engine.prefix_store import PrefixStore\n"
         "store = PrefixStore('ab' * 16, folder=Path(sys.argv[1]))\n"
         "digests = [bytes([i]) * 16 for i in range(3)]\nprint('ready', flush=True)\n"
         "while True:\n"

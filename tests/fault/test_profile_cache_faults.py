@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from helpers import mounted
 
-from prlm_edge import profile_cache, profile_keep, profile_stored, tasks
-from prlm_edge.profile import Profile
-from prlm_edge.profile_style import learn
+from prlm_edge import tasks
+from prlm_edge.profile import Profile, learn
+from prlm_edge.profile import cache_file as profile_cache
+from prlm_edge.profile import kept as profile_keep
+from prlm_edge.profile import lazy_items as profile_stored
 from prlm_edge.style import Style
 from prlm_edge.types import Item
 
@@ -33,7 +35,7 @@ def path(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "me.jsonl"
     lines = [json.dumps({"id": str(i), "title": f"Loaf {i}", "date": f"{2000 + i}"}) for i in range(N_ITEMS - 1)]
     path.write_text("\n".join([*lines, "not json", '{"id": "last", "title": "Rye", "kind": "post"}']) + "\n")
-    monkeypatch.setattr("prlm_edge.profile_read._SAVE_TAIL", 0)
+    monkeypatch.setattr("prlm_edge.profile.refresh._SAVE_TAIL", 0)
     read(path)
     assert type(Profile.open(path).items[0]) is profile_stored.StoredItem
     return path
@@ -167,8 +169,8 @@ def test_few_files_are_kept_and_nothing_of_a_killed_process(
 WRITER = """
 import sys
 from prlm_edge import profile_keep, profile_read, tasks
-from prlm_edge.profile import Profile
-from prlm_edge.profile_style import learn
+from prlm_edge.profile.store import Profile
+from prlm_edge.profile.learned_style import learn
 from prlm_edge.types import Item
 profile_keep.KEEP_FROM, profile_read._SAVE_TAIL = 1, 0
 path, name, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -153,7 +153,7 @@ def test_a_file_size_limit(path: Path) -> None:
     code = f"""
 import resource
 from prlm_edge.errors import PrlmError
-from prlm_edge.profile import Profile
+from prlm_edge.profile.store import Profile
 from prlm_edge.types import Item
 profile = Profile.open({str(path)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

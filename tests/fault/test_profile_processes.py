@@ -16,7 +16,7 @@ from prlm_edge.types import Item
 
 APPENDER = """
 import sys
-from prlm_edge.profile import Profile
+from prlm_edge.profile.store import Profile
 from prlm_edge.types import Item
 path, name, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 profile = Profile.open(path, create=True)
@@ -29,7 +29,7 @@ print(added)
 
 KILLED = """
 import itertools, sys
-from prlm_edge.profile import Profile
+from prlm_edge.profile.store import Profile
 from prlm_edge.types import Item
 path, run, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
 profile = Profile.open(path, create=True)

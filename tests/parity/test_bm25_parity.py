@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from rank_bm25 import BM25Plus
 
-from prlm_edge.retrieve.bm25 import K1, B, Bm25Retriever, RankBm25Engine
-from prlm_edge.retrieve.bm25_build import build_postings, hashes_of, term_scores
-from prlm_edge.retrieve.bm25_index import FastIndex, Vocabulary, arrays_of
-from prlm_edge.retrieve.bm25_tail import TailIndex
+from prlm_edge.retrieve.bm25 import Bm25Retriever
+from prlm_edge.retrieve.bm25.build import build_postings, hashes_of, term_scores
+from prlm_edge.retrieve.bm25.engine import K1, B, RankBm25Engine
+from prlm_edge.retrieve.bm25.index import FastIndex, Vocabulary, arrays_of
+from prlm_edge.retrieve.bm25.tail import TailIndex
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
 

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from prlm_edge import models
-from prlm_edge.backends.llama_raw import RawContext, Threads
-from prlm_edge.backends.llamacpp import LlamaCpp
-from prlm_edge.backends.raw import Row
+from prlm_edge.backends.engine.raw import Row
+from prlm_edge.backends.llama.backend import LlamaCpp
+from prlm_edge.backends.llama.raw import RawContext, Threads
 
 pytestmark = pytest.mark.model
 TEXT = (Path(__file__).parents[2] / "README.md").read_text("utf-8")

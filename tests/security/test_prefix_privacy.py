@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prlm_edge.backends.prefix_store import PrefixStore
+from prlm_edge.backends.engine.prefix_store import PrefixStore
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 KEY = "ab" * 16

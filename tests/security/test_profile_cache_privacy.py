@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge import profile_keep, profile_stored, tasks
-from prlm_edge.profile import Profile
-from prlm_edge.profile_style import learn
+from prlm_edge import tasks
+from prlm_edge.profile import Profile, learn
+from prlm_edge.profile import kept as profile_keep
+from prlm_edge.profile import lazy_items as profile_stored
 
 pytestmark = pytest.mark.skipif(not profile_stored.CAN_STORE, reason="nothing is kept on this system")
 SECRET = "swordfish"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prlm_edge.backends import llama_lib
-from prlm_edge.backends.llamacpp import LlamaCpp
+from prlm_edge.backends.llama import lib as llama_lib
+from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.types import Span, Turn
 
 pytestmark = pytest.mark.model

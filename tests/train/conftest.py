@@ -51,7 +51,7 @@ def tiny_bert(minilm_path, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def encoder(minilm_path):
-    from prlm_edge.rerank.reward_encoder import Encoder
+    from prlm_edge.rerank.reward.encoder import Encoder
 
     return Encoder(minilm_path / "tokenizer.json", 128)
 
@@ -60,7 +60,7 @@ def encoder(minilm_path):
 def pairs():
     from test_pairs import generated, rows
 
-    from prlm_edge.train.pairs import PairConfig, make_pairs
+    from prlm_edge.train.reward.pairs import PairConfig, make_pairs
 
     of = rows()
     return make_pairs(of, generated(of), PairConfig(kinds=("style", "degenerate", "neighbour", "swap"))).pairs
@@ -68,7 +68,7 @@ def pairs():
 
 @pytest.fixture(scope="session")
 def tokenized(pairs, encoder):
-    from prlm_edge.train.reward_batches import Tokenized
+    from prlm_edge.train.reward.batches import Tokenized
 
     return Tokenized.of(pairs, encoder)
 

@@ -14,9 +14,11 @@ pytest.importorskip("torch")
 from prlm_edge.cli import main
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import load
-from prlm_edge.train import base, config, data, prompts
-from prlm_edge.train.pairs import PairConfig, make_pairs
-from prlm_edge.train.reward_batches import Tokenized
+from prlm_edge.train import base, config
+from prlm_edge.train.data import examples as data
+from prlm_edge.train.data import prompts
+from prlm_edge.train.reward.batches import Tokenized
+from prlm_edge.train.reward.pairs import PairConfig, make_pairs
 
 pytestmark = pytest.mark.model
 ANSWER_TOKENS = 32  # of the task that the rows are of

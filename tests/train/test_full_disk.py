@@ -14,10 +14,13 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from prlm_edge.errors import PrlmError  # noqa: E402
-from prlm_edge.train import base, config, data, prompts, rejection, run_folder, warmstart  # noqa: E402
+from prlm_edge.train import base, config, rejection, warmstart  # noqa: E402
+from prlm_edge.train.data import examples as data  # noqa: E402
+from prlm_edge.train.data import prompts  # noqa: E402
 from prlm_edge.train.disk import writing  # noqa: E402
-from prlm_edge.train.reward_model import train_student, train_teacher  # noqa: E402
-from prlm_edge.train.rewards import Rollout  # noqa: E402
+from prlm_edge.train.grpo.terms import Rollout  # noqa: E402
+from prlm_edge.train.reward.model import train_student, train_teacher  # noqa: E402
+from prlm_edge.train.run import folder as run_folder  # noqa: E402
 from prlm_edge.types import Cancel  # noqa: E402
 
 pytestmark = [pytest.mark.model, pytest.mark.embedder]

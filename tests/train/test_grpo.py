@@ -7,9 +7,12 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from prlm_edge.errors import ConfigError, PrlmError  # noqa: E402
-from prlm_edge.train import base, config, grpo, prompts, run_folder  # noqa: E402
-from prlm_edge.train.rollout import Engine  # noqa: E402
-from prlm_edge.train.run_log import read_records, read_samples  # noqa: E402
+from prlm_edge.train import base, config  # noqa: E402
+from prlm_edge.train.data import prompts  # noqa: E402
+from prlm_edge.train.grpo import stage as grpo  # noqa: E402
+from prlm_edge.train.grpo.rollout import Engine  # noqa: E402
+from prlm_edge.train.run import folder as run_folder  # noqa: E402
+from prlm_edge.train.run.log import read_records, read_samples  # noqa: E402
 from prlm_edge.types import Cancel, Sampling  # noqa: E402
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]

@@ -7,9 +7,12 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 from tiny_reward import make_reward_model  # noqa: E402
 
-from prlm_edge.rerank.reward import RewardScorer  # noqa: E402
-from prlm_edge.train import base, config, grpo, prompts, run_folder  # noqa: E402
-from prlm_edge.train.run_log import read_records  # noqa: E402
+from prlm_edge.rerank.reward.scorer import RewardScorer  # noqa: E402
+from prlm_edge.train import base, config  # noqa: E402
+from prlm_edge.train.data import prompts  # noqa: E402
+from prlm_edge.train.grpo import stage as grpo  # noqa: E402
+from prlm_edge.train.run import folder as run_folder  # noqa: E402
+from prlm_edge.train.run.log import read_records  # noqa: E402
 from prlm_edge.types import Cancel  # noqa: E402
 
 pytestmark = pytest.mark.model
@@ -110,13 +113,13 @@ def test_autocast_is_the_same_for_drawing_and_for_learning(tiny_folder, rows_fil
     for drawn in (True, False):
         ready = prepared("edge-cpu", tiny_folder, rows_file, *SMALL, "base.precision=fp32", "grpo.steps=1", PLAIN)
         if not drawn:
-            monkeypatch.setattr("prlm_edge.train.rollout_hf.drawing", _without_autocast)
+            monkeypatch.setattr("prlm_edge.train.grpo.rollout_hf.drawing", _without_autocast)
         folder, _ = run(tmp_path / str(drawn), ready)
         gaps[drawn] = steps(folder)[0]["other"]["rollout_gap"]
     assert gaps[True] < gaps[False] / 2
 
 
 def _without_autocast(policy, *, mixed):
-    from prlm_edge.train.generating import drawing
+    from prlm_edge.train.grpo.generating import drawing
 
     return drawing(policy, mixed=False)

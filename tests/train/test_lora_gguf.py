@@ -33,8 +33,8 @@ def adapted(smollm2_folder, tmp_path_factory):
 
 
 def llama_logprobs(backend, tokens):
-    from prlm_edge.backends.llama_raw import RawContext, Threads
-    from prlm_edge.backends.raw import Row
+    from prlm_edge.backends.engine.raw import Row
+    from prlm_edge.backends.llama.raw import RawContext, Threads
 
     raw = RawContext(backend._lib, backend._weights, 512, Threads(1, 1), n_batch=512)
     try:
@@ -55,8 +55,8 @@ def divergence(p, q):
 
 
 def test_it_says_the_same(adapted, smollm2_path, tmp_path):
-    from prlm_edge.backends.llamacpp import LlamaCpp
-    from prlm_edge.export.adapter import write_lora_gguf
+    from prlm_edge.backends.llama.backend import LlamaCpp
+    from prlm_edge.gguf.lora import write_lora_gguf
 
     folder, model_config, tokens, said = adapted
     file = tmp_path / "mine.gguf"
@@ -82,7 +82,7 @@ def test_it_says_the_same(adapted, smollm2_path, tmp_path):
 )
 def test_what_the_format_cannot_say_is_refused(adapted, tmp_path, change):
     from prlm_edge.errors import ModelError
-    from prlm_edge.export.adapter import write_lora_gguf
+    from prlm_edge.gguf.lora import write_lora_gguf
 
     folder, model_config, _, _ = adapted
     (tmp_path / "adapter_model.safetensors").symlink_to(folder / "adapter_model.safetensors")
@@ -93,9 +93,9 @@ def test_what_the_format_cannot_say_is_refused(adapted, tmp_path, change):
 
 
 def test_a_wrong_adapter_leaves_the_one_before(adapted, smollm2_path, tmp_path):
-    from prlm_edge.backends.llamacpp import LlamaCpp
+    from prlm_edge.backends.llama.backend import LlamaCpp
     from prlm_edge.errors import ModelError, UsageError
-    from prlm_edge.export.adapter import write_lora_gguf
+    from prlm_edge.gguf.lora import write_lora_gguf
 
     folder, model_config, _, _ = adapted
     write_lora_gguf(folder, model_config, tmp_path / "good.gguf")

@@ -7,7 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from prlm_edge.errors import PrlmError  # noqa: E402
-from prlm_edge.train import config, memory  # noqa: E402
+from prlm_edge.train import config  # noqa: E402
+from prlm_edge.train.run import memory  # noqa: E402
 
 SMOLLM2 = {"hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "vocab_size": 49152}
 

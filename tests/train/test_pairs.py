@@ -11,9 +11,9 @@ import pytest
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.records import Row
 from prlm_edge.style import Fact, Style, style_of
-from prlm_edge.train import broken, pairs
-from prlm_edge.train.contexts import Contexts
-from prlm_edge.train.pairs import KINDS, PAPER, PairConfig, make_pairs, merge, read_generated
+from prlm_edge.train.reward import broken, pairs
+from prlm_edge.train.reward.contexts import Contexts
+from prlm_edge.train.reward.pairs import KINDS, PAPER, PairConfig, make_pairs, merge, read_generated
 from prlm_edge.types import Item
 
 TOPICS = ["parser", "network", "index", "cache"]

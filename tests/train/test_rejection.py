@@ -7,9 +7,10 @@ import pytest
 pytest.importorskip("torch")
 
 from prlm_edge.errors import PrlmError
-from prlm_edge.train import base, config, prompts, rejection
+from prlm_edge.train import base, config, rejection
+from prlm_edge.train.data import prompts
+from prlm_edge.train.grpo.terms import Rollout
 from prlm_edge.train.rejection import Draw
-from prlm_edge.train.rewards import Rollout
 from prlm_edge.types import Cancel
 
 pytestmark = pytest.mark.model

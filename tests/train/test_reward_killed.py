@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from safetensors.torch import load_file
 
 from prlm_edge.train.config import RewardConfig
-from prlm_edge.train.reward_model import train_student, train_teacher
+from prlm_edge.train.reward.model import train_student, train_teacher
 
 pytestmark = [pytest.mark.embedder, pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals")]
 CONFIG = RewardConfig(
@@ -25,7 +25,7 @@ COMMAND = """
 import pickle, sys
 from pathlib import Path
 from prlm_edge.train.config import RewardConfig
-from prlm_edge.train.reward_model import train_student, train_teacher
+from prlm_edge.train.reward.model import train_student, train_teacher
 out, bert, pairs, config = sys.argv[1:]
 pairs, config = pickle.loads(Path(pairs).read_bytes()), RewardConfig.model_validate_json(config)
 source = Path(bert)

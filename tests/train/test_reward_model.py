@@ -22,20 +22,16 @@ from transformers import TrainerCallback  # noqa: E402
 from prlm_edge.errors import ModelError, UsageError  # noqa: E402
 from prlm_edge.evaluate.data import load  # noqa: E402
 from prlm_edge.rerank import rank  # noqa: E402
-from prlm_edge.rerank.reward import RewardScorer  # noqa: E402
-from prlm_edge.rerank.reward_encoder import Encoder, habits_line, looks_line, nearness_line  # noqa: E402
+from prlm_edge.rerank.reward.encoder import Encoder, habits_line, looks_line, nearness_line  # noqa: E402
+from prlm_edge.rerank.reward.scorer import RewardScorer  # noqa: E402
 from prlm_edge.style import style_of  # noqa: E402
-from prlm_edge.train import reward_base, reward_eval, reward_onnx  # noqa: E402
 from prlm_edge.train.config import RewardConfig  # noqa: E402
-from prlm_edge.train.pairs import PairConfig, make_pairs  # noqa: E402
-from prlm_edge.train.reward_batches import PadPairs, Tokenized, pad  # noqa: E402
-from prlm_edge.train.reward_model import (  # noqa: E402
-    first_layers,
-    load_trained,
-    score,
-    train_student,
-    train_teacher,
-)
+from prlm_edge.train.reward import base as reward_base  # noqa: E402
+from prlm_edge.train.reward import evaluate as reward_eval  # noqa: E402
+from prlm_edge.train.reward import to_onnx as reward_onnx  # noqa: E402
+from prlm_edge.train.reward.batches import PadPairs, Tokenized, pad  # noqa: E402
+from prlm_edge.train.reward.model import first_layers, load_trained, score, train_student, train_teacher  # noqa: E402
+from prlm_edge.train.reward.pairs import PairConfig, make_pairs  # noqa: E402
 from prlm_edge.types import Cancel, Candidate, Scoring  # noqa: E402
 
 pytestmark = pytest.mark.embedder  # its tokenizer
@@ -339,9 +335,9 @@ def test_the_device_needs_no_torch(exported):
 
     code = (
         "import sys; from pathlib import Path\n"
-        "from prlm_edge.rerank.reward import RewardScorer\n"
+        "from prlm_edge.rerank.reward.scorer import RewardScorer\n"
         "assert not {'numpy', 'onnxruntime', 'tokenizers'} & set(sys.modules)\n"
-        "from prlm_edge.types import Candidate, Scoring; from prlm_edge.style import style_of\n"
+        "from prlm_edge.types import Candidate, Scoring; from prlm_edge.style.counts import style_of\n"
         "s = RewardScorer(Path(sys.argv[1])).score([Candidate('a')], Scoring('q', 'title', style_of([])))\n"
         "assert len(s) == 1 and not {'torch', 'transformers', 'trl'} & set(sys.modules)"
     )

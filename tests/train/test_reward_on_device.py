@@ -14,13 +14,13 @@ from transformers import BertConfig, BertForSequenceClassification  # noqa: E402
 
 from prlm_edge.cli import main  # noqa: E402
 from prlm_edge.profile import Profile  # noqa: E402
-from prlm_edge.rerank.reward import RewardScorer  # noqa: E402
+from prlm_edge.rerank.reward.scorer import RewardScorer  # noqa: E402
 from prlm_edge.style import style_of  # noqa: E402
 from prlm_edge.tasks import get_task  # noqa: E402
-from prlm_edge.train import reward_onnx  # noqa: E402
-from prlm_edge.train.pairs import Pair  # noqa: E402
+from prlm_edge.train.reward import to_onnx as reward_onnx  # noqa: E402
+from prlm_edge.train.reward.pairs import Pair  # noqa: E402
 from prlm_edge.types import Candidate, Scoring  # noqa: E402
-from prlm_edge.writer_pool import make_pool  # noqa: E402
+from prlm_edge.writer import make_pool  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "me.jsonl"

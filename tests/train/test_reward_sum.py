@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from prlm_edge.errors import ConfigError
-from prlm_edge.train.reward_sum import total, zero_variance
+from prlm_edge.train.grpo.weigh import total, zero_variance
 
 ROOT_2 = 2**0.5
 

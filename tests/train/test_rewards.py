@@ -10,8 +10,8 @@ import pytest
 from prlm_edge.errors import ConfigError, PrlmError
 from prlm_edge.rerank.scorers import StyleMatch
 from prlm_edge.style import Style, style_of
-from prlm_edge.train.rewards import Ask, Rollout, make_terms
-from prlm_edge.train.rewards_trl import as_trl_reward_funcs, splitter
+from prlm_edge.train.grpo.terms import Ask, Rollout, make_terms
+from prlm_edge.train.grpo.to_trl import as_trl_reward_funcs, splitter
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "sample"
 PAST = ("docs: mend the index", "docs: mend the parser", "docs: name the reader")
@@ -114,7 +114,7 @@ def test_faithfulness_never_leaves_its_range():
 def test_the_examples_own_lines_are_wholly_faithful():
     """What small models imitate must not cost them anything."""
     from prlm_edge.profile import Profile
-    from prlm_edge.style_lines import example_line
+    from prlm_edge.style import example_line
 
     items = Profile.open(Path(__file__).parents[2] / "examples" / "me.jsonl").items
     of, shown = style_of([item.title for item in items]), []

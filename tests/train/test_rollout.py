@@ -8,9 +8,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from prlm_edge.errors import ConfigError, PrlmError, UsageError  # noqa: E402
-from prlm_edge.train import base, config, data, grpo, prompts, rollout, run_folder, warmstart  # noqa: E402
-from prlm_edge.train.rollout import Engine, open_engine, who_draws  # noqa: E402
-from prlm_edge.train.rollout_hf import TransformersEngine  # noqa: E402
+from prlm_edge.train import base, config, warmstart  # noqa: E402
+from prlm_edge.train.data import examples as data  # noqa: E402
+from prlm_edge.train.data import prompts  # noqa: E402
+from prlm_edge.train.grpo import rollout  # noqa: E402
+from prlm_edge.train.grpo import stage as grpo  # noqa: E402
+from prlm_edge.train.grpo.rollout import Engine, open_engine, who_draws  # noqa: E402
+from prlm_edge.train.grpo.rollout_hf import TransformersEngine  # noqa: E402
+from prlm_edge.train.run import folder as run_folder  # noqa: E402
 
 pytestmark = pytest.mark.model
 SMALL = ["base.precision=fp32", "lora.r=4", "grpo.rewards={accuracy: 1}"]
@@ -131,7 +136,7 @@ def test_the_adapters_own_tokenizer_counts_first_and_an_unknown_one_is_let_throu
 
 
 def test_seeds_are_those_of_run_salt_and_place():
-    from prlm_edge.train.prompts import Prompt
+    from prlm_edge.train.data.prompts import Prompt
     from prlm_edge.types import Request
 
     asked = [Prompt("p", Request(()), (1,), None), Prompt("p", Request(()), (1,), None)]

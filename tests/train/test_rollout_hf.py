@@ -9,22 +9,24 @@ torch = pytest.importorskip("torch")
 
 from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor  # noqa: E402
 
-from prlm_edge.backends.decoding import Decoding  # noqa: E402
-from prlm_edge.backends.fast_vocab import FastVocab  # noqa: E402
+from prlm_edge.backends.engine.decoding import Decoding  # noqa: E402
+from prlm_edge.backends.onnx.vocab import FastVocab  # noqa: E402
 from prlm_edge.errors import PrlmError  # noqa: E402
-from prlm_edge.train import base, config, generating, prompts  # noqa: E402
-from prlm_edge.train.prompts import PLAIN, Prompt  # noqa: E402
-from prlm_edge.train.rollout import written  # noqa: E402
-from prlm_edge.train.rollout_hf import TransformersEngine  # noqa: E402
+from prlm_edge.train import base, config  # noqa: E402
+from prlm_edge.train.data import prompts  # noqa: E402
+from prlm_edge.train.data.prompts import PLAIN, Prompt  # noqa: E402
+from prlm_edge.train.grpo import generating  # noqa: E402
+from prlm_edge.train.grpo.rollout import written  # noqa: E402
+from prlm_edge.train.grpo.rollout_hf import TransformersEngine  # noqa: E402
 from prlm_edge.types import Cancel, Request, Sampling  # noqa: E402
-from prlm_edge.writer_draw import Reply  # noqa: E402
+from prlm_edge.writer import Reply  # noqa: E402
 
 pytestmark = pytest.mark.model
 
 
 @pytest.fixture(scope="module")
 def runtime(smollm2_path):
-    from prlm_edge.backends.llamacpp import LlamaCpp
+    from prlm_edge.backends.llama.backend import LlamaCpp
 
     model = LlamaCpp(smollm2_path)
     yield model
@@ -308,7 +310,7 @@ def test_dev_answers_are_those_of_llama_cpp(smollm2_path, smollm2_folder, rows_f
     """Greedy, with the penalty, over the weights of the same GGUF file; near ties may fall either way."""
     import json
 
-    from prlm_edge.train.rollout import Engine
+    from prlm_edge.train.grpo.rollout import Engine
 
     recipe, tokens, asked = prepared(smollm2_folder, rows_file, "data.reasoning=false")
     settings = json.loads((smollm2_folder / "config.json").read_text())

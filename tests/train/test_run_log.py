@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prlm_edge.errors import PrlmError
-from prlm_edge.train.run_log import RunLog, read_records, read_samples
-from prlm_edge.train.stopping import Verdict
+from prlm_edge.train.run.log import RunLog, read_records, read_samples
+from prlm_edge.train.run.stopping import Verdict
 
 
 def step(at, **figures):

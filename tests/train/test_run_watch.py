@@ -9,13 +9,13 @@ import pytest
 from tiny import make_llama
 
 from prlm_edge.style import style_of
-from prlm_edge.train.rewards import Ask, Rollout, make_terms
-from prlm_edge.train.rewards_trl import as_trl_reward_funcs, splitter
-from prlm_edge.train.run_log import CLOCK, RunLog, read_samples
+from prlm_edge.train.grpo.terms import Ask, Rollout, make_terms
+from prlm_edge.train.grpo.to_trl import as_trl_reward_funcs, splitter
+from prlm_edge.train.run.log import CLOCK, RunLog, read_samples
 
 pytest.importorskip("transformers")
-from prlm_edge.train.live import PlainLines
-from prlm_edge.train.run_watch import RunLogCallback, figures_of, memory_mb
+from prlm_edge.train.run.live import PlainLines
+from prlm_edge.train.run.watch import RunLogCallback, figures_of, memory_mb
 
 ASK = Ask(
     "the reader", "mend the reader", ("mend the index", "mend the parser"), 2, style_of(["mend it"] * 3), "commit"
@@ -192,7 +192,7 @@ def test_a_real_run_logs_everything_and_goes_on_as_if_it_had_not_ended(grpo, tmp
     assert sum(one["terms_std"]["accuracy"] for one in straight.records) > 0  # the model does vary
 
     # what TRL made of the last batch's rewards is what `total` makes of them
-    from prlm_edge.train.reward_sum import total
+    from prlm_edge.train.grpo.weigh import total
 
     terms = {name: list(values)[-8:] for name, values in trainer._logs["rewards"].items()}
     ours = total(terms, {"accuracy": 1.0, "format": 0.5, "faithfulness": 0.0}, 4)

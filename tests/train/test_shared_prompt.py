@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from tiny import make_llama  # noqa: E402
 
-from prlm_edge.train.shared_prompt import logps_and_entropies, pack, same_prompts  # noqa: E402
+from prlm_edge.train.grpo.shared_prompt import logps_and_entropies, pack, same_prompts  # noqa: E402
 
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12, 13], [5, 6, 7, 8, 9], [11, 12, 13], [5, 6, 7, 8, 9]]
 COMPLETIONS = [[20, 21, 22], [30, 31, 32, 33], [23], [34, 35], [24, 25, 26, 27]]

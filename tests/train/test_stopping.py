@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge.train.stopping import ADVICE, StopLimits, Verdict, judge
+from prlm_edge.train.run.stopping import ADVICE, StopLimits, Verdict, judge
 
 LIMITS = StopLimits(window=4)
 
@@ -148,9 +148,9 @@ def trainer(tmp_path):
     torch = pytest.importorskip("torch")
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
-    from prlm_edge.train.run_log import RunLog
-    from prlm_edge.train.run_watch import RunLogCallback
-    from prlm_edge.train.stop_callback import StopForCause
+    from prlm_edge.train.run.log import RunLog
+    from prlm_edge.train.run.stop_callback import StopForCause
+    from prlm_edge.train.run.watch import RunLogCallback
 
     class Line(torch.nn.Module):
         spoil = -1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge.backends.prompt_tokens import tokenize
+from prlm_edge.backends.engine.prompt_tokens import tokenize
 from prlm_edge.types import Span, Turn
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.model
 
 @pytest.fixture(scope="module")
 def runtime(smollm2_path):
-    from prlm_edge.backends.llamacpp import LlamaCpp
+    from prlm_edge.backends.llama.backend import LlamaCpp
 
     model = LlamaCpp(smollm2_path)
     yield model
@@ -89,7 +89,7 @@ def test_the_tags_are_the_beginning_of_what_stands_there(tokens):
 
 def test_what_is_learned_is_what_forced_decoding_says(tokens, runtime):
     """The completion's tokens, fed to the runtime's phases, give back reasoning and answer, both ended."""
-    from prlm_edge.backends.phase import Phase
+    from prlm_edge.backends.engine.phase import Phase
 
     ids, own = tokens.completion("rye wins: again", "About rye. 3 words.")
     text = tokens.tokenizer.decode(ids)

@@ -7,7 +7,9 @@ import pytest
 
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import load
-from prlm_edge.train import base, config, data, prompts
+from prlm_edge.train import base, config
+from prlm_edge.train.data import examples as data
+from prlm_edge.train.data import prompts
 
 pytestmark = pytest.mark.model
 CONFIG = config.DataConfig(k=2)
@@ -24,8 +26,8 @@ def read(tokens, path, config=CONFIG, **options):
 def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
     """Token for token what the evaluation would ask."""
     from prlm_edge import tasks
-    from prlm_edge.backends.llamacpp import LlamaCpp
-    from prlm_edge.backends.prompt_tokens import tokenize
+    from prlm_edge.backends.engine.prompt_tokens import tokenize
+    from prlm_edge.backends.llama.backend import LlamaCpp
 
     model = LlamaCpp(smollm2_path)
     try:
@@ -75,8 +77,7 @@ def test_or_on_every_past_answer_too(tokens, rows_file):
 
 
 def test_reasoning_lines_are_learned_and_true(tokens, rows_file):
-    from prlm_edge.style import style_of
-    from prlm_edge.style_lines import check_line
+    from prlm_edge.style import check_line, style_of
 
     example = read(tokens, rows_file, replace_config(reasoning=True), loss_on="answer").examples[0]
     row = load(rows_file).rows[0]

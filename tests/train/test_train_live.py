@@ -5,7 +5,7 @@ import io
 import pytest
 
 pytest.importorskip("transformers")
-from prlm_edge.train.live import PlainLines, StatusLine, make_view, status
+from prlm_edge.train.run.live import PlainLines, StatusLine, make_view, status
 
 
 def step(at, **figures):

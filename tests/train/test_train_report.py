@@ -12,10 +12,10 @@ from html.parser import HTMLParser
 import pytest
 
 from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.train.report import figure, write_report
-from prlm_edge.train.run_log import RunLog
-from prlm_edge.train.stopping import Verdict
-from prlm_edge.train.train_plots import MAX_POINTS, Curve, curves, running_mean, thinned
+from prlm_edge.train.run.log import RunLog
+from prlm_edge.train.run.plots import MAX_POINTS, Curve, curves, running_mean, thinned
+from prlm_edge.train.run.report import figure, write_report
+from prlm_edge.train.run.stopping import Verdict
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -158,7 +158,8 @@ def test_it_needs_no_training_packages(folder, tmp_path):
     """A report can be made where nothing can be trained."""
     shutil.copytree(folder, tmp_path / "copy")
     code = (
-        "import sys, pathlib; from prlm_edge.train.report import write_report; write_report(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib; from prlm_edge.train.run.report import write_report;"
+        "write_report(pathlib.Path(sys.argv[1]));"
         "print({'torch', 'transformers', 'trl'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "copy"], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from prlm_edge.backends.llamacpp import LlamaCpp
-from prlm_edge.rerank.reward import RewardScorer
+from prlm_edge.backends.llama.backend import LlamaCpp
+from prlm_edge.rerank.reward.scorer import RewardScorer
 
 pytestmark = [pytest.mark.model, pytest.mark.embedder]
 FEW = ["data.k=2", "data.item_words=20", "data.dev_limit=3", "data.max_tokens=512"]

@@ -15,9 +15,11 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from prlm_edge.errors import PrlmError, UsageError  # noqa: E402
-from prlm_edge.train import base, config, data, run_folder, warmstart  # noqa: E402
-from prlm_edge.train.batches import IGNORED, ExampleSet, Pad, answer_loss  # noqa: E402
-from prlm_edge.train.run_log import read_records  # noqa: E402
+from prlm_edge.train import base, config, warmstart  # noqa: E402
+from prlm_edge.train.data import examples as data  # noqa: E402
+from prlm_edge.train.data.batches import IGNORED, ExampleSet, Pad, answer_loss  # noqa: E402
+from prlm_edge.train.run import folder as run_folder  # noqa: E402
+from prlm_edge.train.run.log import read_records  # noqa: E402
 from prlm_edge.types import Cancel  # noqa: E402
 
 pytestmark = pytest.mark.model

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from prlm_edge.backends.chat_template import CHATML, ChatTemplate
+from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate
 from prlm_edge.errors import ModelError
 from prlm_edge.types import Span, Turn
 

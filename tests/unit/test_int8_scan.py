@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from prlm_edge.retrieve import dense
-from prlm_edge.retrieve.dense import DenseRetriever
+from prlm_edge.retrieve.dense import retriever as dense
+from prlm_edge.retrieve.dense.retriever import DenseRetriever
 from prlm_edge.types import Item
 
 pytest.importorskip("numkong")
@@ -32,7 +32,7 @@ def vectors_of(kind, rng):
 @pytest.mark.parametrize("kind", ["any", "close", "spiky", "copies", "axes"])
 @pytest.mark.parametrize("k", [1, 8, 40, 2999, 3000, 5000])
 def test_the_nearest_are_among_the_candidates(kind, k):
-    from prlm_edge.retrieve.int8_scan import Int8Scan
+    from prlm_edge.retrieve.dense.int8_scan import Int8Scan
 
     rng = np.random.default_rng(k)
     vectors = vectors_of(kind, rng)
@@ -45,7 +45,7 @@ def test_the_nearest_are_among_the_candidates(kind, k):
 
 
 def test_candidates_are_few():
-    from prlm_edge.retrieve.int8_scan import Int8Scan
+    from prlm_edge.retrieve.dense.int8_scan import Int8Scan
 
     vectors = vectors_of("any", np.random.default_rng(0))
     assert len(Int8Scan(vectors).candidates(vectors[5], 8)) < 1000
@@ -86,6 +86,6 @@ def test_the_plain_scan_serves_where_the_copy_does_not(monkeypatch, why):
         monkeypatch.setattr(dense, "INT8_FROM", 1000)
         monkeypatch.setattr(dense, "INT8_AFTER", 0)
         monkeypatch.setattr(dense, "find_spec", lambda name: None)
-    monkeypatch.setitem(sys.modules, "prlm_edge.retrieve.int8_scan", None)  # importing it fails
+    monkeypatch.setitem(sys.modules, "prlm_edge.retrieve.dense.int8_scan", None)  # importing it fails
     found = DenseRetriever(ITEMS, Hashed(), cache=False)
     assert found.rank("loaf 12", 2) == found.rank("loaf 12", 2) != []

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-OURS = "from prlm_edge.backends import llama_lib; low = llama_lib.load()"
+OURS = "from prlm_edge.backends.llama import lib as llama_lib; low = llama_lib.load()"
 THEIRS = "import llama_cpp; assert llama_cpp.Llama and llama_cpp.llama_cpp.llama_print_system_info()"
 SAME = "assert low is llama_cpp.llama_cpp and low._lib is llama_cpp.llama_cpp._lib"
 
@@ -28,7 +28,7 @@ def test_only_the_low_level_module_is_loaded() -> None:
 
 def test_two_threads_get_the_same() -> None:
     script = (
-        "import threading\nfrom prlm_edge.backends import llama_lib\nfound = []\n"
+        "import threading\nfrom prlm_edge.backends.llama import lib as llama_lib\nfound = []\n"
         "threads = [threading.Thread(target=lambda: found.append(llama_lib.load())) for _ in range(8)]\n"
         "[t.start() for t in threads]; [t.join() for t in threads]\n"
         "assert len(found) == 8 and len(set(map(id, found))) == 1"

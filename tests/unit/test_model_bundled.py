@@ -2,7 +2,7 @@
 
 import pytest
 
-from prlm_edge import model_bundled as bundled
+from prlm_edge.models import bundled
 from prlm_edge.settings import load_settings, read_config
 
 

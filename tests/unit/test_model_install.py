@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from prlm_edge import model_store, models
+from prlm_edge import models
 from prlm_edge.errors import ModelError, UsageError
-from prlm_edge.model_install import install, installed, read_export
+from prlm_edge.models import store as model_store
+from prlm_edge.models.install import install, read_export
+from prlm_edge.models.store import installed_export
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +86,7 @@ def test_what_was_not_verified_or_is_not_what_was_is_refused(export):
         install(folder)
     with pytest.raises(UsageError, match="no export"):
         read_export(folder.parent)
-    assert installed("my-voice") is None
+    assert installed_export("my-voice") is None
 
 
 @pytest.mark.parametrize("name", ["default", "smollm2-135m", "../up", ".hidden", "a b"])

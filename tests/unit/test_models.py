@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge import model_store as store
 from prlm_edge import models
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
+from prlm_edge.models import store
 from prlm_edge.storage import cache_dir, private_dir
 
 pytestmark = pytest.mark.usefixtures("home")

@@ -11,11 +11,12 @@ from collections import namedtuple
 
 import pytest
 
-from prlm_edge import model_pip, models
-from prlm_edge import model_store as store
+from prlm_edge import models
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
-from prlm_edge.model_fetch import fetch
-from prlm_edge.models import Model, ModelFile, Source
+from prlm_edge.models import pip as model_pip
+from prlm_edge.models import store
+from prlm_edge.models.catalog import Model, ModelFile, Source
+from prlm_edge.models.fetch import fetch
 
 pytestmark = pytest.mark.usefixtures("home")
 DATA = b"GGUF" + bytes(range(256)) * 4000

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from prlm_edge.backends.onnx_sampler import PENALTY_WINDOW, OnnxSampler, distribution, penalized
+from prlm_edge.backends.onnx.sampler import PENALTY_WINDOW, OnnxSampler, distribution, penalized
 from prlm_edge.types import Sampling
 
 CHANCES = np.array([0.1, 0.4, 0.2, 0.05, 0.25])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge.backends.prefix_store import PrefixStore
+from prlm_edge.backends.engine.prefix_store import PrefixStore
 
 KEY = "ab" * 16
 CUTS = [bytes([i]) * 16 for i in range(9)]

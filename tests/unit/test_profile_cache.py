@@ -18,11 +18,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prlm_edge import profile_keep, profile_read, profile_snapshot, profile_stored, tasks
+from prlm_edge import tasks
 from prlm_edge.errors import ProfileError
-from prlm_edge.profile import Profile
-from prlm_edge.profile_lines import parse_line
-from prlm_edge.profile_style import learn
+from prlm_edge.profile import Profile, learn
+from prlm_edge.profile import kept as profile_keep
+from prlm_edge.profile import lazy_items as profile_stored
+from prlm_edge.profile import refresh as profile_read
+from prlm_edge.profile import snapshot as profile_snapshot
+from prlm_edge.profile.lines import parse_line
 from prlm_edge.types import Item
 
 pytestmark = pytest.mark.skipif(not profile_stored.CAN_STORE, reason="nothing is kept on this system")
@@ -256,13 +259,14 @@ def test_another_process_takes_over_what_one_has_kept(path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from prlm_edge import profile_keep, profile_snapshot, profile_stored, tasks
-from prlm_edge.profile import Profile
-from prlm_edge.profile_style import learn
+from prlm_edge import tasks
+from prlm_edge.profile import kept as profile_keep, lazy_items as profile_stored, snapshot as profile_snapshot
+from prlm_edge.profile.store import Profile
+from prlm_edge.profile.learned_style import learn
 profile_keep.KEEP_FROM, profile_snapshot._RACY_NS = 1, 30_000_000
 items, style = learn(Profile.open(sys.argv[1]), tasks.get_task("title", None))
 print(all(type(item) is profile_stored.StoredItem for item in items), style == eval(sys.stdin.read(), vars(
-    __import__("prlm_edge.style").style)), len(items), "numpy" in sys.modules)
+    __import__("prlm_edge.style.counts").style.counts)), len(items), "numpy" in sys.modules)
 """
     style = repr(learn(Profile.open(path), TASKS[0])[1])
     done = subprocess.run(

@@ -11,19 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prlm_edge.profile_lines import (
-    MAX_LINE_BYTES,
-    LineError,
-    fields_of,
-    format_line,
-    free_id,
-    item_from,
-    merge,
-    parse_line,
-    parse_object,
-    raw_lines,
-    with_id,
-)
+from prlm_edge.profile import MAX_LINE_BYTES, LineError, fields_of, item_from, parse_object, raw_lines
+from prlm_edge.profile.lines import format_line, free_id, merge, parse_line, with_id
 from prlm_edge.types import Item
 
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from prlm_edge.profile import Profile
-from prlm_edge.profile_lines import LineError, parse_line
+from prlm_edge.profile import LineError, Profile
+from prlm_edge.profile.lines import parse_line
 from prlm_edge.types import Item
 
 TEXT = st.text(min_size=1, max_size=30).filter(lambda text: text.strip())

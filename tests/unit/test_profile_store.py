@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge import profile_snapshot
 from prlm_edge.errors import ProfileError, UsageError
 from prlm_edge.profile import Profile
+from prlm_edge.profile import snapshot as profile_snapshot
 from prlm_edge.types import Item
 
 RAW = (

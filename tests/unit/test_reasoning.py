@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prlm_edge.reasoning import TAGS, Splitter, StopMatcher, defuse_tags
+from prlm_edge.prompt import TAGS, Splitter, StopMatcher
+from prlm_edge.prompt.tags import defuse_tags
 
 PIECES = st.sampled_from([*TAGS, "a", " ", "\n", "<", "</", ">", "think", "é", "Title: it's", "<answer", "👍"])
 

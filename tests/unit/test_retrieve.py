@@ -10,7 +10,7 @@ import pytest
 from prlm_edge import retrieve
 from prlm_edge.errors import MissingError, UsageError
 from prlm_edge.retrieve import RETRIEVERS, make_retriever
-from prlm_edge.retrieve.bm25 import MAX_QUERY_TOKENS, Bm25Retriever
+from prlm_edge.retrieve.bm25.retriever import MAX_QUERY_TOKENS, Bm25Retriever
 from prlm_edge.retrieve.hybrid import HybridRetriever
 from prlm_edge.retrieve.ranking import Match, Ranker, top
 from prlm_edge.types import Item

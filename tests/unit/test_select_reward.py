@@ -14,7 +14,7 @@ import pytest
 from evaluation import row, write_rows
 from tiny_reward import make_reward_model
 
-from prlm_edge import Profile, Writer, writer
+from prlm_edge import Profile, Writer
 from prlm_edge.backends.scripted import Scripted
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
 from prlm_edge.evaluate import provenance, runner
@@ -22,11 +22,13 @@ from prlm_edge.evaluate.conditions import make
 from prlm_edge.evaluate.data import load
 from prlm_edge.evaluate.records import Condition
 from prlm_edge.evaluate.run_folder import RunFolder
-from prlm_edge.rerank import lazy_reward, make_scorer, rank
-from prlm_edge.rerank.reward import RewardScorer
+from prlm_edge.rerank import make_scorer, rank
+from prlm_edge.rerank.reward import lazy as lazy_reward
+from prlm_edge.rerank.reward.scorer import RewardScorer
 from prlm_edge.settings import Settings, load_settings
 from prlm_edge.style import style_of
 from prlm_edge.types import Candidate, Item, Result, Scoring
+from prlm_edge.writer import writer
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tokenizers")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prlm_edge.style import MIN_GAIN, STEADY, TRAITS, Style, style_of
-from prlm_edge.style_traits import content_words, observe
+from prlm_edge.style import TRAITS, Style, content_words, observe, style_of
+from prlm_edge.style.counts import MIN_GAIN, STEADY
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "sample"
 # Texts that look like titles, tags and noise: a plain st.text() hardly ever has a tag or a capital in the right place.

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prlm_edge.style import TRAITS, Style, style_of
-from prlm_edge.style_lines import Claim, check_line, example_line, key_words, line_claims, style_line
+from prlm_edge.style import TRAITS, Claim, Style, check_line, example_line, line_claims, style_line, style_of
+from prlm_edge.style.lines import key_words
 
 PROFILE = Path(__file__).parents[2] / "examples" / "me.jsonl"
 ME = [json.loads(line) for line in PROFILE.read_text("utf-8").splitlines()]

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from prlm_edge.evaluate.records import Answer
 from prlm_edge.rerank.overlap import words
-from prlm_edge.style import Style
-from prlm_edge.style_lines import check_line, line_claims
+from prlm_edge.style import Style, check_line, line_claims
 
 _RUN = 4  # words in a row that are copied and no coincidence
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<|im_")

@@ -22,7 +22,7 @@ def similarities(
         folder = models.resolve("minilm", kind="embedder")
     except PrlmError:
         return [None] * len(pairs)
-    from prlm_edge.retrieve.embedder import OnnxEmbedder
+    from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
 
     embedder = OnnxEmbedder(folder)
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))

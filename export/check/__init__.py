@@ -1,0 +1,1 @@
+"""Holding an export to the trained model."""

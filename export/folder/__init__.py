@@ -1,0 +1,1 @@
+"""The export's folder: staging, manifest, model card."""

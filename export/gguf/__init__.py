@@ -1,0 +1,1 @@
+"""Export to GGUF: tensors, tokenizer, importance matrix, quantization, baking an adapter in."""

@@ -1,0 +1,1 @@
+"""What every model in this process shares: prompts, batches, decoding in two phases, kept prefixes."""

@@ -1,0 +1,51 @@
+"""A LoRA adapter in GGUF over a loaded model. Not here: writing one (`prlm_edge.gguf.lora`)."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from prlm_edge.backends.llama import lib as llama_lib
+from prlm_edge.errors import ModelError, UsageError
+
+
+class Adapter:
+    """An adapter that contexts of the model can apply; llama.cpp frees it with the model at the latest.
+
+    Args:
+        lib: llama-cpp-python's low-level module.
+        model: The loaded model.
+        path: The adapter.
+
+    Raises:
+        UsageError: No such file.
+        ModelError: Not an adapter, or not one of this model.
+    """
+
+    def __init__(self, lib: ModuleType, model: Any, path: Path) -> None:
+        if not path.is_file():
+            raise UsageError(f"{path}: no such adapter", "name a GGUF file that `prlm-edge export adapter` wrote")
+        status = path.stat()
+        self.path, self._lib = path, lib
+        self.key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        llama_lib.last_errors.clear()
+        self.pointer: Any = lib.llama_adapter_lora_init(model, str(path).encode())
+        if not self.pointer:
+            reason = "; ".join(llama_lib.last_errors) or "no reason given"
+            raise ModelError(
+                f"{path}: llama.cpp can't apply it to this model: {reason}", "give the model it was made for"
+            )
+
+    def says(self, key: str) -> str:
+        """A value of the adapter's metadata as text; "" where there is none."""
+        value = ctypes.create_string_buffer(256)
+        n = self._lib.llama_adapter_meta_val_str(self.pointer, key.encode(), value, len(value))
+        return value.value.decode("utf-8", "replace") if n >= 0 else ""
+
+    def close(self) -> None:
+        """Free it; no context may still apply it. Idempotent."""
+        if self.pointer:
+            self._lib.llama_adapter_lora_free(self.pointer)
+            self.pointer = None

@@ -1,0 +1,176 @@
+"""The llama.cpp backend: a GGUF model on this machine's CPU.
+
+Deterministic for a given seed and prompt, whatever was cached and whatever else is in the batch.
+Not here: how requests are evaluated and decoded (`local.py`), llama.cpp's calls (`llama_raw.py`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from prlm_edge.backends.engine import local
+from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate, prepare
+from prlm_edge.backends.engine.prefixes import open_prefixes
+from prlm_edge.backends.engine.prompt_tokens import CHUNK
+from prlm_edge.backends.llama import lib as llama_lib
+from prlm_edge.backends.llama.adapter import Adapter
+from prlm_edge.backends.llama.cells import Cells
+from prlm_edge.backends.llama.raw import RawContext, Threads, Weights
+from prlm_edge.backends.llama.sampler import Sampler
+from prlm_edge.backends.llama.vocab import Vocab
+from prlm_edge.cpu import default_threads
+from prlm_edge.errors import ModelError, PrlmError, UsageError
+from prlm_edge.types import Cancel, ModelInfo, Sampling
+
+# A step of a smaller model is over sooner than sleeping threads wake: 47 tokens/s on one thread against 20 on two. Two
+# spinning threads do 74, but 25 beside one busy process, where one thread stays at 48 (SmolLM2-135M, 2 cores).
+ONE_THREAD_BYTES = 256 << 20
+REASONS = "prlm.reasons"  # metadata of a model file: true where training taught the model to reason
+
+
+class LlamaCpp(local.Local):
+    """A GGUF model. One stream runs at a time; those of other threads wait for it.
+
+    Args:
+        path: The GGUF file; it is mapped, not read.
+        n_ctx: Upper bound of the context in tokens; 0 for the model's own. Memory is taken as needed.
+        n_threads: Threads; 0 for as many as this process may use, but one to decode with a model under
+            `ONE_THREAD_BYTES`. After long prompts another number decodes otherwise in the last bits.
+        sha256: The file's hash where known, for the record and for the cache on disk.
+        adapter: A LoRA adapter (GGUF) of this model to apply; see `set_adapter`.
+        prefix_cache: Where evaluated prompt prefixes are kept: "off", "memory" or "disk".
+        prefix_cache_mb: MiB they may take on disk.
+
+    Raises:
+        UsageError: No such file.
+        ModelError: Not a GGUF file, damaged, or of an unsupported architecture.
+        MissingError: llama-cpp-python isn't installed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        n_ctx: int = 0,
+        n_threads: int = 0,
+        sha256: str = "",
+        adapter: str | Path | None = None,
+        prefix_cache: str = "memory",
+        prefix_cache_mb: int = 1024,
+    ) -> None:
+        self._path = Path(path)
+        _check_file(self._path)
+        self._lib = lib = llama_lib.load()
+        llama_lib.last_errors.clear()
+        super().__init__()
+        self._adapter: Adapter | None = None
+        preparing = threading.Thread(target=prepare)
+        preparing.start()
+        self._model = lib.llama_model_load_from_file(str(self._path).encode(), lib.llama_model_default_params())
+        preparing.join()
+        if not self._model:
+            raise ModelError(
+                f"{self._path}: llama.cpp can't load it: {'; '.join(llama_lib.last_errors) or 'no reason given'}",
+                "pull it again (`prlm-edge model pull NAME`) or choose another file",
+            )
+        try:
+            self._vocab: Vocab = Vocab(lib, self._model)
+            self._template = self._chat_template()
+            self._adapter = Adapter(lib, self._model, Path(adapter)) if adapter else None
+        except PrlmError:
+            self.close()
+            raise
+        self._cache = prefix_cache, prefix_cache_mb
+        trained = int(lib.llama_model_n_ctx_train(self._model))
+        self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained)
+        self._describe()
+        all_threads = n_threads or default_threads()
+        small = self._path.stat().st_size < ONE_THREAD_BYTES
+        self._threads = Threads(all_threads, n_threads or (1 if small else all_threads))
+
+    def set_adapter(self, path: str | Path | None) -> None:
+        """Apply another LoRA adapter (GGUF), or none, from the next request on; the model stays loaded.
+
+        Raises:
+            UsageError: No such file, or a stream of this thread is still open.
+            ModelError: Not an adapter of this model; the one before stays.
+        """
+        self._acquire(Cancel())
+        try:
+            self._open_vocab  # noqa: B018 - raises where the model is closed
+            new = Adapter(self._lib, self._model, Path(path)) if path else None
+            self._drop_context()
+            if self._adapter:
+                self._adapter.close()
+            self._adapter = new
+            self._describe()
+        finally:
+            self._release()
+
+    def _free_model(self) -> None:
+        if self._model:
+            if self._adapter:
+                self._adapter.close()
+            self._lib.llama_model_free(self._model)
+            self._model = None
+
+    def _make_raw(self, n_ctx: int) -> RawContext:
+        return RawContext(self._lib, self._weights, n_ctx, self._threads, n_batch=CHUNK)
+
+    def _make_cells(self, n_cells: int, n_slots: int) -> Cells:
+        return Cells(self._lib, self._weights, n_cells, n_slots, self._threads)
+
+    def _make_sampler(self, sampling: Sampling) -> Sampler:
+        return Sampler(self._lib, sampling, self._vocab.n_tokens)
+
+    @property
+    def _weights(self) -> Weights:
+        return Weights(self._model, self._adapter.pointer if self._adapter else None)
+
+    def _describe(self) -> None:
+        """What follows from the model and the adapter: whether they reason, and whose evaluated prompts are kept."""
+        reasons = self._adapter.says(REASONS) == "true" if self._adapter else self._reasons()
+        self.info = replace(self.info, reasons=reasons, adapter=self._adapter.path.stem if self._adapter else "")
+        self._prefixes = open_prefixes(*self._cache, *self._identity())
+
+    def _identity(self) -> tuple[str, str, str]:
+        """What an evaluated prompt depends on beside its tokens: model, adapter and llama.cpp's build."""
+        status = self._path.stat()
+        model = self.info.sha256 or f"{self._path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        adapter = self._adapter.key if self._adapter else ""
+        build = sorted((f.name, f.stat().st_size) for f in (Path(str(self._lib.__file__)).parent / "lib").iterdir())
+        return model, adapter, str(build)
+
+    @property
+    def _max_cells(self) -> int:
+        lib, model = self._lib, self._model
+        head = lib.llama_model_n_embd(model) // max(lib.llama_model_n_head(model), 1)
+        values = int(lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * head)
+        return local.BATCH_BYTES // (4 * max(values, 1))  # a token's keys and values, in 16 bits
+
+    def _reasons(self) -> bool:
+        value = ctypes.create_string_buffer(8)
+        self._lib.llama_model_meta_val_str(self._model, REASONS.encode(), value, len(value))
+        return value.value == b"true"
+
+    def _chat_template(self) -> ChatTemplate:
+        source = self._lib.llama_model_chat_template(self._model, None)
+        text = source.decode("utf-8", "replace") if source else CHATML
+        return ChatTemplate(text, self._vocab.text_of("bos"), self._vocab.text_of("eos"))
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a GGUF file", "name the .gguf file in it")
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(4)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such model file", "`prlm-edge model list` names the models there are") from None
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}", "check the file's permissions") from None
+    if magic != b"GGUF":
+        raise ModelError(f"{path} is not a GGUF file", "choose another, or pull one: `prlm-edge model pull default`")

@@ -1,0 +1,1 @@
+"""ONNX language models on ONNX Runtime."""

@@ -1,0 +1,88 @@
+"""The ONNX backend: a language model that `prlm-edge export onnx` wrote, run by ONNX Runtime on this machine's CPU.
+
+Greedy and seeded draws repeat, whatever was cached: prompts are evaluated in the same calls. In a batch the last bits
+of logits may differ from a stream of its own. Not here: how requests are evaluated and decoded (`local.py`), ONNX
+Runtime's calls (`onnx_session.py`), LoRA adapters, which have to be merged before the export.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from prlm_edge.backends.engine import batch, local
+from prlm_edge.backends.engine.chat_template import ChatTemplate, prepare
+from prlm_edge.backends.engine.prefixes import open_prefixes
+from prlm_edge.backends.onnx import folder as onnx_folder
+from prlm_edge.backends.onnx.raw import OnnxCells, OnnxRaw
+from prlm_edge.backends.onnx.sampler import OnnxSampler
+from prlm_edge.backends.onnx.session import Session
+from prlm_edge.backends.onnx.vocab import FastVocab
+from prlm_edge.cpu import default_threads
+from prlm_edge.types import ModelInfo, Sampling
+
+
+class Onnx(local.Local):
+    """A language model in ONNX format. One stream runs at a time; those of other threads wait for it.
+
+    Args:
+        folder: What `prlm-edge export onnx` (or onnxruntime-genai's builder, for the CPU) wrote.
+        n_ctx: Upper bound of the context in tokens; 0 for the model's own. Memory is taken as needed.
+        n_threads: Threads; 0 for as many as this process may use.
+        prefix_cache: Where evaluated prompt prefixes are kept: "off", "memory" or "disk".
+        prefix_cache_mb: MiB they may take on disk.
+
+    Raises:
+        UsageError: No such folder, or no model in it.
+        ModelError: It is damaged, or no language model with a cache.
+        MissingError: onnxruntime or tokenizers isn't installed.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        n_ctx: int = 0,
+        n_threads: int = 0,
+        prefix_cache: str = "memory",
+        prefix_cache_mb: int = 1024,
+    ) -> None:
+        super().__init__()
+        model = onnx_folder.read(Path(folder))
+        preparing = threading.Thread(target=prepare)
+        preparing.start()
+        tokenizer = onnx_folder.load_tokenizer(model.path)
+        self._session: Session | None = Session(model, n_threads or default_threads())
+        preparing.join()
+        self._vocab = FastVocab(tokenizer, model.ends, model.bos, model.n_vocab)
+        self._template = ChatTemplate(model.template, model.names["bos"], model.names["eos"])
+        n_ctx = min(n_ctx, model.n_ctx) if n_ctx else model.n_ctx
+        self.info = ModelInfo(model.path.resolve().name, model.sha256, n_ctx, reasons=model.reasons)
+        self._cell_bytes = self._session.cell_bytes
+        self._prefixes = open_prefixes(prefix_cache, prefix_cache_mb, *self._identity(model.file))
+
+    def _identity(self, file: Path) -> tuple[str, ...]:
+        """What an evaluated prompt depends on beside its tokens: the model, and ONNX Runtime."""
+        import onnxruntime
+
+        status = file.stat()
+        model = self.info.sha256 or f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
+        return "onnx", model, str(onnxruntime.__version__)
+
+    def _make_raw(self, n_ctx: int) -> OnnxRaw:
+        assert self._session is not None
+        return OnnxRaw(self._session, n_ctx)
+
+    def _make_cells(self, n_cells: int, n_slots: int) -> OnnxCells:
+        assert self._session is not None
+        return OnnxCells(self._session, n_cells, n_slots)
+
+    def _make_sampler(self, sampling: Sampling) -> OnnxSampler:
+        return OnnxSampler(sampling)
+
+    def _free_model(self) -> None:
+        self._session = None
+
+    @property
+    def _max_cells(self) -> int:
+        return local.BATCH_BYTES // self._cell_bytes // batch.MAX_SLOTS  # each slot has room for all

@@ -1,0 +1,1 @@
+"""`prlm-edge profile`: add, import, list, show, stats, verify, repair, rm."""

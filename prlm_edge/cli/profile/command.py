@@ -1,0 +1,247 @@
+"""`prlm-edge profile`: keep your past writing. Here: add, list, show and rm.
+
+Not here: verify, repair and stats (`_profile_upkeep.py`), import (`_profile_import.py`), the store itself
+(`prlm_edge.profile.store`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from prlm_edge.cli.profile import importers as _profile_import
+from prlm_edge.cli.profile import upkeep as _profile_upkeep
+from prlm_edge.cli.profile.common import UserOption, count, day, item_line, item_record, open_profile
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, new_app
+from prlm_edge.cli.shared.table import VERBS
+from prlm_edge.errors import ProfileError, UsageError
+from prlm_edge.profile import LineError, Profile, item_from
+from prlm_edge.types import Item
+
+app = new_app(help=VERBS["profile"].help, no_args_is_help=True)
+
+_N_SHOWN = 5
+
+
+@app.command()
+def add(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT", help="The text; - reads standard input.", show_default=False)
+    ] = None,
+    title: Annotated[str, typer.Option("--title", "-t", help="What you called it.", show_default=False)] = "",
+    text: Annotated[str, typer.Option("--text", help="The text, if not given as TEXT.", show_default=False)] = "",
+    date: Annotated[str, typer.Option("--date", help="2024, 2024-08, 2024-08-01 or today.", show_default=False)] = "",
+    kind: Annotated[str, typer.Option("--kind", help="A label, such as post or talk.", show_default=False)] = "",
+    source: Annotated[str, typer.Option("--source", help="Where it came from.", show_default=False)] = "",
+    id: Annotated[str, typer.Option("--id", help="Its id; made from the content otherwise.", show_default=False)] = "",
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Standard input is items, one JSON object a line.")] = False,
+    user: UserOption = None,
+    config: ConfigFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """Add a piece of your writing, and print its id. The profile is made if it isn't there.
+
+    A diff as the text is turned into what `import git` stores.
+    """
+    given = {"title": title, "text": text, "date": day(date, "--date"), "kind": kind, "source": source, "id": id}
+    piped = words == ["-"]
+    if jsonl and (not piped or any(given.values())):
+        raise UsageError(
+            "--jsonl reads whole items from standard input", "prlm-edge profile add --jsonl - < items.jsonl"
+        )
+    if words and text:
+        raise UsageError("TEXT and --text exclude each other", "give the text once")
+    profile = open_profile(user, config, create=True)
+    rejected: list[tuple[str, str]] = []
+    if jsonl:
+        items = _items_from_stdin(rejected)
+    else:
+        items = [_item({**given, "text": _read_text() if piped else " ".join(words or []) or text}, profile)]
+    done = profile.append(items)
+    if json:
+        _console.emit_json(
+            {
+                "added": done.added,
+                "duplicates": done.duplicates,
+                "ids": done.ids,
+                "rejected": [{"where": where, "reason": reason} for where, reason in rejected],
+            }
+        )
+    else:
+        for new_id in done.ids:
+            _console.out(new_id)
+    if done.duplicates:
+        _console.note(f"{count(done.duplicates, 'item')} skipped: there already")
+    for where, reason in rejected:
+        _console.note(f"{where}: {reason}")
+    if rejected:
+        raise ProfileError(
+            f"{count(len(rejected), 'line')} of standard input could not be added",
+            "mend them and add them again; the others are in",
+        )
+
+
+@app.command(name="list")
+def list_(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0 for all.")] = 20,
+    kind: Annotated[str, typer.Option("--kind", help="Only this kind.", show_default=False)] = "",
+    source: Annotated[str, typer.Option("--source", help="Only from there.", show_default=False)] = "",
+    since: Annotated[str, typer.Option("--since", help="Only from this date on.", show_default=False)] = "",
+    user: UserOption = None,
+    config: ConfigFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """List the items, newest first."""
+    start = day(since, "--since")
+    profile = open_profile(user, config)
+    found = [item for item in reversed(profile.items) if _fits(item, kind, source) and item.date >= start]
+    found.sort(key=lambda item: item.date, reverse=True)
+    shown = found[:limit] if limit else found
+    if json:
+        _console.emit_json([item_record(item) for item in shown])
+    else:
+        for item in shown:
+            _console.out(item_line(item))
+    if len(shown) < len(found):
+        _console.note(f"{len(shown)} of {count(len(found), 'item')}; --limit 0 shows all")
+    elif not found:
+        _console.note(f"no items of that sort among {len(profile):,}" if len(profile) else "the profile is empty")
+    _profile_upkeep.note_bad(profile)
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="Its id, or enough of the beginning.")],
+    user: UserOption = None,
+    config: ConfigFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """Show one item whole."""
+    item = _find(open_profile(user, config), id)
+    if json:
+        _console.emit_json(item_record(item))
+        return
+    for name in ("id", "title", "date", "kind", "source"):
+        if value := getattr(item, name):
+            _console.out(f"{name + ':':<8}{value}")
+    for key, value in item.meta.items():
+        _console.out(f"{key + ':':<8}{value}")
+    if item.text:
+        _console.out(f"\n{item.text}")
+
+
+@app.command()
+def rm(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", show_default=False)] = None,
+    source: Annotated[
+        str, typer.Option("--source", help="All items from there, such as git:repo.", show_default=False)
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    user: UserOption = None,
+    config: ConfigFile = None,
+    json: JsonFlag = False,
+) -> None:
+    """Remove items by id, or all of a source. All other lines stay byte for byte."""
+    if bool(ids) == bool(source):
+        raise UsageError("name ids or a --source", "`prlm-edge profile list` shows ids, `profile stats` sources")
+    profile = open_profile(user, config)
+    items = [_exact(profile, id) for id in ids or ()] or [item for item in profile if item.source == source]
+    if not items:
+        raise UsageError(f"no items from {source!r}", "`prlm-edge profile stats` shows the sources")
+    if not yes:
+        _confirm(items)
+    removed = profile.remove(item.id for item in items)
+    if json:
+        _console.emit_json({"removed": removed, "left": len(profile)})
+    else:
+        _console.note(f"{count(removed, 'item')} removed, {len(profile):,} left")
+
+
+def _item(fields: dict[str, str], profile: Profile) -> Item:
+    from prlm_edge.ingest.diff import diff_to_text, is_diff
+
+    if is_diff(fields["text"]):
+        fields["text"] = diff_to_text(fields["text"])
+    if profile.get(fields["id"]) is not None:
+        raise UsageError(f"--id {fields['id']}: taken", "choose another, or leave it out")
+    try:
+        return item_from(fields)
+    except LineError:
+        raise UsageError("nothing to add", "give a text (- reads standard input), a --title, or both") from None
+
+
+def _read_text() -> str:
+    """Standard input as text."""
+    data = sys.stdin.buffer.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input: invalid UTF-8 at byte {error.start + 1}", "convert it to UTF-8") from None
+    if "\0" in text:
+        raise UsageError("standard input is binary data", "pipe text")
+    return text.replace("\r\n", "\n").strip("\n")
+
+
+def _items_from_stdin(rejected: list[tuple[str, str]]) -> list[Item]:
+    """The items of standard input; what is none goes to `rejected` as (line, reason)."""
+    from prlm_edge.ingest.records import read_lines
+
+    items = []
+    for record in read_lines(sys.stdin.buffer):
+        try:
+            if record.value is None:
+                raise LineError(record.error)
+            items.append(item_from(record.value, extras=True))
+        except LineError as error:
+            rejected.append((record.where, str(error)))
+    return items
+
+
+def _fits(item: Item, kind: str, source: str) -> bool:
+    return (not kind or item.kind.casefold() == kind.casefold()) and (not source or item.source == source)
+
+
+def _exact(profile: Profile, id: str) -> Item:
+    if (item := profile.get(id)) is None:
+        raise UsageError(f"no item {id!r}; nothing was removed", _nearest(profile, id))
+    return item
+
+
+def _find(profile: Profile, id: str) -> Item:
+    """The item of that id, else the only one whose id begins so."""
+    if (item := profile.get(id)) is not None:
+        return item
+    found = [item for item in profile if item.id.startswith(id)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{count(len(found), 'item')} begin with {id!r}", f"such as {found[0].id} and {found[1].id}")
+    raise UsageError(f"no item {id!r}", _nearest(profile, id))
+
+
+def _nearest(profile: Profile, id: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(id, [item.id for item in profile.items[:10_000]], n=1)
+    return f"did you mean {close[0]}?" if close else "`prlm-edge profile list --limit 0` shows the ids"
+
+
+def _confirm(items: Sequence[Item]) -> None:
+    """Ask before deleting; whoever can't be asked has to say --yes."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{count(len(items), 'item')} would be removed", "add --yes")
+    for item in items[:_N_SHOWN]:
+        _console.note(item_line(item))
+    if len(items) > _N_SHOWN:
+        _console.note(f"and {len(items) - _N_SHOWN:,} more")
+    if not typer.confirm(f"Remove {count(len(items), 'item')}?", err=True):
+        _console.note("nothing was removed")
+        raise typer.Exit(1)
+
+
+_profile_upkeep.register(app)
+app.add_typer(_profile_import.app, name="import")

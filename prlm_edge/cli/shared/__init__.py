@@ -1,0 +1,1 @@
+"""What the verbs share: console, options, JSON records, the table of verbs, lazy loading."""

@@ -1,0 +1,81 @@
+"""Writes docs/cli.md from the real help: `python -m prlm_edge.cli.shared.docs > docs/cli.md` (`make docs`).
+
+Not here: any wording about a verb; that is in the verb's own module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from typer import _click
+from typer.core import TyperCommand, TyperGroup
+
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared import group as _group
+from prlm_edge.cli.shared import table as _table
+from prlm_edge.cli.shared.table import PROG
+from prlm_edge.settings import DEFAULTS, ENV_PREFIX, KEYS
+
+WIDTH = 100
+_INTRO = f"""# The command line
+
+Generated from `{PROG} --help` by `make docs`; a test keeps it so.
+
+The answer, or whatever was asked for, goes to standard output; everything else goes to standard error.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | the work failed: no space, no network, no answer from a server |
+| 2 | the request was wrong: an unknown command, option, name, setting or value; also no command at all |
+| 3 | a profile or a model is damaged |
+| 4 | something must be installed or pulled first; the message says with which command |
+| 70 | a bug in {PROG}; `PRLM_DEBUG=1` shows the traceback |
+| 130 | interrupted (Ctrl-C) |
+| 141 | the reader of standard output went away |
+"""
+_SETTINGS = f"""## Settings
+
+Strongest first: a flag, a `{ENV_PREFIX}*` environment variable, the file of `--config`, your `config.toml`
+(`{PROG} config path`), the default. A variable that starts with `{ENV_PREFIX}` and is no setting is an error, so that
+a misspelt one is noticed; `PRLM_HOME` (a folder for everything: models, settings, caches) and `PRLM_DEBUG` are the two
+that are not settings. An empty variable counts as not set.
+
+| setting | default | what it is |
+|---|---|---|
+"""
+
+
+def pages() -> str:
+    """The whole of docs/cli.md."""
+    parts = [_INTRO, f"```text\n{_table.help_text()}\n```\n", _SETTINGS + _settings()]
+    for verb in _table.VERBS:
+        parts.append(f"## {PROG} {verb}\n")
+        parts += [f"```text\n{text.rstrip()}\n```\n" for text in _helps(_group.load(verb), _root())]
+    return "\n".join(parts)
+
+
+def _root() -> _click.Context:
+    return _click.Context(
+        _group.root(), info_name=PROG, terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=["-h", "--help"]
+    )
+
+
+def _helps(command: TyperCommand | TyperGroup, parent: _click.Context) -> Iterator[str]:
+    context = _click.Context(command, info_name=command.name, parent=parent)
+    yield "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    for child in getattr(command, "commands", {}).values():
+        yield from _helps(child, context)
+
+
+def _settings() -> str:
+    rows = []
+    for key, spec in KEYS.items():
+        default = "" if DEFAULTS[key] in (None, "") else f"`{DEFAULTS[key]}`"
+        choices = f": {', '.join(spec.choices)}" if spec.choices else ""
+        rows.append(f"| `{key}` | {default} | {spec.about}{choices} |\n")
+    return "".join(rows)
+
+
+if __name__ == "__main__":
+    _console.out(pages(), end="")

@@ -1,0 +1,1 @@
+"""`prlm-edge train`: the whole recipe, and a verb for every stage."""

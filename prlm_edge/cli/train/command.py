@@ -1,0 +1,296 @@
+"""`prlm-edge train`: teach a small model how people write.
+
+Not here: stages on the terminal (`_train_stages.py`), how they are done (`prlm_edge.train`).
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prlm_edge.cli import EXIT_INTERRUPTED
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared.table import VERBS
+from prlm_edge.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from prlm_edge.train.config import Recipe
+
+app = new_app(help=VERBS["train"].help, invoke_without_command=True)
+_NEEDED = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "gguf", "yaml")
+
+DEFAULT = "edge-cpu"
+RECIPE = typer.Option("--recipe", metavar="NAME|FILE", help="`train recipes` lists ours.")
+OUT = typer.Option("--out", "-o", metavar="RUN", help="The run's folder, new or to go on with.")
+RecipeOption = Annotated[str, RECIPE]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as warmstart.lr=1e-4.")]
+DataOption = Annotated[list[Path] | None, typer.Option("--data", "-d", help="A data set; several make a mixture.")]
+DevOption = Annotated[list[Path] | None, typer.Option("--dev", help="Other users' data, to choose the adapter by.")]
+ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A name, a GGUF file, a Hugging Face folder.")]
+OutOption = Annotated[Path, OUT]
+AdapterOption = Annotated[
+    Path | None, typer.Option("--adapter", metavar="DIR", help="Begin with this adapter, such as RUN/adapter.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Users of each file, drawn by the seed.")]
+RewardModelOption = Annotated[Path | None, typer.Option("--reward-model", help="An exported reward model's folder.")]
+QloraFlag = Annotated[bool, typer.Option("--qlora", help="Keep the base in 4 bits (NF4): base.precision=nf4.")]
+
+
+@app.callback()
+def whole(
+    context: typer.Context,
+    out: Annotated[Path | None, OUT] = None,
+    data: DataOption = None,
+    dev: DevOption = None,
+    recipe: Annotated[str | None, RECIPE] = None,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    limit: LimitOption = None,
+    qlora: QloraFlag = False,
+    set_: SetOption = None,
+    json: JsonFlag = False,
+) -> None:
+    r"""Teach a small model how people write: the whole recipe in order, or one of its stages.
+
+    Stopped by Ctrl-C or killed, the same command goes on and ends in the same adapter. With --qlora and nothing else
+    said, the base is kept in 4 bits.
+
+    \b
+      prlm-edge train --qlora --data train.jsonl --dev dev.jsonl --out RUN
+      prlm-edge generate --adapter RUN/adapter.gguf --user me.jsonl "title for ..."
+    """
+    missing = [name for name in _NEEDED if not find_spec(name)]
+    if missing:  # said at once, not after an hour
+        raise MissingError(f"training needs {', '.join(missing)}", 'pip install "prlm-edge[train]"')
+    _console.hush_libraries()
+    given = [one for one in (out, data, dev, recipe, model, adapter, limit, set_) if one is not None]
+    if context.invoked_subcommand:
+        if given or qlora or json:
+            raise UsageError(
+                f"options of the whole recipe stand before {context.invoked_subcommand}",
+                f"write them behind it: train {context.invoked_subcommand} --out RUN ...",
+            )
+        return
+    if not given and not qlora:
+        _console.out(context.get_help())
+        return
+    if out is None:
+        raise UsageError("no folder for the run", "name one: --out RUN")
+    from prlm_edge.cli.train import stages
+
+    wanted = _recipe(recipe or DEFAULT, set_, data, dev, model, limit, qlora=qlora)
+    _say(stages.recipe_in_order(wanted, out, adapter), wanted, json=json)
+
+
+@app.command()
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME|FILE", help="Show this one, every value spelled out.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """List the recipes, or show one with all of its keys, their values and what they mean."""
+    from prlm_edge.train import config
+
+    if name is None:
+        found = [{"name": one, "about": config.about(one)} for one in config.named()]
+        if json:
+            _console.emit_json(found)
+        else:
+            _console.table([[one["name"], one["about"]] for one in found])
+        return
+    recipe = config.load(name)
+    if json:
+        _console.emit_json(recipe.model_dump(mode="json"))
+    else:
+        _console.out(config.explained(recipe))
+
+
+@app.command()
+def warmstart(
+    out: OutOption,
+    data: DataOption = None,
+    dev: DevOption = None,
+    recipe: RecipeOption = DEFAULT,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    limit: LimitOption = None,
+    qlora: QloraFlag = False,
+    set_: SetOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Learn from what users really wrote: an adapter over a frozen model, on a GPU or on a CPU.
+
+    Stopped by Ctrl-C or killed, the same command goes on and ends in the same adapter.
+    """
+    from prlm_edge.cli.train import stages
+
+    wanted = _recipe(recipe, set_, data, dev, model, limit, qlora=qlora)
+    _say(stages.warmstart(wanted, out, adapter), wanted, json=json)
+
+
+@app.command()
+def reward(
+    out: OutOption,
+    data: DataOption = None,
+    dev: DevOption = None,
+    recipe: RecipeOption = DEFAULT,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    limit: LimitOption = None,
+    set_: SetOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Train the reward model: how likely it is that this user wrote this answer. `--select reward` uses it.
+
+    It learns to tell what users wrote from what the model writes without their past or under somebody else's, from
+    other users' texts, from broken style, and one profile from another. Give --adapter, and the answers that it
+    learns to reject are the warm-started model's. Figures are those of the dev users. Stopped or killed, the same
+    command goes on.
+    """
+    from prlm_edge.cli.train import stages
+    from prlm_edge.cli.train.show import show_reward
+
+    wanted = _recipe(recipe, set_, data, dev, model, limit, qlora=False)
+    found = stages.reward(wanted, out, adapter)
+    if found is None:
+        raise _stopped()
+    if json:
+        _console.emit_json({"reward_model": str(found.folder), "dev": found.figures})
+        return
+    if found.figures:
+        show_reward(found.figures)
+    _console.out(str(found.folder))
+
+
+@app.command()
+def blend(
+    out: OutOption,
+    data: DataOption = None,
+    recipe: RecipeOption = DEFAULT,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    set_: SetOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Learn how to choose among several answers: weights for `--select blend`, from candidates for training users.
+
+    Several answers are drawn for each of them; what they have in common with what the user wrote is learned from what
+    is known without it: agreement, the model's belief, style, words shared with the request and the past. Give
+    --adapter, and the candidates are the trained model's. Stopped or killed, the same command goes on.
+    """
+    from prlm_edge.cli.train import stages
+    from prlm_edge.cli.train.show import show_blend
+
+    wanted = _recipe(recipe, set_, data, None, model, None, qlora=False)
+    found = stages.blend(wanted, out, adapter)
+    if found is None:
+        raise _stopped()
+    if json:
+        _console.emit_json({"blend_weights": str(found)})
+        return
+    show_blend(found)
+    _console.out(str(found))
+
+
+@app.command()
+def rejection(
+    out: OutOption,
+    adapter: Annotated[Path, typer.Option("--adapter", help="The warm start that draws, and is trained on.")],
+    data: DataOption = None,
+    recipe: RecipeOption = DEFAULT,
+    model: ModelOption = None,
+    limit: LimitOption = None,
+    set_: SetOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Learn from the model's own best answers: draw several with reasoning, keep the good and true, fine-tune on them.
+
+    Give the adapter that comes out to the next round. Stopped or killed, the same command goes on.
+    """
+    from prlm_edge.cli.train import stages
+
+    wanted = _recipe(recipe, ["data.reasoning=true", *(set_ or [])], data, None, model, limit, qlora=False)
+    _say(stages.rejection(wanted, out, adapter), wanted, json=json)
+
+
+@app.command()
+def grpo(
+    out: OutOption,
+    data: DataOption = None,
+    dev: DevOption = None,
+    recipe: RecipeOption = DEFAULT,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    reward_model: RewardModelOption = None,
+    limit: LimitOption = None,
+    qlora: QloraFlag = False,
+    set_: SetOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Learn from rewards: answers are drawn, judged and learned from, group by group (GRPO).
+
+    Stopped by Ctrl-C or killed, the same command goes on. A run that learns nothing, or games its reward, stops and
+    says what to change; the adapter of the best dev point is kept.
+    """
+    from prlm_edge.cli.train import stages
+
+    wanted = _recipe(recipe, set_, data, dev, model, limit, qlora=qlora, reward_model=reward_model)
+    _say(stages.grpo(wanted, out, adapter), wanted, json=json)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a stage.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="By default RUN/report.html.")] = None,
+    samples: Annotated[bool, typer.Option(help="Also what was asked and written.")] = True,
+) -> None:
+    """Write a run's report: one HTML file with curves, recipe and samples. Nothing is loaded from elsewhere."""
+    from prlm_edge.train.run.report import write_report
+
+    _console.out(str(write_report(run, out, samples=samples)))
+
+
+def _say(adapter: Path | None, recipe: Recipe, *, json: bool) -> None:
+    """Say where the adapter is, or how to go on."""
+    if adapter is None:
+        raise _stopped()
+    if json:
+        _console.emit_json({"adapter": str(adapter), "fingerprint": recipe.fingerprint()})
+    else:
+        _console.out(str(adapter))
+
+
+def _stopped() -> typer.Exit:
+    from prlm_edge.cli.train import stages
+
+    _console.note(stages.how_to_go_on())
+    return typer.Exit(EXIT_INTERRUPTED)
+
+
+def _recipe(
+    name: str,
+    overrides: list[str] | None,
+    data: list[Path] | None,
+    dev: list[Path] | None,
+    model: str | None,
+    limit: int | None,
+    *,
+    qlora: bool,
+    reward_model: Path | None = None,
+) -> Recipe:
+    from prlm_edge.train import config
+
+    given: dict[str, Any] = {
+        "data.files": [str(path) for path in data] if data else None,
+        "data.dev_files": [str(path) for path in dev] if dev else None,
+        "base.model": model,
+        "data.limit": limit,
+        "base.precision": "nf4" if qlora else None,
+        "grpo.reward_model": str(reward_model) if reward_model else None,
+    }
+    return config.load(name, overrides or (), given)

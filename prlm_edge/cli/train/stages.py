@@ -1,0 +1,290 @@
+"""The stages of `prlm-edge train`, each with its progress on the terminal, each going on where it was stopped.
+
+    warmstart(recipe, out, None) -> the adapter's folder, or None where it was stopped
+
+Not here: what a stage does (`prlm_edge.train`), options (`train.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
+from prlm_edge.cli.shared.table import PROG
+from prlm_edge.errors import ModelError, UsageError
+from prlm_edge.types import Cancel
+
+if TYPE_CHECKING:
+    from prlm_edge.train.config import Recipe
+    from prlm_edge.train.data.examples import Examples
+    from prlm_edge.train.reward.stage import RewardRun
+    from prlm_edge.train.run.folder import TrainFolder
+    from prlm_edge.types import Scorer
+
+REPORT, GGUF = "report.html", "adapter.gguf"
+
+
+def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+    """Supervised fine-tuning, from `adapter` or from a fresh one."""
+    from prlm_edge.train import base
+    from prlm_edge.train import warmstart as stage
+    from prlm_edge.train.run import memory
+    from prlm_edge.train.run.folder import TrainFolder
+
+    folder_of_base = base.resolve(recipe.base.model)
+    tokens = base.load_tokens(folder_of_base, recipe.data.max_tokens)
+    examples = _read(recipe, tokens, dev=False)
+    judged = _read(recipe, tokens, dev=True) if recipe.data.dev_files else None
+    _console.note(f"to learn from: {examples.say()}")
+    if judged:
+        _console.note(f"to choose by: {judged.say()}")
+    memory.check(folder_of_base, recipe, max(len(example.ids) for example in examples.examples))
+    sha256 = examples.sha256 | (_dev(judged.sha256) if judged else {})
+    folder = TrainFolder.open(out, "warmstart", recipe, sha256)
+    if folder.adapter.exists():
+        return folder.adapter
+    cancel = Cancel()
+    with cancel_on_interrupt(cancel), _console.progress("warm start", unit="steps", at_once=True) as update:
+        dev = judged.examples if judged else ()
+        whole = stage.train(folder, recipe, examples.examples, dev, start=adapter, cancel=cancel, progress=update)
+    return _ended(folder, recipe) if whole else None
+
+
+def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+    """One round of rejection sampling: draw from `adapter`, keep what is good and true, fine-tune on it."""
+    from prlm_edge.train import base
+    from prlm_edge.train import rejection as stage
+    from prlm_edge.train import warmstart as tuning
+    from prlm_edge.train.data import prompts
+    from prlm_edge.train.grpo import rollout
+    from prlm_edge.train.run.folder import TrainFolder
+
+    if adapter is None:
+        raise UsageError("rejection sampling draws from a warm start", "give its adapter: --adapter RUN/adapter")
+    if not recipe.data.reasoning:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"reasoning": True})})
+    source = base.resolve(recipe.base.model)
+    tokens = base.load_tokens(source, recipe.data.max_tokens)
+    with _console.progress("reading the data", unit="rows") as update:
+        asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=recipe.data.limit, progress=update)
+    folder = TrainFolder.open(out, "rejection", recipe, sha256)
+    if folder.adapter.exists():
+        return folder.adapter
+    cancel = Cancel()
+    with cancel_on_interrupt(cancel):
+        engine = rollout.open_engine(recipe, source, out / "engine", tokens)
+        try:
+            engine.load_folder(adapter)
+            with _console.progress("drawing", unit="prompts", at_once=True) as update:
+                whole = stage.sample(
+                    out / "draws.jsonl",
+                    asked,
+                    lambda some, salt: [one.rollout for one in engine.draw(some, salt, cancel)],
+                    recipe.rejection.samples,
+                    cancel=cancel,
+                    progress=update,
+                )
+        finally:
+            engine.close()
+        if not whole:
+            return None
+        found = stage.examples(asked, stage.read(out / "draws.jsonl"), tokens, recipe.rejection)
+        n_prompts = len({one.row.rpartition("#")[0] for one in found})
+        _console.note(f"{n_prompts} of {len(asked)} prompts have answers to learn from: {len(found)} in all")
+        if not found:
+            raise UsageError(
+                "nothing to learn from", "lower rejection.min_score or rejection.min_true, or warm-start longer"
+            )
+        with _console.progress("training", unit="steps", at_once=True) as update:
+            whole = tuning.train(folder, recipe, found, (), start=adapter, cancel=cancel, progress=update)
+    return _ended(folder, recipe) if whole else None
+
+
+def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun | None:
+    """The reward model; `adapter`, a folder or a GGUF file, writes the answers that it learns to reject."""
+    from prlm_edge.train.reward import base as reward_base
+    from prlm_edge.train.reward import stage as reward_stage
+
+    with _console.progress("fetching the reward model's base", unit="bytes") as update:
+        start = reward_base.fetch_base(update)
+    adapter = _as_gguf(adapter, recipe, out)
+    cancel = Cancel()
+    with cancel_on_interrupt(cancel):
+        return reward_stage.run(
+            out,
+            recipe,
+            start,
+            adapter=adapter,
+            cancel=cancel,
+            bars=_bars,
+            say=_console.note,
+        )
+
+
+def blend(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+    """Weights for choosing among several answers that `adapter`, a folder or a GGUF file, writes."""
+    from prlm_edge.train import blend as stage
+
+    adapter, cancel = _as_gguf(adapter, recipe, out), Cancel()
+    with cancel_on_interrupt(cancel):
+        return stage.run(out, recipe, adapter=adapter, cancel=cancel, bars=_bars, say=_console.note)
+
+
+def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+    """Reinforcement learning, from `adapter` or from a fresh one.
+
+    Raises:
+        typer.Exit: It was stopped for cause; why is said, and the adapter of the best dev point is kept.
+    """
+    from prlm_edge.train import base
+    from prlm_edge.train.data import prompts
+    from prlm_edge.train.grpo import stage
+    from prlm_edge.train.run.folder import TrainFolder
+    from prlm_edge.train.run.live import make_view
+
+    tokens = base.load_tokens(base.resolve(recipe.base.model), recipe.data.max_tokens)
+    with _console.progress("reading the data", unit="rows") as update:
+        limits = recipe.data.limit, recipe.data.dev_limit
+        asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=limits[0], progress=update)
+        judged, dev_sha256 = prompts.read(recipe.data.dev_files, recipe, tokens, limit=limits[1], progress=update)
+    _console.note(f"{len(asked)} prompts to draw from, {len(judged)} to choose by")
+    scorer, judge = _reward_model(recipe)
+    folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **_dev(dev_sha256), **judge})
+    if folder.adapter.exists():
+        return folder.adapter
+    cancel = Cancel()
+    with cancel_on_interrupt(cancel):
+        outcome = stage.train(
+            folder, recipe, asked, judged, start=adapter, scorer=scorer, cancel=cancel, watcher=make_view()
+        )
+    if outcome.verdict.stop:
+        _ended(folder, recipe)
+        _console.note(f"stopped for cause: {outcome.verdict.reason}\n{outcome.verdict.advice}")
+        raise typer.Exit(1)
+    return _ended(folder, recipe) if outcome.whole else None
+
+
+def _reward_model(recipe: Recipe) -> tuple[Scorer | None, dict[str, str]]:
+    """The reward model, where a term needs it, and its SHA-256: a run keeps to the one it began with."""
+    if not recipe.grpo.rewards.get("personalization"):
+        if recipe.grpo.reward_model:
+            raise UsageError("no reward term uses the reward model", "weigh it: --set grpo.rewards.personalization=0.5")
+        return None, {}
+    from prlm_edge.rerank.reward.lazy import LazyReward
+
+    scorer = LazyReward(recipe.grpo.reward_model)
+    return scorer, {"reward model": str(scorer.card()["sha256"]["model.onnx"])}
+
+
+def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+    """All stages of the recipe, each into a folder of its own, each with what those before it made.
+
+    Returns:
+        The last adapter's folder, None where a stage was stopped.
+    """
+    from prlm_edge.train.run.folder import TrainFolder
+
+    for number, name in enumerate(recipe.stages, 1):
+        _console.note(f"stage {number} of {len(recipe.stages)}: {name}")
+        folder = out / f"{number}-{name}"
+        if name == "blend":
+            if blend(recipe, folder, adapter) is None:
+                return None
+            continue
+        if name == "reward":
+            rated = reward(recipe, folder, adapter)
+            if rated is None:
+                return None
+            if recipe.grpo.rewards.get("personalization"):
+                with_it = recipe.grpo.model_copy(update={"reward_model": str(rated.folder)})
+                recipe = recipe.model_copy(update={"grpo": with_it})
+            continue
+        found = {"warmstart": warmstart, "rejection": rejection, "grpo": grpo}[name](recipe, folder, adapter)
+        if found is None:
+            return None
+        adapter = found
+    if adapter is None:
+        raise UsageError("the recipe's stages train no adapter", "give it warmstart or grpo: --set stages=[warmstart]")
+    TrainFolder(out).keep_adapter(adapter)
+    _write_gguf(out / "adapter", recipe)
+    return out / "adapter"
+
+
+def how_to_go_on() -> str:
+    """The command that was stopped."""
+    return f"stopped; the same command goes on: {shlex.join([PROG, *sys.argv[1:]])}"
+
+
+def _ended(folder: TrainFolder, recipe: Recipe) -> Path:
+    """What a run leaves beside its adapter: the file that `generate --adapter` takes, and the report."""
+    from prlm_edge.errors import MissingError
+    from prlm_edge.train.run.report import write_report
+
+    _write_gguf(folder.adapter, recipe)
+    try:
+        write_report(folder.path, folder.path / REPORT)
+    except (ImportError, MissingError, UsageError):
+        _console.note(f'no {REPORT}: `pip install "prlm-edge[eval]"`, then `{PROG} train report {folder.path}`')
+    return folder.adapter
+
+
+def _dev(sha256: Mapping[str, str]) -> dict[str, str]:
+    """Hashes of dev files, told from those of files to learn from, which may have their names."""
+    return {f"dev {name}": value for name, value in sha256.items()}
+
+
+def _bars(label: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    return _console.progress(label, unit=unit, at_once=True)
+
+
+def _as_gguf(adapter: Path | None, recipe: Recipe, out: Path) -> Path | None:
+    """An adapter as what the runtime lays over a model; a folder is written as such into `out`."""
+    from prlm_edge.gguf.lora import write_lora_gguf
+    from prlm_edge.storage import private_dir
+
+    if adapter is None or not adapter.is_dir():
+        return adapter
+    private_dir(out)
+    write_lora_gguf(adapter, _config_of_base(recipe), out / GGUF)
+    return out / GGUF
+
+
+def _write_gguf(adapter: Path, recipe: Recipe) -> None:
+    from prlm_edge.gguf.lora import write_lora_gguf
+
+    try:
+        write_lora_gguf(adapter, _config_of_base(recipe), adapter.parent / GGUF)
+    except ModelError as error:  # the training itself has not failed
+        _console.note(f"no {GGUF}: {error.message}")
+
+
+def _config_of_base(recipe: Recipe) -> dict[str, Any]:
+    from prlm_edge.train import base
+
+    found: dict[str, Any] = json.loads((base.resolve(recipe.base.model) / "config.json").read_text("utf-8"))
+    return found
+
+
+def _read(recipe: Recipe, tokens: Any, *, dev: bool) -> Examples:
+    from prlm_edge.train.data.examples import read
+
+    with _console.progress("reading the dev data" if dev else "reading the data", unit="rows") as update:
+        return read(
+            recipe.data.dev_files if dev else recipe.data.files,
+            tokens,
+            recipe.data,
+            seed=recipe.seed,
+            loss_on="answer" if dev else recipe.warmstart.loss_on,
+            limit=recipe.data.dev_limit if dev else recipe.data.limit,
+            more_per_user=0 if dev else recipe.data.more_per_user,
+            progress=update,
+        )

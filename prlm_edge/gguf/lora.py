@@ -1,0 +1,103 @@
+"""A trained LoRA adapter as a GGUF file that llama.cpp loads over its base: `adapter_model.safetensors` -> LoRA-GGUF.
+
+Written with the `gguf` package alone: its tensor names, and for "llama" its order of rotary dimensions, which concerns
+the rows of B of queries and keys (`gguf_names.py`; tests hold what the file says to the Hugging Face model).
+Not here: merging (`merge.py`), DoRA, embeddings and biases, which are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from prlm_edge.backends.llama.backend import REASONS
+from prlm_edge.errors import ModelError
+from prlm_edge.gguf.file import new_file, write_tensors
+from prlm_edge.gguf.names import architecture, name_map, rows_for_llama
+
+_NAME = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.[^.]+)?\.weight$")
+
+
+def write_lora_gguf(
+    adapter: Path,
+    model_config: Mapping[str, Any],
+    target: Path,
+    *,
+    reasons: bool | None = None,
+    dtype: Literal["f16", "f32"] = "f32",
+) -> int:
+    """Convert the PEFT adapter in folder `adapter`; `target` appears whole or not at all.
+
+    Args:
+        adapter: With adapter_config.json and adapter_model.safetensors.
+        model_config: The base's config.json.
+        target: The GGUF file.
+        reasons: Whether it was trained to reason; None leaves that out of the file.
+        dtype: Of the matrices: 16 bits to ship, 32 to draw with what was trained.
+
+    Returns:
+        How many layers it adapts.
+
+    Raises:
+        ModelError: It holds what a LoRA-GGUF can't say, or is damaged.
+    """
+    import gguf
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+        tensors = load_file(adapter / "adapter_model.safetensors")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{adapter}: no adapter can be read there: {error}", "name a training run's adapter") from None
+    _refuse(adapter, config)
+    names = name_map(model_config)
+    layers: set[str] = set()
+    written: list[Any] = []
+    with new_file(target, architecture(model_config)) as writer:
+        writer.add_type(gguf.GGUFType.ADAPTER)
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(config))
+        if reasons is not None:
+            writer.add_bool(REASONS, reasons)
+        for key, tensor in sorted(tensors.items()):
+            module, side = _parts(key)
+            name = names.get_name(module)
+            if name is None:
+                raise ModelError(f"{adapter}: llama.cpp knows no layer {module!r}", "adapt linear layers only")
+            layers.add(module)
+            data = tensor.float().numpy()
+            data = rows_for_llama(module, data, model_config) if side == "B" else data
+            data = data.astype("f2") if dtype == "f16" else data
+            writer.add_tensor_info(f"{name}.weight.lora_{side.lower()}", data.shape, data.dtype, data.nbytes)
+            written.append(data)
+        write_tensors(writer, written)
+    return len(layers)
+
+
+def _refuse(adapter: Path, config: Mapping[str, Any]) -> None:
+    """What changes more than B·A of linear layers can't be said in this format."""
+    wrong = [
+        key
+        for key in ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
+        if config.get(key)
+    ]
+    if config.get("peft_type") != "LORA" or wrong or config.get("bias", "none") != "none":
+        what = ", ".join(wrong) or f"type {config.get('peft_type')}, bias {config.get('bias')}"
+        raise ModelError(f"{adapter}: a LoRA-GGUF can't hold it ({what})", "train plain LoRA, or merge it instead")
+
+
+def _alpha(config: Mapping[str, Any]) -> float:
+    """llama.cpp scales by alpha / rank; rank-stabilized LoRA (arXiv 2312.03732) by alpha / sqrt(rank)."""
+    alpha = float(config["lora_alpha"])
+    return alpha * math.sqrt(int(config["r"])) if config.get("use_rslora") else alpha
+
+
+def _parts(key: str) -> tuple[str, str]:
+    match = _NAME.match(key)
+    if match is None:
+        raise ModelError(f"an adapter's tensor {key!r} is of no kind known here", "train plain LoRA on linear layers")
+    return match[1], match[2]

@@ -1,0 +1,11 @@
+"""Models as files: which there are, where an installed one lies, fetching, installing, hashing.
+
+Nothing here loads a model (`prlm_edge.backends` does), and only `pull` touches the network.
+"""
+
+from prlm_edge.models.catalog import Model, ModelFile, Progress, Source, registry
+from prlm_edge.models.fetch import pull
+from prlm_edge.models.hashes import sha256_of
+from prlm_edge.models.lookup import adapter, find, resolve
+
+__all__ = ["Model", "ModelFile", "Progress", "Source", "adapter", "find", "pull", "registry", "resolve", "sha256_of"]

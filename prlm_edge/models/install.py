@@ -1,0 +1,98 @@
+"""Installing an export: the folder that `prlm-edge export` wrote becomes a model of its own name.
+
+What was verified is what gets installed: every file is held to the hash in `export.json`. Needs neither PyTorch nor a
+network. Not here: exporting (`prlm_edge.export`), models of the registry (`model_fetch.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from prlm_edge.errors import ModelError, UsageError
+from prlm_edge.models import store
+from prlm_edge.models.catalog import registry
+from prlm_edge.models.store import SOURCE, InstalledFile, Manifest
+from prlm_edge.storage import locked, private_dir, write_error
+
+FILE, VERSION = "export.json", 1
+KINDS = ("llm", "onnx-llm", "adapter")
+_KEPT = ("README.md", FILE)  # the model card and the export's own manifest come along
+
+
+def read_export(folder: Path) -> dict[str, Any]:
+    """An export's manifest, its files held to it.
+
+    Raises:
+        UsageError: No export there, or one that was not verified.
+        ModelError: A file is missing, or not the one that was verified.
+    """
+    try:
+        manifest = dict(json.loads((folder / FILE).read_bytes()))
+        known = manifest["version"] == VERSION and manifest["kind"] in KINDS
+        entries, verified = list(manifest["files"]), bool(manifest["verification"]["ok"])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UsageError(f"{folder}: no export in it", "name the folder that `prlm-edge export` wrote") from None
+    if not known:
+        raise UsageError(f"{folder}: an export of another version of prlm-edge", "export it anew")
+    if not verified:
+        raise UsageError(
+            f"{folder}: it does not say what the trained model says", "read its report, and export it anew"
+        )
+    for entry in entries:
+        path = folder / str(entry["name"])
+        if not re.fullmatch(r"[\w.-]+", str(entry["name"])) or not path.is_file():
+            raise ModelError(f"{path}: missing", "export it anew")
+        if path.stat().st_size != entry["size"] or store.hash_file(path) != entry["sha256"]:
+            raise ModelError(f"{path}: not the file that was verified", "export it anew")
+    return manifest
+
+
+def install(folder: Path, name: str = "") -> Manifest:
+    """Install the export in `folder` as the model `name` (by default its own); an earlier one of that name gives way.
+
+    Raises:
+        UsageError: No export there, or a name that is taken or can't be one.
+        ModelError: A file is not the one that was verified.
+        PrlmError: No space, no permission.
+    """
+    export = read_export(folder)
+    name = name or str(export["name"])
+    if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
+        raise UsageError(f"{name!r} can't be a model's name", "letters, digits, - _ and . alone: --name NAME")
+    taken = {known for model in registry().values() for known in (model.name, *model.aliases)}
+    if name in taken:
+        raise UsageError(f"{name} is a model of the registry", "choose another: --name NAME")
+    target = store.models_dir() / name
+    try:
+        private_dir(store.models_dir())
+        with locked(target):
+            previous = store.read_manifest(target) if target.exists() else None
+            if previous is not None and previous.source != SOURCE:
+                raise UsageError(f"{name} is installed already, from {previous.source}", "choose another: --name NAME")
+            return _copy(folder, export, name, target)
+    except OSError as error:
+        raise write_error(target, error) from error
+
+
+def _copy(folder: Path, export: dict[str, Any], name: str, target: Path) -> Manifest:
+    store.require_space(store.models_dir(), sum(int(entry["size"]) for entry in export["files"]))
+    work = store.staging(target)
+    shutil.rmtree(work, ignore_errors=True)
+    private_dir(work)
+    names = [str(entry["name"]) for entry in export["files"]]
+    for part in (*names, *_KEPT):
+        if (folder / part).is_file():
+            shutil.copyfile(folder / part, work / part)
+    main = max(export["files"], key=lambda entry: int(entry["size"]))["name"]  # the one that is run stands first
+    ordered = [main, *(part for part in names if part != main)]
+    files = tuple(InstalledFile(part, (work / part).stat().st_size, store.hash_file(work / part)) for part in ordered)
+    manifest = Manifest(name, str(export["kind"]), str(export["licence"]), SOURCE, files)
+    store.write_manifest(work, manifest)
+    if target.exists():
+        shutil.rmtree(target)
+    work.replace(target)
+    return manifest

@@ -1,0 +1,126 @@
+"""What a model's name means (`find`) and where an installed one lies (`resolve`). Never touches the network."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+from prlm_edge.errors import UsageError
+from prlm_edge.models import store
+from prlm_edge.models.catalog import Model, ModelFile, Source, registry
+
+_HF_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.gguf)(?:@(?P<revision>[\w./-]+))?")
+
+
+def find(name: str) -> Model:
+    """The model that `name` means: a name or alias of the registry, or `hf://owner/repo/file.gguf[@revision]`.
+
+    Raises:
+        UsageError: No such name; the hint has the nearest one.
+    """
+    for model in registry().values():
+        if name == model.name or name in model.aliases:
+            return model
+    if name.startswith("hf://"):
+        match = _HF_NAME.fullmatch(name)
+        if match is None or ".." in name:
+            raise UsageError(
+                f"{name}: not a model name", "it must look like hf://owner/repo/file.gguf or hf://…/file.gguf@revision"
+            )
+        path = match["file"]
+        source = Source(hf=match["repo"], path=path, revision=match["revision"] or "main")
+        return Model(
+            str(source),
+            "llm",
+            f"{path} of {match['repo']}",
+            "see its repository",
+            (ModelFile(path.rpartition("/")[2], source),),
+        )
+    if (export := _exported(name)) is not None:
+        return export
+    known = [n for model in registry().values() for n in (model.name, *model.aliases)]
+    known += [manifest.name for _, manifest in store.installed()]
+    near = get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UsageError(
+        f"unknown model {name!r}", f"{hint}`prlm-edge model list` shows the names; a path to a .gguf file works too"
+    )
+
+
+def _exported(name: str) -> Model | None:
+    """An export that `prlm-edge model install` installed under `name`."""
+    manifest = store.installed_export(name)
+    if manifest is None:
+        return None
+    files_ = tuple(ModelFile(f.name, Source(), f.size, f.sha256) for f in manifest.files)
+    return Model(name, manifest.kind, "made by prlm-edge export", manifest.licence, files_)
+
+
+def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, make: bool = False) -> Path:
+    """Where the model lies: the .gguf file of an "llm", the folder of an "embedder". Never touches the network.
+
+    Args:
+        name_or_path: A registry name or alias, an `hf://` name, or a path to a local file (folder for an embedder).
+        kind: What the caller can use: "llm" (an ONNX model's folder too), "embedder" or "adapter".
+        original: The file as it was pulled, even where a tuned copy is run (`model_tune.py`).
+        make: Make the tuned copy now if there is none; where that fails it is the original.
+
+    Raises:
+        MissingError: A known model that isn't installed; the hint is the command that installs it.
+        UsageError: An unknown name, a path that doesn't exist, or a model of another kind.
+        ModelError: It is installed but damaged.
+    """
+    if _is_path(name_or_path):
+        return _local(Path(name_or_path).expanduser(), kind)
+    model = find(name_or_path)
+    if model.kind != kind and (model.kind, kind) != ("onnx-llm", "llm"):
+        wanted = {"llm": "a language model", "embedder": "an embedder", "adapter": "an adapter"}
+        raise UsageError(
+            f"{name_or_path} is {wanted.get(model.kind, model.kind)}, not {wanted.get(kind, kind)}",
+            "`prlm-edge model list` shows what each model is for",
+        )
+    store.check(model.folder, model.name)
+    if model.kind in ("embedder", "onnx-llm"):
+        return model.folder
+    if model.tune and not original:
+        from prlm_edge.backends.llama import tuned as model_tune
+
+        copy = (model_tune.ready if make else model_tune.find)(model.folder, model.tune)
+        if copy is not None:
+            return copy
+    return model.folder / model.files[0].name
+
+
+def adapter(name_or_path: str) -> Path:
+    """The GGUF file of an adapter: an installed one's, or the path as it is (which need not exist)."""
+    export = None if Path(name_or_path).is_file() else _exported(name_or_path)
+    if export is None or export.kind != "adapter":
+        return Path(name_or_path).expanduser()
+    store.check(export.folder, export.name)
+    return export.folder / export.files[0].name
+
+
+def _is_path(name: str) -> bool:
+    if name.startswith("hf://"):
+        return False
+    if name.endswith((".gguf", ".GGUF")) or "/" in name or "\\" in name or name.startswith("~"):
+        return True
+    known = any(name in (m.name, *m.aliases) for m in registry().values())
+    return not known and Path(name).exists() and _exported(name) is None
+
+
+def _local(path: Path, kind: str) -> Path:
+    if not path.exists():
+        raise UsageError(
+            f"{path}: no such model file", "give a path to a .gguf file, or a name of `prlm-edge model list`"
+        )
+    if kind == "llm" and path.is_dir() and (path / "export.json").is_file():
+        return next(iter(sorted(path.glob("*.gguf"))), path)
+    if kind == "llm" and path.is_dir():
+        if store.is_onnx(path):
+            return path
+        raise UsageError(f"{path} is a folder, not a model file", "give the .gguf file inside it, or an ONNX export")
+    if kind == "embedder" and not all((path / name).is_file() for name in ("model.onnx", "tokenizer.json")):
+        raise UsageError(f"{path}: not an embedder", "it must be a folder with model.onnx and tokenizer.json")
+    return path

@@ -1,0 +1,174 @@
+"""Items of which it is known where they lie in the file, and which are read from it when they are first looked at.
+
+Of a large profile a request looks at a few items and at the content hashes of all: so hash, id and date come from the
+cache (`profile_keep.py`) and everything else from the item's line. The file stays open, so that a profile which another
+process replaces can still be read as it was; what is read must have the hash that was kept, or it is refused.
+
+Not here: `Item` itself (`types.py`), what a line means (`profile_lines.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import weakref
+from array import array
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+from prlm_edge.errors import ProfileError
+from prlm_edge.profile import cache_file as profile_cache
+from prlm_edge.profile.lines import LineError, parse_line
+from prlm_edge.types import Item
+
+_BLOCK_BYTES = 32 * 1024
+CAN_STORE = hasattr(os, "pread")  # not on Windows, where a file that is open can't be replaced either
+
+
+class StoredLines:
+    """Where the items lie in the file.
+
+    Args:
+        starts: First byte of each line; there may be more of them than items.
+        sizes: Bytes of each line.
+        numbers: Line numbers, from 1.
+        hashes: Content hashes, 16 bytes each.
+        ids: A JSON array of the items' ids.
+        dates: A JSON array of the items' dates.
+        kept_in: The file all this was kept in; it is deleted when an item proves it wrong.
+    """
+
+    def __init__(
+        self,
+        starts: array[int],
+        sizes: array[int],
+        numbers: array[int],
+        hashes: bytes,
+        ids: bytes,
+        dates: bytes,
+        kept_in: Path,
+    ) -> None:
+        self._starts, self._sizes, self._numbers = starts, sizes, numbers
+        self._hashes, self._ids, self._dates = hashes, ids, dates
+        self._kept_in = kept_in
+        self._path, self._descriptor = Path(), -1
+        self._block = (0, b"")  # what was read last: first byte and content
+
+    def bind(self, path: Path, stream: IO[bytes]) -> None:
+        """Read from this open file from now on."""
+        self._path, self._descriptor = path, os.dup(stream.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids of all items."""
+        ids: list[str] = json.loads(self._ids)
+        return ids
+
+    @cached_property
+    def dates(self) -> list[str]:
+        """The dates of all items."""
+        dates: list[str] = json.loads(self._dates)
+        return dates
+
+    def items(self) -> list[Item]:
+        """An item for each line, none of them read yet."""
+        hexadecimal = self._hashes.hex()
+        return [StoredItem.at(self, place, hexadecimal[32 * place : 32 * place + 32]) for place in range(len(self))]
+
+    def read(self, place: int, content_hash: str) -> Item:
+        """The item of that place, from the file.
+
+        Raises:
+            ProfileError: The file can't be read, or another program has changed it in place.
+        """
+        try:
+            item = parse_line(self._line(self._starts[place], self._sizes[place]))
+        except OSError as error:
+            raise ProfileError(f"{self._path}: {error.strerror or error}", "try again") from None
+        except LineError:
+            item = None
+        if item is None or item.content_hash != content_hash:
+            self._block = (0, b"")  # it may have been mended by the next time
+            profile_cache.forget(self._kept_in)
+            raise ProfileError(
+                f"{self._path}: line {self._numbers[place]} was changed while it was in use", "try again"
+            )
+        return item
+
+    def _line(self, start: int, size: int) -> bytes:
+        """A line, and with it what follows: who reads them all shall not ask the system for each."""
+        first, block = self._block
+        if not first <= start <= first + len(block) - size:
+            first, block = self._block = (start, os.pread(self._descriptor, max(size, _BLOCK_BYTES), start))
+        return block[start - first : start - first + size]
+
+    def __len__(self) -> int:
+        return len(self._hashes) // 16
+
+
+class StoredItem(Item):
+    """An item that is not read yet; when it is, it becomes an Item like any other, in place.
+
+    Any field may raise ProfileError, as `StoredLines.read` says.
+    """
+
+    def __new__(cls, *args: Any, **fields: Any) -> Item:  # type: ignore[misc]
+        """What `dataclasses.replace` makes of one is an Item."""
+        return Item(*args, **fields)
+
+    @staticmethod
+    def at(lines: StoredLines, place: int, content_hash: str) -> Item:
+        """The item of that place."""
+        item = object.__new__(StoredItem)
+        known = item.__dict__
+        known["content_hash"], known["_place"], known["_lines"] = content_hash, place, lines
+        return item
+
+    def read(self) -> dict[str, Any]:
+        """Become an Item; returns its fields. Threads that meet here read the same."""
+        known = self.__dict__
+        place, lines = known.get("_place"), known.get("_lines")  # popped the other way round
+        if place is not None and lines is not None:
+            known.update(lines.read(place, known["content_hash"]).__dict__)
+            object.__setattr__(self, "__class__", Item)
+            known.pop("_lines", None)
+            known.pop("_place", None)
+        return known
+
+    def __eq__(self, other: object) -> bool:
+        self.read()
+        if isinstance(other, StoredItem):
+            other.read()
+        return Item.__eq__(self, other)
+
+    __hash__ = Item.__hash__
+
+    def __repr__(self) -> str:
+        self.read()
+        return repr(self)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copies and pickles are of the Item."""
+        self.read()
+        return super(Item, self).__reduce_ex__(protocol)
+
+
+def _field(name: str) -> property:
+    return property(lambda item: item.read()[name])
+
+
+def _column(name: str, column: str) -> property:
+    def value(item: StoredItem) -> Any:
+        place, lines = item.__dict__.get("_place"), item.__dict__.get("_lines")
+        return item.read()[name] if place is None or lines is None else getattr(lines, column)[place]
+
+    return property(value)
+
+
+# Over the fields of the dataclass, whose defaults would hide a __getattr__.
+for _name in ("text", "title", "kind", "source", "meta"):
+    setattr(StoredItem, _name, _field(_name))
+StoredItem.id = _column("id", "ids")  # type: ignore[assignment]
+StoredItem.date = _column("date", "dates")  # type: ignore[assignment]

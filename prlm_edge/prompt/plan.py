@@ -1,0 +1,149 @@
+"""A request made ready: the options it may set, and what was retrieved and rendered for it. Not here: retrieving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+from prlm_edge.errors import UsageError
+from prlm_edge.prompt.rendering import Renderer
+from prlm_edge.settings import Settings, check
+from prlm_edge.style import Style
+from prlm_edge.tasks import Task
+from prlm_edge.types import Backend, Hit, Prompt, Request, Sampling, Scorer, Scoring
+
+OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
+_SEEDS = 2**32
+_TAG_TOKENS = 24  # room for the tags that a backend puts around reasoning and answer
+_SMALLEST_PROMPT = 64  # tokens; less holds no system prompt and request
+
+
+class Options(TypedDict, total=False):
+    """What may be changed for one request; the names and meanings of the settings."""
+
+    task: str
+    retriever: str
+    k: int
+    layout: str
+    item_order: str
+    reasoning: str
+    reasoning_tokens: int
+    answer_tokens: int
+    item_words: int
+    full_items: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repeat_penalty: float
+    seed: int
+    best_of: int
+    select: str | Scorer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request made ready: what was retrieved and the prompt it became."""
+
+    task: Task
+    settings: Settings
+    hits: tuple[Hit, ...]
+    prompt: Prompt
+    reasoning_tokens: int
+    answer_tokens: int
+    notes: tuple[str, ...]
+    retrieve_s: float
+    scorer: Scorer
+    scoring: Scoring
+
+    @property
+    def request(self) -> Request:
+        """What the backend is asked; of best-of-n, the first request."""
+        return self.requests[0]
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What the backend is asked: `best_of` requests that differ in how tokens are chosen alone.
+
+        The first is the one that would be asked alone, so that its answer is among the candidates. The others have the
+        seeds that follow, and `OTHER_TEMPERATURE` where the temperature is 0.
+        """
+        s, multiline = self.settings, self.task.multiline
+        first = Sampling(s.temperature, s.top_k, s.top_p, s.min_p, s.repeat_penalty, s.seed)
+        others = replace(first, temperature=s.temperature or OTHER_TEMPERATURE)
+        drawn = [first, *(replace(others, seed=(s.seed + i) % _SEEDS) for i in range(1, s.best_of))]
+        budgets = (self.reasoning_tokens, self.answer_tokens)
+        return tuple(Request(self.prompt.turns, each, *budgets, multiline, logprobs=s.best_of > 1) for each in drawn)
+
+
+def override(settings: Settings, options: Options) -> Settings:
+    """`settings` with a request's own options; None means not given. A `select` that is a scorer stands for itself.
+
+    Raises:
+        UsageError: An option that can't be set for one request, or a value it may not have.
+    """
+    unknown = sorted(set(options) - set(Options.__annotations__))
+    if unknown:
+        these = ", ".join(Options.__annotations__)
+        raise UsageError(f"{unknown[0]!r} can't be set for one request", f"these can: {these}")
+    given = {key: value for key, value in options.items() if value is not None and not hasattr(value, "score")}
+    return replace(settings, **{key: check(key, value, key) for key, value in given.items()})
+
+
+def make_plan(
+    backend: Backend,
+    task: Task,
+    text: str,
+    settings: Settings,
+    scorer: Scorer,
+    hits: Sequence[Hit],
+    style: Style,
+    notes: Sequence[str] = (),
+    retrieve_s: float = 0.0,
+) -> Plan:
+    """Render what was retrieved for `text` into the prompt that `backend` is asked; the only place where that is done.
+
+    Raises:
+        UsageError: The context leaves no room for any prompt.
+    """
+    n_reason = _reasoning_tokens(task, settings, backend)
+    n_answer = settings.answer_tokens or task.answer_tokens
+    budget = prompt_budget(backend.info.n_ctx_max, n_reason, n_answer)
+    renderer = Renderer(
+        task,
+        backend,
+        style,
+        settings.layout,
+        n_reason > 0,
+        settings.item_words,
+        settings.item_order,
+        settings.full_items,
+    )
+    prompt = renderer.render(text, hits, budget)
+    past = tuple(task.answer_of(hit.item) for hit in prompt.used)
+    scoring = Scoring(text, task.name, style, prompt.used, past)
+    return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scorer, scoring)
+
+
+def _reasoning_tokens(task: Task, settings: Settings, backend: Backend) -> int:
+    if settings.reasoning == "off":
+        return 0
+    if settings.reasoning_tokens is not None:
+        return settings.reasoning_tokens
+    return task.reasoning_tokens if settings.reasoning != "auto" or backend.info.reasons else 0
+
+
+def prompt_budget(n_ctx: int, n_reason: int, n_answer: int) -> int:
+    """Tokens that a context of `n_ctx` leaves for the prompt.
+
+    Raises:
+        UsageError: Too few for any prompt.
+    """
+    budget = n_ctx - n_reason - n_answer - _TAG_TOKENS
+    if budget < _SMALLEST_PROMPT:
+        raise UsageError(
+            f"a context of {n_ctx} tokens leaves {max(budget, 0)} for the prompt",
+            "lower --reasoning-tokens or --answer-tokens, or raise --n-ctx",
+        )
+    return budget

@@ -1,0 +1,108 @@
+"""The personalization reward model: how likely it is that this user wrote this answer to this request.
+
+Not here: what the model reads (`reward_encoder.py`), training (`prlm_edge.train.reward.model`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from prlm_edge.cpu import default_threads
+from prlm_edge.errors import ModelError
+from prlm_edge.rerank.reward.encoder import ADVICE, ENCODING, Encoded, Encoder, first_line, no_packages
+from prlm_edge.types import Candidate, Scoring
+
+CARD = "reward.json"
+
+
+class RewardScorer:
+    """Chooses the answer that this user is likeliest to have written; a `types.Scorer`.
+
+    Each pair runs alone on one thread, several at a time: the int8 model scales its activations by all that runs
+    together, so that in a batch a score would depend on the other candidates and on padding.
+
+    Args:
+        folder: Holds model.onnx, tokenizer.json and reward.json.
+        threads: Pairs scored at a time; 0 takes one a physical core.
+
+    Raises:
+        MissingError: onnxruntime or tokenizers is missing.
+        ModelError: The files are missing, damaged or of another version.
+    """
+
+    name = "reward"
+    needs_logprobs = False
+
+    def __init__(self, folder: Path, threads: int = 0) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise no_packages() from None
+        card = read_card(folder)
+        self.encoder = Encoder(folder / "tokenizer.json", int(card["max_length"]))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises classes of its own
+            raise ModelError(f"{folder}: can't load the reward model: {first_line(error)}", ADVICE) from error
+        self._inputs = {entry.name for entry in self._session.get_inputs()}
+        self._threads = threads or default_threads()
+
+    def score(self, candidates: Sequence[Candidate], context: Scoring) -> list[float]:
+        """A logit for each candidate, higher is better; differences are those of Bradley and Terry."""
+        return self.score_all([(context, candidate.answer) for candidate in candidates])
+
+    def score_all(self, pairs: Sequence[tuple[Scoring, str]]) -> list[float]:
+        """The score of each (context, answer); equal ones are run once."""
+        encoded = [self.encoder.encode(context, answer) for context, answer in pairs]
+        keys = [tuple(one.ids) for one in encoded]
+        distinct = dict(zip(keys, encoded, strict=True))
+        with ThreadPoolExecutor(max(1, min(self._threads, len(distinct)))) as pool:
+            scores = dict(zip(distinct, pool.map(self._run, distinct.values()), strict=True))
+        return [scores[key] for key in keys]
+
+    def _run(self, encoded: Encoded) -> float:
+        import numpy as np
+
+        ids = np.array([encoded.ids], np.int64)
+        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.array([encoded.types])}
+        feeds["token_type_ids"] = feeds["token_type_ids"].astype(np.int64)
+        try:
+            return float(self._session.run(None, {name: feeds[name] for name in self._inputs})[0].reshape(-1)[0])
+        except Exception as error:  # onnxruntime raises classes of its own
+            raise ModelError(f"the reward model failed: {first_line(error)}", ADVICE) from error
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What reward.json says of the model beside it.
+
+    Raises:
+        ModelError: It is missing or damaged, or the model or tokenizer is not the one it was written for.
+    """
+    from prlm_edge.models import sha256_of
+
+    path = folder / CARD
+    try:
+        card = json.loads(path.read_bytes())
+        promised = {name: str(card["sha256"][name]) for name in ("model.onnx", "tokenizer.json")}
+        encoding, _ = int(card["encoding"]), int(card["max_length"])
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder}: no reward model in it", f"it must hold model.onnx, tokenizer.json and {CARD}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f"{path}: damaged", ADVICE) from None
+    if encoding != ENCODING:
+        raise ModelError(f"{folder}: a reward model of encoding {encoding}, not {ENCODING}", ADVICE)
+    for name, sha256 in promised.items():
+        if sha256_of(folder / name) != sha256:
+            raise ModelError(f"{folder / name}: not the file that {CARD} was written for", ADVICE)
+    return dict(card)

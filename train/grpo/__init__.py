@@ -1,0 +1,1 @@
+"""GRPO: drawing answers, rewarding them, learning from them."""

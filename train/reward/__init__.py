@@ -1,0 +1,1 @@
+"""Training the reward model: pairs, teacher and student, export to ONNX, evaluation."""

@@ -1,0 +1,1 @@
+"""What every training run needs: folder, log, checkpoints, report, memory, stopping."""

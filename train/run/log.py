@@ -1,0 +1,142 @@
+"""What happened at each step of a training run, on disk as it happens.
+
+    RUN/run.jsonl      {"kind": "step" | "dev" | "stop", "step": N, ...} a line
+    RUN/samples.jsonl  what was written at some steps, and what it earned; holds users' texts, so files are 0600
+
+A step's record: loss, grad_norm, lr, reward, reward_std, terms {name: mean}, terms_std, kl, entropy, zero_variance
+(share of groups that teach nothing), truncated (share of completions cut off), clipped (share of tokens whose ratio
+was), non_finite (share of rollouts with a reward that is no number), lengths {mean, min, max, reasoning, answer} in
+tokens, tokens (so far), and of the clock: wall_s, step_s, tokens_per_s, eta_s, memory_mb (peak), gpu_mb (peak).
+
+A run that was killed and goes on from step N forgets what came after N: but for the clock its log is that of a straight
+run. Not here: who feeds it (`run_watch.py`), when to stop (`stopping.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prlm_edge.errors import PrlmError
+from prlm_edge.evaluate.run_folder import cut_torn_line
+from prlm_edge.storage import append_bytes, atomic_write, private_dir
+from prlm_edge.train.run.stopping import Verdict
+
+Record = Mapping[str, Any]
+CLOCK = ("wall_s", "step_s", "tokens_per_s", "eta_s", "memory_mb", "gpu_mb")  # what differs from run to run
+
+
+class RunLog:
+    """The log in `folder`, and its records in memory.
+
+    Args:
+        folder: Of the run.
+        writes: False keeps records in memory alone: every process but the first of a distributed run.
+
+    Raises:
+        PrlmError: A line is damaged.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        self.path, self.samples_path = folder / "run.jsonl", folder / "samples.jsonl"
+        self.writes = writes
+        self.records: list[Record] = list(read_records(self.path))
+        if writes:
+            private_dir(folder)
+            cut_torn_line(self.path)
+            cut_torn_line(self.samples_path)
+
+    def add(self, record: Record) -> None:
+        """Append; on disk when this returns.
+
+        Raises:
+            PrlmError: The disk is full or not writable.
+        """
+        self.records.append(record)
+        if self.writes:
+            append_bytes(self.path, _line(_storable(record)))
+
+    def dev(self, step: int, figures: Mapping[str, float]) -> None:
+        """Append what dev users' answers scored at a step, such as {"rouge1": 0.41}."""
+        self.add({"kind": "dev", "step": step, "figures": {name: float(value) for name, value in figures.items()}})
+
+    def stop(self, step: int, verdict: Verdict) -> None:
+        """Append why the run was stopped."""
+        self.add({"kind": "stop", "step": step, **asdict(verdict)})
+
+    def samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Append samples of a step."""
+        if self.writes and samples:
+            lines = (_line(_storable({"step": step, **sample})) for sample in samples)
+            append_bytes(self.samples_path, b"".join(lines))
+
+    def rewind(self, step: int) -> None:
+        """Forget what came after `step`, and that the run was stopped: it goes on from there. 0 begins anew."""
+        keep = [one for one in self.records if one["step"] <= step and one["kind"] != "stop" and step > 0]
+        if len(keep) < len(self.records):
+            self.records = keep
+            self._replace(self.path, [_storable(record) for record in keep])
+        samples = list(_read(self.samples_path))
+        kept = [one for one in samples if one["step"] <= step and step > 0]
+        if len(kept) < len(samples):
+            self._replace(self.samples_path, kept)
+
+    def _replace(self, path: Path, records: Sequence[Any]) -> None:
+        if self.writes:
+            with atomic_write(path) as stream:
+                stream.writelines(map(_line, records))
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a run.jsonl; a line that is not whole yet doesn't count.
+
+    Raises:
+        PrlmError: A line is damaged.
+    """
+    for record in _read(path):
+        yield _loaded(record)
+
+
+def read_samples(path: Path) -> list[Record]:
+    """The samples of a samples.jsonl; raises as `read_records`."""
+    return list(_read(path))
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.endswith(b"\n"):
+                return  # being written, or torn by a kill
+            try:
+                record = json.loads(line)
+                if not isinstance(record["step"], int):
+                    raise TypeError
+            except (ValueError, TypeError, KeyError):
+                raise PrlmError(f"{path}:{number}: damaged", "delete that line") from None
+            yield record
+
+
+def _line(record: Any) -> bytes:
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def _storable(value: Any) -> Any:
+    """JSON has no NaN: numbers that are none are written as "nan", "inf" and "-inf"."""
+    if isinstance(value, Mapping):
+        return {str(key): _storable(one) for key, one in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _loaded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _loaded(one) for key, one in value.items()}
+    return float(value) if value in ("nan", "inf", "-inf") else value
