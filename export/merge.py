@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prlm_edge.errors import MissingError, ModelError
 from prlm_edge.export.measure import Agreement, Probe, compare, hf_logprobs
-from prlm_edge.storage import private_dir, write_error
+from prlm_edge.storage import private_dir, write_error, writing
 from prlm_edge.train import base as bases
 from prlm_edge.train.config import BaseConfig
-from prlm_edge.train.disk import writing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -16,11 +16,11 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.storage import writing
 from prlm_edge.train import base
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data import examples as data
 from prlm_edge.train.data.batches import ExampleSet, Pad, answer_loss
-from prlm_edge.train.disk import writing
 from prlm_edge.train.run import memory
 from prlm_edge.train.run.checkpoints import Checkpoints, Progress
 from prlm_edge.train.run.folder import TrainFolder

@@ -18,8 +18,7 @@ from typing import Any
 
 from prlm_edge.errors import UsageError
 from prlm_edge.models.store import hash_file
-from prlm_edge.storage import atomic_write, private_dir
-from prlm_edge.train.disk import writing
+from prlm_edge.storage import atomic_write, private_dir, writing
 
 STAGES = "stages.json"
 

@@ -25,7 +25,7 @@ from prlm_edge.backends.onnx.folder import read
 from prlm_edge.errors import MissingError, ModelError, UsageError
 from prlm_edge.export.measure import Probe, Speed, log_softmax
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, hash_file
-from prlm_edge.train.disk import writing
+from prlm_edge.storage import writing
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge.errors import MissingError, ModelError, UsageError
-from prlm_edge.storage import cache_dir, locked, private_dir
-from prlm_edge.train.disk import writing
+from prlm_edge.storage import cache_dir, locked, private_dir, writing
 
 REQUIREMENTS, JOB = (Path(__file__).with_name(name) for name in ("optimum.txt", "optimum_job.py"))
 MIN_COSINE = 0.97

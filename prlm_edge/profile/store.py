@@ -134,7 +134,7 @@ class Profile:
         with self._guard:
             changed = self._sync()
             if changed and self._state.torn:  # perhaps another process is just writing that line: wait, look again
-                with contextlib.suppress(PrlmError), locked(self.path):
+                with contextlib.suppress(PrlmError), locked(self.path.resolve()):
                     changed |= self._sync()
             return changed
 

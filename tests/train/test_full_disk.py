@@ -14,10 +14,10 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from prlm_edge.errors import PrlmError  # noqa: E402
+from prlm_edge.storage import writing  # noqa: E402
 from prlm_edge.train import base, config, rejection, warmstart  # noqa: E402
 from prlm_edge.train.data import examples as data  # noqa: E402
 from prlm_edge.train.data import prompts  # noqa: E402
-from prlm_edge.train.disk import writing  # noqa: E402
 from prlm_edge.train.grpo.terms import Rollout  # noqa: E402
 from prlm_edge.train.reward.model import train_student, train_teacher  # noqa: E402
 from prlm_edge.train.run import folder as run_folder  # noqa: E402

@@ -32,10 +32,9 @@ from trl import RewardTrainer
 from prlm_edge import models
 from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.rerank.reward.encoder import ENCODING, Encoded
-from prlm_edge.storage import atomic_write
+from prlm_edge.storage import atomic_write, writing
 from prlm_edge.train.config import RewardConfig
 from prlm_edge.train.data.order import lay_out, n_steps
-from prlm_edge.train.disk import writing
 from prlm_edge.train.reward.batches import PadPairs, Tokenized, pad
 from prlm_edge.train.run.checkpoints import Checkpoints, Progress
 from prlm_edge.train.run.folder import TrainFolder

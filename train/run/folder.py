@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.storage import atomic_write, private_dir
+from prlm_edge.storage import atomic_write, private_dir, writing
 from prlm_edge.train.config import Recipe, dump
-from prlm_edge.train.disk import writing
 
 FILES = "files.json"
 _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate")
