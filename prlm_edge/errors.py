@@ -6,6 +6,8 @@ Exit codes: 1 the work failed, 2 the request was wrong (usage, configuration, an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class PrlmError(Exception):
     """Base of every error that prlm-edge raises on purpose.
@@ -33,6 +35,12 @@ class ConfigError(UsageError):
     """A configuration file or environment variable that can't be used."""
 
 
+class DataError(PrlmError):
+    """A file that a run keeps (answers, votes, a training log) is damaged."""
+
+    exit_code = 3
+
+
 class ProfileError(PrlmError):
     """A profile that can't be read or written."""
 
@@ -53,3 +61,21 @@ class MissingError(PrlmError):
 
 class BackendError(PrlmError):
     """A model server that didn't answer as expected."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The one of `known` that is spelled most like `word`, "" where none is near."""
+    from difflib import get_close_matches  # 3 ms that only an error needs
+
+    return next(iter(get_close_matches(word, list(known), n=1)), "")
+
+
+def did_you_mean(word: str, known: Iterable[str], rest: str = "") -> str:
+    """A hint for a word that isn't one of `known`: "did you mean X?" where one is near, then `rest`."""
+    near = nearest(word, known)
+    return f"did you mean {near}? {rest}".rstrip() if near else rest
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, at most 200 characters; the error's class where it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -7,17 +7,16 @@ file (`cli/config.py`).
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from prlm_edge import storage
-from prlm_edge.errors import ConfigError
+from prlm_edge.errors import ConfigError, did_you_mean
 from prlm_edge.settings_keys import KEYS as KEYS
 from prlm_edge.settings_keys import Key as Key
 from prlm_edge.types import Sampling
@@ -144,7 +143,9 @@ def read_env(env: Mapping[str, str]) -> dict[str, Any]:
         key = name.removeprefix(ENV_PREFIX).lower()
         if key not in KEYS:
             names = [*(ENV_PREFIX + k.upper() for k in KEYS), *OTHER_ENV]
-            raise ConfigError(f"environment variable {name} is no setting of prlm-edge", _nearest(name, names, LISTED))
+            raise ConfigError(
+                f"environment variable {name} is no setting of prlm-edge", did_you_mean(name, names, LISTED)
+            )
         found[key] = check(key, parse(key, text, name), name)
     return found
 
@@ -156,7 +157,7 @@ def known_key(key: str, where: str) -> str:
         ConfigError: It is not; the hint names the nearest one.
     """
     if key not in KEYS:
-        raise ConfigError(f"{where}: unknown setting {key!r}", _nearest(key, KEYS, LISTED))
+        raise ConfigError(f"{where}: unknown setting {key!r}", did_you_mean(key, KEYS, LISTED))
     return key
 
 
@@ -198,7 +199,7 @@ def check(key: str, value: Any, where: str) -> Any:
 def _check_text(key: str, value: str, where: str) -> str | None:
     spec = KEYS[key]
     if spec.choices and value not in spec.choices:
-        raise ConfigError(f"{where}: {key} can't be {value!r}", _nearest(value, spec.choices, _allowed(key)))
+        raise ConfigError(f"{where}: {key} can't be {value!r}", did_you_mean(value, spec.choices, _allowed(key)))
     if spec.optional and not value:
         return None
     if not value and DEFAULTS[key]:
@@ -223,12 +224,6 @@ def _allowed(key: str) -> str:
 
 def _noun(kind: type) -> str:
     return {str: "text", int: "a whole number", float: "a number"}[kind]
-
-
-def _nearest(word: str, known: Iterable[str], allowed: str) -> str:
-    """A hint: the nearest of `known`, and what is allowed."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]}? ({allowed})" if close else allowed
 
 
 def is_path(key: str, value: Any) -> bool:

@@ -10,17 +10,16 @@ one. Not here: what the values do (each section's own module).
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from prlm_edge.errors import ConfigError, UsageError
+from prlm_edge.errors import ConfigError, UsageError, did_you_mean
 
 PairKind = Literal[
     "zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near", "ranked", "paper"
@@ -288,7 +287,7 @@ def _read(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
         hint = f"a YAML file, or one of: {', '.join(named())}"
-        raise UsageError(f"no recipe {str(path)!r}", _near(path.stem, named(), hint)) from None
+        raise UsageError(f"no recipe {str(path)!r}", did_you_mean(path.stem, named(), hint)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", "check the path") from None
     except yaml.YAMLError as error:
@@ -341,10 +340,5 @@ def _config_error(path: Path, error: ValidationError) -> ConfigError:
         section = section.model_fields[part].annotation
     return ConfigError(
         f"{path}: unknown key {'.'.join(where)}",
-        _near(where[-1], section.model_fields, f"there are: {', '.join(section.model_fields)}"),
+        did_you_mean(where[-1], section.model_fields, f"there are: {', '.join(section.model_fields)}"),
     )
-
-
-def _near(word: str, known: Iterable[str], otherwise: str) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]}?" if close else otherwise

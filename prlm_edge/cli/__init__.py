@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from prlm_edge.cli.shared import console as _console
 from prlm_edge.cli.shared import table as _table
-from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.errors import PrlmError, UsageError, nearest
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -85,10 +85,8 @@ def _version() -> str:
 
 
 def _unknown(verb: str) -> UsageError:
-    from difflib import get_close_matches
-
-    close = get_close_matches(verb, _table.VERBS, n=1) or [v for v in _table.VERBS if v.startswith(verb)]
-    hint = f"did you mean '{_table.PROG} {close[0]}'?" if close else f"'{_table.PROG} --help' lists the commands"
+    close = nearest(verb, _table.VERBS) or next((v for v in _table.VERBS if v.startswith(verb)), "")
+    hint = f"did you mean '{_table.PROG} {close}'?" if close else f"'{_table.PROG} --help' lists the commands"
     return UsageError(f"no command {verb!r}", hint)
 
 

@@ -5,7 +5,6 @@ Not here: what a task file may hold (`tasks/_read.py`).
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from prlm_edge import settings, storage, tasks
 from prlm_edge.cli.shared import console as _console
 from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, new_app
 from prlm_edge.cli.shared.table import VERBS
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import UsageError, did_you_mean
 from prlm_edge.tasks import Task
 
 app = new_app(help=VERBS["task"].help, no_args_is_help=True)
@@ -103,8 +102,9 @@ def init(
     known = tasks.load_tasks(folder if folder and folder.exists() else None)
     base = base or (name if name in known else "title")
     if base not in known:
-        close = difflib.get_close_matches(base, known, n=1)
-        raise UsageError(f"--from: there is no task {base!r}", f"did you mean {close[0]!r}?" if close else "")
+        raise UsageError(
+            f"--from: there is no task {base!r}", did_you_mean(base, known, "`prlm-edge task list` shows them")
+        )
     target = (folder or tasks.user_folder()) / f"{name}.toml"
     if target.exists():
         raise UsageError(f"{target} is there already", "edit it, or choose another name")

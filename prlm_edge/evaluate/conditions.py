@@ -18,11 +18,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from prlm_edge.errors import MissingError, UsageError
+from prlm_edge.errors import MissingError, UsageError, did_you_mean
 from prlm_edge.evaluate.baselines import BASELINES
 from prlm_edge.evaluate.records import Condition, Owner
 from prlm_edge.settings import DEFAULTS, KEYS, Settings, check
@@ -98,7 +97,9 @@ def read_plan(path: Path) -> Plan:
     value = _yaml(path)
     for key in value:
         if key not in _TOP:
-            raise UsageError(f"{path}: unknown key {key!r}", _near(str(key), _TOP))
+            raise UsageError(
+                f"{path}: unknown key {key!r}", did_you_mean(str(key), _TOP, f"there are: {', '.join(_TOP)}")
+            )
     common, named, grid = (_mapping(path, value, key) for key in ("settings", "conditions", "grid"))
     found = [
         make(str(name), given if "baseline" in (given or {}) else {**common, **(given or {})})
@@ -138,15 +139,10 @@ def _meaning(condition: Condition) -> tuple[Any, ...]:
 def _checked(key: str, value: Any) -> Any:
     if key not in KEYS or key in SET_BY_THE_RUN:
         known = [*(key for key in KEYS if key not in SET_BY_THE_RUN), *_OWN]
-        raise UsageError(f"a condition can't set {key!r}", _near(key, known))
+        raise UsageError(f"a condition can't set {key!r}", did_you_mean(key, known, f"there are: {', '.join(known)}"))
     if key == "reasoning" and isinstance(value, bool):  # YAML reads a bare `off` as false
         value = "hide" if value else "off"
     return check(key, value, key)
-
-
-def _near(key: str, known: Sequence[str]) -> str:
-    near = get_close_matches(key, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
 
 
 def _spelled(value: Any) -> str:

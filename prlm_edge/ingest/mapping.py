@@ -6,10 +6,9 @@ Not here: reading the columns, which is `csv.py` and `jsonl.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import UsageError, nearest
 from prlm_edge.ingest.common import iso_date
 
 FIELDS = ("id", "title", "text", "date", "kind", "source")
@@ -63,10 +62,10 @@ def resolve(mapping: Mapping[str, str], columns: Sequence[str], where: str) -> d
         elif column.strip().lower() in by_lower:
             found[field] = by_lower[column.strip().lower()]
         else:
-            close = get_close_matches(column, columns, n=1)
+            close = nearest(column, columns)
             raise UsageError(
                 f"{where}: no column {column!r}; {listed}",
-                f"did you mean --map {field}={close[0]}?" if close else f"--map {field}=COLUMN names one",
+                f"did you mean --map {field}={close}?" if close else f"--map {field}=COLUMN names one",
             )
     for field, names in USUAL.items():
         if field not in found and (name := next((n for n in names if n in by_lower), None)):

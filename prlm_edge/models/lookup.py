@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import UsageError, did_you_mean
 from prlm_edge.models import store
 from prlm_edge.models.catalog import Model, ModelFile, Source, registry
 
@@ -41,11 +40,8 @@ def find(name: str) -> Model:
         return export
     known = [n for model in registry().values() for n in (model.name, *model.aliases)]
     known += [manifest.name for _, manifest in store.installed()]
-    near = get_close_matches(name.lower(), known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(
-        f"unknown model {name!r}", f"{hint}`prlm-edge model list` shows the names; a path to a .gguf file works too"
-    )
+    rest = "`prlm-edge model list` shows the names; a path to a .gguf file works too"
+    raise UsageError(f"unknown model {name!r}", did_you_mean(name.lower(), known, rest))
 
 
 def _exported(name: str) -> Model | None:

@@ -8,11 +8,10 @@ Not here: how hits become a prompt (`prompt.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from prlm_edge.errors import MissingError, UsageError
+from prlm_edge.errors import MissingError, UsageError, did_you_mean
 from prlm_edge.types import Item, Retriever
 
 if TYPE_CHECKING:
@@ -70,11 +69,8 @@ def make_retriever(
         return simple.RandomRetriever(items, seed)
     if name == "none":
         return simple.NoneRetriever(items)
-    near = get_close_matches(name.lower(), RETRIEVERS, n=1)
-    raise UsageError(
-        f"unknown retriever {name!r}",
-        (f"did you mean {near[0]}? " if near else "") + f"there are: {', '.join(RETRIEVERS)}",
-    )
+    hint = did_you_mean(name.lower(), RETRIEVERS, f"there are: {', '.join(RETRIEVERS)}")
+    raise UsageError(f"unknown retriever {name!r}", hint)
 
 
 def _embedder() -> OnnxEmbedder:

@@ -1,16 +1,23 @@
-"""Where files live and how they are written: the folders, safe writing (`files.py`), and kept files (`kept.py`)."""
+"""Where files live and how they are written: the folders, safe writing (`files.py`), JSON
+(`json_files.py`), and kept files (`kept.py`).
+"""
 
 from prlm_edge.storage.files import append_bytes, atomic_write, locked, write_error, writing
 from prlm_edge.storage.folders import cache_dir, config_dir, data_dir, private_dir
+from prlm_edge.storage.json_files import append_json, cut_torn_line, json_lines, write_json
 
 __all__ = [
     "append_bytes",
+    "append_json",
     "atomic_write",
     "cache_dir",
     "config_dir",
+    "cut_torn_line",
     "data_dir",
+    "json_lines",
     "locked",
     "private_dir",
     "write_error",
+    "write_json",
     "writing",
 ]

@@ -6,12 +6,11 @@ Built-in tasks lie beside this file; a user's own in `<config_dir>/tasks/` and i
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from pathlib import Path
 
 from prlm_edge import storage
-from prlm_edge.errors import ConfigError, UsageError
+from prlm_edge.errors import ConfigError, UsageError, did_you_mean
 from prlm_edge.tasks._read import copied, read_task, valid_name
 from prlm_edge.tasks._route import route
 from prlm_edge.tasks._task import Task
@@ -49,9 +48,8 @@ def get_task(name: str, folder: Path | None = None) -> Task:
     tasks = load_tasks(folder)
     if name in tasks:
         return tasks[name]
-    close = difflib.get_close_matches(name.lower(), tasks, n=1)
-    known = f"the tasks are: {', '.join(tasks)}"
-    raise UsageError(f"there is no task {name!r}", f"did you mean {close[0]!r}? {known}" if close else known)
+    hint = did_you_mean(name.lower(), tasks, f"the tasks are: {', '.join(tasks)}")
+    raise UsageError(f"there is no task {name!r}", hint)
 
 
 @cache

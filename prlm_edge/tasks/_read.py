@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prlm_edge.errors import ConfigError
+from prlm_edge.errors import ConfigError, did_you_mean
 from prlm_edge.tasks._task import PLACEHOLDER, Task
 
 MAX_BYTES = 64 * 1024
@@ -76,11 +75,8 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
 def _task(table: Mapping[str, Any], path: Path, builtin: bool) -> Task:
     for key in table:
         if key not in _KEYS:
-            close = difflib.get_close_matches(key, _KEYS, n=1)
-            raise ConfigError(
-                f"{path}: unknown key {key!r}",
-                f"did you mean {close[0]!r}?" if close else f"the keys are: {', '.join(_KEYS)}",
-            )
+            hint = did_you_mean(key, _KEYS, f"the keys are: {', '.join(_KEYS)}")
+            raise ConfigError(f"{path}: unknown key {key!r}", hint)
     for key in ("name", "request", "noun"):
         if key not in table:
             raise ConfigError(f"{path}: no {key!r}", f"add a line such as: {_KEYS[key].example}")

@@ -93,8 +93,8 @@ def test_tasks_dir_is_made_by_init_and_read_by_the_rest(tmp_path, monkeypatch):
     [
         (["init", "Mein Text"], "can't be a task's name", "lower-case letters"),
         (["init", "../evil"], "can't be a task's name", "lower-case letters"),
-        (["init", "x", "--from", "titel"], "no task 'titel'", "did you mean 'title'"),
-        (["show", "titel"], "no task 'titel'", "did you mean 'title'"),
+        (["init", "x", "--from", "titel"], "no task 'titel'", "did you mean title?"),
+        (["show", "titel"], "no task 'titel'", "did you mean title?"),
     ],
 )
 def test_wrong_names_say_what_to_do(home, args, message, hint):
@@ -113,4 +113,4 @@ def test_a_broken_file_is_one_line_and_exit_code_2(home):
     assert result.stdout == ""
     first, second = result.stderr.splitlines()
     assert "haiku.toml: unknown key 'nown'" in first
-    assert "did you mean 'noun'" in second
+    assert "did you mean noun?" in second

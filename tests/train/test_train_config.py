@@ -44,13 +44,13 @@ def test_a_wrong_recipe_is_named(tmp_path, text, says):
 def test_the_hint_names_the_nearest_key(tmp_path):
     with pytest.raises(ConfigError) as error:
         config.load(write(tmp_path, "warmstart: {epoch: 1}"))
-    assert error.value.hint == "did you mean epochs?"
+    assert error.value.hint.startswith("did you mean epochs?")
 
 
 def test_an_unknown_recipe(tmp_path):
     with pytest.raises(UsageError, match="no recipe") as error:
         config.load("edge_cpu")
-    assert error.value.hint == "did you mean edge-cpu?"
+    assert error.value.hint.startswith("did you mean edge-cpu?")
 
 
 def test_overrides_are_stronger_and_typed(tmp_path):

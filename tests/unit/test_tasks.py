@@ -89,14 +89,14 @@ def test_a_folder_that_is_none_is_an_error_that_says_how_to_mend_it(tmp_path):
 def test_an_unknown_task_names_the_nearest(name, nearest):
     with pytest.raises(UsageError, match="there is no task") as caught:
         get_task(name)
-    assert f"did you mean '{nearest}'" in caught.value.hint
+    assert f"did you mean {nearest}?" in caught.value.hint
     assert "paraphrase" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        (MINIMAL + 'triger = ["x"]', "unknown key 'triger'", "did you mean 'triggers'"),
+        (MINIMAL + 'triger = ["x"]', "unknown key 'triger'", "did you mean triggers?"),
         (MINIMAL + "zzz = 1", "unknown key 'zzz'", "the keys are: name"),
         (MINIMAL + 'triggers = "x"', "triggers must be a list of texts", "such as: triggers = ["),
         (MINIMAL + "triggers = [1]", "triggers must be a list of texts", "such as"),

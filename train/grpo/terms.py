@@ -13,7 +13,6 @@ function signature (`rewards_trl.py`).
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Protocol
 
-from prlm_edge.errors import ConfigError
+from prlm_edge.errors import ConfigError, did_you_mean
 from prlm_edge.prompt import TAGS
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_2, rouge_l
 from prlm_edge.style import Claim, Style, judge_line, observe
@@ -191,9 +190,8 @@ def make_terms(
     """
     for name, weight in weights.items():
         if name not in TERMS:
-            near = difflib.get_close_matches(name, TERMS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"no reward term is called {name!r}", f"{hint}there are: {', '.join(TERMS)}")
+            hint = did_you_mean(name, TERMS, f"there are: {', '.join(TERMS)}")
+            raise ConfigError(f"no reward term is called {name!r}", hint)
         if not math.isfinite(weight):
             raise ConfigError(f"the weight of reward term {name} is {weight}", "give a number")
     if not any(weights.values()):

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge.backends.engine.raw import Cancelled
-from prlm_edge.backends.onnx.folder import OnnxFolder, line, no_packages
-from prlm_edge.errors import ModelError
+from prlm_edge.backends.onnx.folder import OnnxFolder, no_packages
+from prlm_edge.errors import ModelError, first_line
 from prlm_edge.types import Cancel
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Session:
         try:
             self._session = onnxruntime.InferenceSession(str(model.file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own
-            raise ModelError(f"{model.file}: ONNX Runtime can't load it: {line(error)}", _ADVICE) from error
+            raise ModelError(f"{model.file}: ONNX Runtime can't load it: {first_line(error)}", _ADVICE) from error
         self._onnxruntime, self.model = onnxruntime, model
         types = {entry.name: entry.type for entry in self._session.get_inputs()}
         kind = _TYPES.get(types.get("past_key_values.0.key", ""))
@@ -134,7 +134,7 @@ class Session:
         except Exception as error:  # onnxruntime raises classes of its own
             if cancel is not None and cancel.cancelled:
                 raise Cancelled from error
-            raise ModelError(f"{self.model.file}: ONNX Runtime failed: {line(error)}", _ADVICE) from error
+            raise ModelError(f"{self.model.file}: ONNX Runtime failed: {first_line(error)}", _ADVICE) from error
         return out[:, -1]
 
 

@@ -18,7 +18,7 @@ from prlm_edge.cli.profile.common import UserOption, count, day, item_line, item
 from prlm_edge.cli.shared import console as _console
 from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, new_app
 from prlm_edge.cli.shared.table import VERBS
-from prlm_edge.errors import ProfileError, UsageError
+from prlm_edge.errors import ProfileError, UsageError, did_you_mean
 from prlm_edge.profile import LineError, Profile, item_from
 from prlm_edge.types import Item
 
@@ -224,10 +224,8 @@ def _find(profile: Profile, id: str) -> Item:
 
 
 def _nearest(profile: Profile, id: str) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(id, [item.id for item in profile.items[:10_000]], n=1)
-    return f"did you mean {close[0]}?" if close else "`prlm-edge profile list --limit 0` shows the ids"
+    ids = (item.id for item in profile.items[:10_000])
+    return did_you_mean(id, ids, "`prlm-edge profile list --limit 0` shows the ids")
 
 
 def _confirm(items: Sequence[Item]) -> None:

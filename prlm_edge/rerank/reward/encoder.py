@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from prlm_edge.errors import MissingError, ModelError
+from prlm_edge.errors import MissingError, ModelError, first_line
 from prlm_edge.rerank.overlap import Counted, rouge_1, words
 from prlm_edge.style import IMPLIES, TRAITS, Style, content_words, observe, plural, style_line
 from prlm_edge.types import Scoring
@@ -151,8 +151,3 @@ def no_packages() -> MissingError:
 
 def _share(values: Sequence[bool]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without its trace."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

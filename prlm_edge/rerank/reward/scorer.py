@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge.cpu import default_threads
-from prlm_edge.errors import ModelError
-from prlm_edge.rerank.reward.encoder import ADVICE, ENCODING, Encoded, Encoder, first_line, no_packages
+from prlm_edge.errors import ModelError, first_line
+from prlm_edge.rerank.reward.encoder import ADVICE, ENCODING, Encoded, Encoder, no_packages
 from prlm_edge.types import Candidate, Scoring
 
 CARD = "reward.json"
