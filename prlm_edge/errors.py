@@ -1,12 +1,17 @@
 """The errors users meet: one line that says what happened, one that says what to do next, and an exit code.
 
 Exit codes: 1 the work failed, 2 the request was wrong (usage, configuration, an unknown name), 3 data is damaged,
-4 something must be installed or pulled first, 130 interrupted.
+4 something must be installed or pulled first, 70 a bug in prlm-edge, 130 interrupted, 141 the reader of standard
+output went away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
 
 
 class PrlmError(Exception):

@@ -1,73 +1,177 @@
 """Settings: defaults < user config.toml < --config file < PRLM_* environment < flag; every value knows its origin.
 
-Nothing is ignored silently: an unknown key, an unknown `PRLM_*` variable and a value of the wrong type are errors that
-name the place and the nearest right spelling. Not here: what each key may hold (`settings_keys.py`), and editing the
-file (`cli/config.py`).
-"""
+The fields of `Settings` are the one table of settings: from their names, types, defaults and descriptions come the
+`PRLM_*` variables, the options of the command line, what one request may change, `prlm-edge config` and docs/cli.md.
 
-from __future__ import annotations
+Nothing is ignored silently: an unknown key, an unknown `PRLM_*` variable and a value of the wrong type are errors that
+name the place and the nearest right spelling.
+"""
 
 import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from prlm_edge import storage
-from prlm_edge.errors import ConfigError, did_you_mean
-from prlm_edge.settings_keys import KEYS as KEYS
-from prlm_edge.settings_keys import Key as Key
+from prlm_edge.errors import ConfigError, UsageError, did_you_mean
 from prlm_edge.types import Sampling
 
 ENV_PREFIX = "PRLM_"
-OTHER_ENV = frozenset({"PRLM_HOME", "PRLM_DEBUG"})  # not settings: where everything lives, and tracebacks
+OTHER_ENV = ("PRLM_HOME", "PRLM_DEBUG")  # not settings: where everything lives, and tracebacks
 LISTED = "`prlm-edge config show` lists the settings"
+_NOUNS = {str: "text", int: "a whole number", float: "a number"}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What one setting may hold, and how it is shown.
+
+    Attributes:
+        about: One line for people.
+        kind: str, int or float (an int is taken as a float, a bool as neither).
+        optional: None is the default and means "not set"; in the environment "" says so.
+        choices: The allowed strings; empty for any.
+        low: The least number allowed.
+        high: The greatest number allowed.
+        request: Whether one request may set it: `writer.generate(query, k=5)`.
+        short: Its one-letter option.
+        path: "FILE" or "DIR" for a path: `~` is expanded, and a relative one in a file is relative to that file.
+        words: Values of a path that name no file.
+        example: What `config init` shows where there is no default.
+        secret: Never shown; no option of the command line, which other users of a machine can read.
+        advice: What to do about a value that is not allowed.
+    """
+
+    about: str
+    kind: type
+    optional: bool
+    choices: tuple[str, ...] = ()
+    low: float = 0
+    high: float = math.inf
+    request: bool = False
+    short: str = ""
+    path: str = ""
+    words: tuple[str, ...] = ()
+    example: str | int = ""
+    secret: bool = False
+    advice: str = ""
+
+
+def _setting(default: _T, about: str, choices: str = "", **more: Any) -> _T:
+    """A field of `Settings`: its default, and what `Key` holds of it besides its type; `choices` as words."""
+    about_it = {"about": about, "choices": tuple(choices.split()), **more}
+    made: _T = field(default=default, repr=not more.get("secret"), metadata=about_it)
+    return made
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The values in force; `KEYS` says what each one means.
+    """The values in force; each field is a setting.
 
     Attributes:
         origins: For every setting "default", the config file's path, the environment variable's name, or "flag".
     """
 
-    user: str | None = None
-    model: str = "default"
-    adapter: str | None = None
-    task: str = "write"
-    retriever: str = "bm25"
-    k: int = 3
-    layout: str = "turns"
-    item_order: str = "relevance"
-    reasoning: str = "auto"
-    reasoning_tokens: int | None = None
-    answer_tokens: int | None = None
-    item_words: int = 40
-    full_items: int | None = None
-    temperature: float = Sampling.temperature
-    top_k: int = Sampling.top_k
-    top_p: float = Sampling.top_p
-    min_p: float = Sampling.min_p
-    repeat_penalty: float = Sampling.repeat_penalty
-    seed: int = Sampling.seed
-    best_of: int = 1
-    select: str = "blend"
-    reward_model: str | None = None
-    blend_weights: str | None = None
-    threads: int = 0
-    n_ctx: int = 0
-    prefix_cache: str = "memory"
-    prefix_cache_mb: int = 1024
-    base_url: str = ""
-    api_key: str = field(default="", repr=False)
-    tasks_dir: str | None = None
+    user: str | None = _setting(
+        None, "the profile: your past writing, a JSONL file", short="-u", path="FILE", example="me.jsonl"
+    )
+    model: str = _setting("default", "a name that `prlm-edge model list` shows, or a GGUF file", short="-m")
+    adapter: str | None = _setting(
+        None,
+        "a LoRA adapter (GGUF) of that model, laid over it; none: not even the bundled one",
+        path="FILE",
+        words=("none",),
+        example="mine.gguf",
+    )
+    task: str = _setting("write", "what kind of text; `prlm-edge task list` names them", short="-t", request=True)
+    retriever: str = _setting(
+        "bm25", "how past items are chosen", "none bm25 dense hybrid recency random", short="-r", request=True
+    )
+    k: int = _setting(
+        3,
+        "past items shown to the model",
+        low=1,
+        high=1000,
+        request=True,
+        advice="to write without past items use retriever none",
+    )
+    layout: str = _setting("turns", "how the prompt shows past items", "turns block", request=True)
+    item_order: str = _setting(
+        "relevance",
+        "the order of past items: least relevant, oldest or longest first",
+        "relevance date length",
+        request=True,
+    )
+    reasoning: str = _setting(
+        "auto", "reason first, and show it; auto: if trained to", "auto show hide off", request=True
+    )
+    reasoning_tokens: int | None = _setting(
+        None, "reasoning budget in tokens (default: the task's own)", high=100_000, request=True, example=64
+    )
+    answer_tokens: int | None = _setting(
+        None, "answer budget in tokens (default: the task's own)", low=1, high=100_000, request=True, example=64
+    )
+    item_words: int = _setting(40, "words shown of each past item", low=1, high=100_000, request=True)
+    full_items: int | None = _setting(
+        None,
+        "items shown with their text, the best ones; others by key words (default: all)",
+        high=1000,
+        request=True,
+        example=2,
+    )
+    temperature: float = _setting(Sampling.temperature, "0 always picks the likeliest token", high=10, request=True)
+    top_k: int = _setting(Sampling.top_k, "sample from the k likeliest tokens; 0 is off", high=10_000_000, request=True)
+    top_p: float = _setting(
+        Sampling.top_p, "sample from the likeliest tokens of this probability together; 1 is off", high=1, request=True
+    )
+    min_p: float = _setting(
+        Sampling.min_p, "least probability, relative to the likeliest token; 0 is off", high=1, request=True
+    )
+    repeat_penalty: float = _setting(
+        Sampling.repeat_penalty, "above 1 discourages repetition; 1 is off", low=0.1, high=10, request=True
+    )
+    seed: int = _setting(Sampling.seed, "the same seed and settings give the same text", high=2**32 - 1, request=True)
+    best_of: int = _setting(1, "how many answers are written, of which the best is kept", low=1, high=64, request=True)
+    select: str = _setting(
+        "blend",
+        "how the best of several answers is chosen",
+        "consensus rouge chrf logprob style blend reward",
+        request=True,
+    )
+    reward_model: str | None = _setting(
+        None,
+        "folder of the reward model that select reward asks (default: the bundled one)",
+        path="DIR",
+        example="reward",
+    )
+    blend_weights: str | None = _setting(
+        None, "file of the weights of select blend (default: the bundled one)", path="FILE", example="blend.json"
+    )
+    threads: int = _setting(0, "CPU threads; 0 chooses", high=4096)
+    n_ctx: int = _setting(0, "largest context in tokens; 0 takes what the prompt needs", high=16_777_216)
+    prefix_cache: str = _setting(
+        "memory", "where the model's reading of past items is kept; disk holds them readably", "off memory disk"
+    )
+    prefix_cache_mb: int = _setting(1024, "MiB it may take on disk", low=1, high=1_000_000)
+    base_url: str = _setting(
+        "", "an OpenAI-compatible server such as http://127.0.0.1:8080/v1; empty runs the model here"
+    )
+    api_key: str = _setting("", "that server's key; PRLM_API_KEY keeps it out of the file", secret=True)
+    tasks_dir: str | None = _setting(None, "folder of your own tasks, one TOML file each", path="DIR", example="tasks")
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
-DEFAULTS: Mapping[str, Any] = {f.name: f.default for f in fields(Settings) if f.name != "origins"}
+def _key(hint: Any, about: Mapping[str, Any]) -> Key:
+    kinds = get_args(hint) or (hint,)  # of `int | None`: int and NoneType
+    return Key(kind=kinds[0], optional=type(None) in kinds, **about)
+
+
+KEYS: Mapping[str, Key] = {f.name: _key(f.type, f.metadata) for f in fields(Settings) if f.metadata}
+DEFAULTS: Mapping[str, Any] = {f.name: f.default for f in fields(Settings) if f.metadata}
 
 
 def config_path() -> Path:
@@ -102,10 +206,29 @@ def load_settings(
     take(read_env(os.environ if env is None else env))
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     take(
-        {known_key(key, "flag"): check(key, value, "--" + key.replace("_", "-")) for key, value in given.items()},
+        {known_key(key, "flag"): check(key, value, flag(key)) for key, value in given.items()},
         "flag",
     )
     return Settings(**values, origins=origins)
+
+
+def override(settings: Settings, options: Mapping[str, Any]) -> Settings:
+    """`settings` with the options of one request; None means not given. A `select` that is a scorer stands for itself.
+
+    Raises:
+        UsageError: An option that can't be set for one request, or a value it may not have.
+    """
+    for key in options:
+        if not (key in KEYS and KEYS[key].request):
+            these = [name for name, spec in KEYS.items() if spec.request]
+            hint = did_you_mean(key, these, f"these can: {', '.join(these)}")
+            raise UsageError(f"{key!r} can't be set for one request", hint)
+    given = {
+        key: value
+        for key, value in options.items()
+        if value is not None and not (key == "select" and hasattr(value, "score"))
+    }
+    return replace(settings, **{key: check(key, value, key) for key, value in given.items()})
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -127,7 +250,8 @@ def read_config(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}", 'a line reads like: model = "default"') from error
     checked = {known_key(key, str(path)): check(key, value, f"{path}: {key}") for key, value in found.items()}
-    return {key: _beside(path, value) if is_path(key, value) else value for key, value in checked.items()}
+    folder = path.resolve().parent
+    return {key: str(folder / value) if value and is_path(key, value) else value for key, value in checked.items()}
 
 
 def read_env(env: Mapping[str, str]) -> dict[str, Any]:
@@ -143,9 +267,8 @@ def read_env(env: Mapping[str, str]) -> dict[str, Any]:
         key = name.removeprefix(ENV_PREFIX).lower()
         if key not in KEYS:
             names = [*(ENV_PREFIX + k.upper() for k in KEYS), *OTHER_ENV]
-            raise ConfigError(
-                f"environment variable {name} is no setting of prlm-edge", did_you_mean(name, names, LISTED)
-            )
+            hint = did_you_mean(name, names, LISTED)
+            raise ConfigError(f"environment variable {name} is no setting of prlm-edge", hint)
         found[key] = check(key, parse(key, text, name), name)
     return found
 
@@ -173,7 +296,7 @@ def parse(key: str, text: str, where: str) -> Any:
     try:
         return kind(text.strip())
     except ValueError:
-        raise ConfigError(f"{where}: {text!r} is not {_noun(kind)}", _allowed(key)) from None
+        raise ConfigError(f"{where}: {text!r} is not {_NOUNS[kind]}", _allowed(key)) from None
 
 
 def check(key: str, value: Any, where: str) -> Any:
@@ -190,7 +313,7 @@ def check(key: str, value: Any, where: str) -> Any:
     if isinstance(value, str) and spec.kind is str:
         return _check_text(key, value, where)
     if not isinstance(value, int | float) or isinstance(value, bool) or not isinstance(value, spec.kind):
-        raise ConfigError(f"{where}: {value!r} is not {_noun(spec.kind)}", _allowed(key))
+        raise ConfigError(f"{where}: {value!r} is not {_NOUNS[spec.kind]}", _allowed(key))
     if not spec.low <= value <= spec.high:  # also refuses NaN
         raise ConfigError(f"{where}: {value!r} is out of range", _allowed(key))
     return value
@@ -218,18 +341,15 @@ def _allowed(key: str) -> str:
         text = spec.about
     else:
         top = "" if spec.high == math.inf else f" and at most {spec.high}"
-        text = f"{_noun(spec.kind)}, at least {spec.low}{top}"
+        text = f"{_NOUNS[spec.kind]}, at least {spec.low}{top}"
     return f"{key} is {text}" + (f"; {spec.advice}" if spec.advice else "")
-
-
-def _noun(kind: type) -> str:
-    return {str: "text", int: "a whole number", float: "a number"}[kind]
 
 
 def is_path(key: str, value: Any) -> bool:
     """Whether a value of `key` names a file, to be found from where it was written down."""
-    return KEYS[key].path and value not in KEYS[key].words
+    return bool(KEYS[key].path) and value not in KEYS[key].words
 
 
-def _beside(path: Path, value: str | None) -> str | None:
-    return value if value is None else str(path.resolve().parent / value)
+def flag(key: str) -> str:
+    """The option of the command line that gives `key`."""
+    return f"-{key}" if len(key) == 1 else f"--{key.replace('_', '-')}"

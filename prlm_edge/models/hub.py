@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from prlm_edge.errors import MissingError, ModelError, PrlmError
+from prlm_edge.errors import MissingError, ModelError, PrlmError, first_line
 from prlm_edge.models.catalog import Progress, Source
 from prlm_edge.models.store import hash_file, require_space
 
@@ -93,9 +93,9 @@ def _explained(error: Exception, source: Source) -> PrlmError:
         "EntryNotFoundError": "the repository has no such file",
         "GatedRepoError": "accept the model's terms on its page, then log in with `hf auth login`",
     }
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else kind
     return PrlmError(
-        f"{source}: {reason}", hints.get(kind, "check the network, then pull again: it goes on where it stopped")
+        f"{source}: {first_line(error)}",
+        hints.get(kind, "check the network, then pull again: it goes on where it stopped"),
     )
 
 

@@ -1,6 +1,6 @@
 """From a task, retrieved items and a request to the chat turns that a model reads, and the tags it answers in."""
 
-from prlm_edge.prompt.plan import Options, Plan, make_plan, override, prompt_budget
+from prlm_edge.prompt.plan import Plan, make_plan, prompt_budget
 from prlm_edge.prompt.tags import (
     ANSWER_CLOSE,
     ANSWER_OPEN,
@@ -19,11 +19,9 @@ __all__ = [
     "THINK_CLOSE",
     "THINK_OPEN",
     "TO_ANSWER",
-    "Options",
     "Plan",
     "Splitter",
     "StopMatcher",
     "make_plan",
-    "override",
     "prompt_budget",
 ]

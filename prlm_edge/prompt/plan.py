@@ -1,14 +1,13 @@
-"""A request made ready: the options it may set, and what was retrieved and rendered for it. Not here: retrieving."""
+"""A request made ready: what was retrieved and rendered for it. Not here: retrieving."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
 
 from prlm_edge.errors import UsageError
 from prlm_edge.prompt.rendering import Renderer
-from prlm_edge.settings import Settings, check
+from prlm_edge.settings import Settings
 from prlm_edge.style import Style
 from prlm_edge.tasks import Task
 from prlm_edge.types import Backend, Hit, Prompt, Request, Sampling, Scorer, Scoring
@@ -17,29 +16,6 @@ OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature
 _SEEDS = 2**32
 _TAG_TOKENS = 24  # room for the tags that a backend puts around reasoning and answer
 _SMALLEST_PROMPT = 64  # tokens; less holds no system prompt and request
-
-
-class Options(TypedDict, total=False):
-    """What may be changed for one request; the names and meanings of the settings."""
-
-    task: str
-    retriever: str
-    k: int
-    layout: str
-    item_order: str
-    reasoning: str
-    reasoning_tokens: int
-    answer_tokens: int
-    item_words: int
-    full_items: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repeat_penalty: float
-    seed: int
-    best_of: int
-    select: str | Scorer
 
 
 @dataclass(frozen=True)
@@ -75,20 +51,6 @@ class Plan:
         drawn = [first, *(replace(others, seed=(s.seed + i) % _SEEDS) for i in range(1, s.best_of))]
         budgets = (self.reasoning_tokens, self.answer_tokens)
         return tuple(Request(self.prompt.turns, each, *budgets, multiline, logprobs=s.best_of > 1) for each in drawn)
-
-
-def override(settings: Settings, options: Options) -> Settings:
-    """`settings` with a request's own options; None means not given. A `select` that is a scorer stands for itself.
-
-    Raises:
-        UsageError: An option that can't be set for one request, or a value it may not have.
-    """
-    unknown = sorted(set(options) - set(Options.__annotations__))
-    if unknown:
-        these = ", ".join(Options.__annotations__)
-        raise UsageError(f"{unknown[0]!r} can't be set for one request", f"these can: {these}")
-    given = {key: value for key, value in options.items() if value is not None and not hasattr(value, "score")}
-    return replace(settings, **{key: check(key, value, key) for key, value in given.items()})
 
 
 def make_plan(

@@ -6,11 +6,10 @@ found from the scores (`prlm_edge.rerank`).
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import UsageError, did_you_mean
 from prlm_edge.rerank.blend import Blend
 from prlm_edge.rerank.overlap import Counted, chrf, rouge
 from prlm_edge.rerank.reward.lazy import LazyReward
@@ -97,9 +96,8 @@ def make_scorer(settings: Settings) -> Scorer:
     name = settings.select
     if name in SCORERS:
         return SCORERS[name](settings)
-    near = difflib.get_close_matches(name.lower(), SCORERS, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(f"no way of selecting is called {name!r}", f"{hint}there are: {', '.join(SCORERS)}")
+    hint = did_you_mean(name, SCORERS, f"there are: {', '.join(SCORERS)}")
+    raise UsageError(f"no way of selecting is called {name!r}", hint)
 
 
 def check_scorer(scorer: Scorer) -> None:

@@ -11,20 +11,20 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Self
 
 from prlm_edge import tasks
 from prlm_edge.backends import open_backend
 from prlm_edge.errors import UsageError
 from prlm_edge.ingest.diff import diff_to_text, is_diff
 from prlm_edge.profile import Profile
-from prlm_edge.prompt import Options, Plan, make_plan, override
+from prlm_edge.prompt import Plan, make_plan
 from prlm_edge.rerank import check_scorer, make_scorer, no_logprobs
 from prlm_edge.retrieve import make_retriever
-from prlm_edge.settings import Settings, load_settings
+from prlm_edge.settings import Settings, load_settings, override
 from prlm_edge.style import Style, style_of
 from prlm_edge.types import Backend, Cancel, Event, Hit, Result, Scorer
 from prlm_edge.writer.draw import draw
@@ -113,7 +113,7 @@ class Writer:
                 weakref.finalize(self, self._backend.close)
             return self._backend
 
-    def plan(self, query: str, **options: Unpack[Options]) -> Plan:
+    def plan(self, query: str, **options: Any) -> Plan:
         """Retrieve and render for `query` without generating: what `stream` would ask the model.
 
         Raises:
@@ -137,7 +137,7 @@ class Writer:
         notes += _without_effect(settings, scorer, asked_for=options.get("select") is not None)
         return make_plan(backend, task, text, settings, scorer, hits, style, notes, retrieve_s)
 
-    def _settled(self, options: Options) -> tuple[Settings, Scorer]:
+    def _settled(self, options: Mapping[str, Any]) -> tuple[Settings, Scorer]:
         """A request's settings, and what selects: its own choice, else this Writer's, else that of the settings.
 
         What the scorer needs is there: that it isn't should be said before a model is loaded and answers are drawn.
@@ -151,10 +151,10 @@ class Writer:
             check_scorer(scorer)
         return settings, scorer
 
-    def stream(self, query: str, *, cancel: Cancel | None = None, **options: Unpack[Options]) -> Iterator[Event]:
+    def stream(self, query: str, *, cancel: Cancel | None = None, **options: Any) -> Iterator[Event]:
         """Answer `query`, event by event: "loading", "retrieved", "prompt", "prefill", "reasoning", "answer", "done".
 
-        The last event carries the Result, also when cancelled. Options are those of `Options`, for this request only.
+        The last event carries the Result, also when cancelled. Options are settings, for this request only.
         With `best_of` above 1, "candidate" events tell how many answers are finished, then the best comes as a whole;
         cancelled, it is the best of those that were finished.
 
@@ -193,13 +193,11 @@ class Writer:
         )
         yield Event("done", result=result)
 
-    def generate(self, query: str, *, cancel: Cancel | None = None, **options: Unpack[Options]) -> Result:
+    def generate(self, query: str, *, cancel: Cancel | None = None, **options: Any) -> Result:
         """Answer `query`; the fold of `stream`, and raises as it does."""
         return _last(list(self.stream(query, cancel=cancel, **options)))
 
-    async def astream(
-        self, query: str, *, cancel: Cancel | None = None, **options: Unpack[Options]
-    ) -> AsyncIterator[Event]:
+    async def astream(self, query: str, *, cancel: Cancel | None = None, **options: Any) -> AsyncIterator[Event]:
         """The async twin of `stream`: it runs in a thread of its own, and ending the loop early cancels it."""
         from prlm_edge.writer_async import in_thread  # asyncio takes 10 ms to import
 
@@ -210,7 +208,7 @@ class Writer:
         finally:
             cancel.cancel()
 
-    async def agenerate(self, query: str, *, cancel: Cancel | None = None, **options: Unpack[Options]) -> Result:
+    async def agenerate(self, query: str, *, cancel: Cancel | None = None, **options: Any) -> Result:
         """The async twin of `generate`."""
         return _last([event async for event in self.astream(query, cancel=cancel, **options)])
 

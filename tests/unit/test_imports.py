@@ -11,7 +11,7 @@ PACKAGE = ROOT / "prlm_edge"
 
 # Lower layers never import upper ones. A module's layer is that of its longest prefix here.
 LAYERS = [
-    ("types", "errors", "storage", "settings", "settings_keys", "cpu"),
+    ("types", "errors", "storage", "settings", "cpu"),
     ("profile", "style", "tasks", "prompt", "ingest"),
     ("retrieve", "backends", "rerank", "models", "gguf"),
     ("writer", "evaluate"),

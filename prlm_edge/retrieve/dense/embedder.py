@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from prlm_edge.errors import ModelError
+from prlm_edge.errors import ModelError, first_line
 from prlm_edge.models import sha256_of
 
 MAX_TOKENS = 128  # what the model was trained on; a title and the start of a text tell what it is about
@@ -67,8 +67,8 @@ class OnnxEmbedder:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # both libraries raise bare Exception or classes of their own
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(f"{folder}: can't load the embedder: {reason}", "prlm-edge model verify minilm") from error
+            reason = f"{folder}: can't load the embedder: {first_line(error)}"
+            raise ModelError(reason, "prlm-edge model verify minilm") from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
