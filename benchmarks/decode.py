@@ -96,7 +96,7 @@ def main() -> None:
     list(backend.stream(Request(TURNS, reasoning_tokens=0, answer_tokens=1)))
     from llama_cpp import Llama
 
-    prompt = backend._vocab.encode(backend._template.render(TURNS))
+    prompt = list(backend.encode_turns(TURNS, reasons=True).tokens)
     llama = Llama(str(path), n_ctx=1024, n_threads=n_threads, n_threads_batch=n_threads, verbose=True)
     llama_lib.load().llama_log_set(llama_lib._keep_alive[0], None)
     runs = {

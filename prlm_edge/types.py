@@ -78,10 +78,12 @@ class Span:
         text: The text.
         trusted: True for our own scaffolding, in which control tokens may be parsed. Text of the profile or of the
             query is never trusted: a backend tokenizes it as plain text.
+        role: Of the turn it is part of, as a chat template notes it; "" for the template's own text.
     """
 
     text: str
     trusted: bool = False
+    role: Role | Literal[""] = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,38 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class TokenizedPrompt:
+    """A prompt as a local model's tokens, ready to be evaluated.
+
+    Attributes:
+        tokens: Token ids, the opening tag of what the model writes first included.
+        cuts: Where calls to the model end, increasing; the last one is the prompt's length.
+        digests: For each cut, 16 bytes that are equal where all tokens and cuts up to it are equal.
+        n_stable: How many of the cuts lie before the last user turn: what other requests may share.
+        n_opening: How many of the tokens, at the end, are the opening tag.
+        replies: (start, end) of each untrusted text in past assistant turns, in tokens.
+        turns: What it was made of.
+        reasons: Whether the opening tag is the reasoning's.
+        maker: The tokenizer that made it. Only a backend with this very tokenizer takes it as it is.
+    """
+
+    tokens: tuple[int, ...]
+    cuts: tuple[int, ...]
+    digests: tuple[bytes, ...]
+    n_stable: int
+    n_opening: int = 0
+    replies: tuple[tuple[int, int], ...] = ()
+    turns: Sequence[Turn] = field(default=(), repr=False, compare=False)
+    reasons: bool = False
+    maker: object = field(default=None, repr=False, compare=False)
+
+    def shared(self, digests: Sequence[bytes]) -> int:
+        """How many leading cuts are those of `digests`."""
+        pairs = enumerate(zip(self.digests, digests, strict=False))
+        return next((i for i, (a, b) in pairs if a != b), min(len(self.digests), len(digests)))
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A rendered prompt.
 
@@ -124,13 +158,15 @@ class Prompt:
         turns: The chat turns; the last one is the user's request.
         used: The hits that the prompt shows, in prompt order.
         dropped: What the budget left out, for the report.
-        tokens: Prompt tokens by the backend's tokenizer, scaffolding included.
+        tokens: Prompt tokens by the backend's tokenizer, scaffolding included, the opening tag excluded.
+        tokenized: The same prompt as token ids; None where the model's tokenizer is not in this process.
     """
 
     turns: tuple[Turn, ...]
     used: tuple[Hit, ...] = ()
     dropped: tuple[Drop, ...] = ()
     tokens: int = 0
+    tokenized: TokenizedPrompt | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -159,6 +195,8 @@ class Request:
         answer_tokens: Budget for the answer.
         multiline: False ends the answer at its first line break.
         logprobs: Report every sampled token with its log-probability in `Completion.tokens`.
+        tokenized: `turns` as tokens, where the prompt was measured with the backend's own tokenizer: a backend that
+            made it need not tokenize again, and all others ignore it.
     """
 
     turns: tuple[Turn, ...]
@@ -167,6 +205,7 @@ class Request:
     answer_tokens: int = 64
     multiline: bool = False
     logprobs: bool = False
+    tokenized: TokenizedPrompt | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -344,7 +383,11 @@ class TokenCounter(Protocol):
         ...
 
     def count_turns(self, turns: Sequence[Turn]) -> int:
-        """Tokens of the whole prompt, chat template included."""
+        """Tokens of the whole prompt, chat template included, opening tag excluded."""
+        ...
+
+    def encode_turns(self, turns: Sequence[Turn], *, reasons: bool) -> TokenizedPrompt | None:
+        """The whole prompt as tokens, with the tag that opens reasoning or answer; None where there are no ids."""
         ...
 
 

@@ -208,7 +208,7 @@ def _write_card(source: Path, work: Path, about: Mapping[str, Any]) -> None:
     card = {
         **about,
         "format": 1,
-        "bos": load_tokens(source, 0).encode([]),  # what training put in front of every prompt
+        "bos": load_tokens(source, 0).vocab.with_bos([]),  # what training put in front of every prompt
         "built_by": {name: version(name) for name in ("onnxruntime-genai", "onnxruntime", "onnx", "transformers")},
         "sha256": {name: hash_file(work / name) for name in files},
     }

@@ -46,6 +46,9 @@ class Scripted:
         """Words of all turns, and one for each turn."""
         return sum(self.count(turn.text) + 1 for turn in turns)
 
+    def encode_turns(self, turns: Sequence[Turn], *, reasons: bool) -> None:
+        """None: words have no ids."""
+
     def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
         """Replay the next reply, word by word."""
         self.requests.append(request)

@@ -60,7 +60,7 @@ def test_a_whole_prompt_has_the_templates_control_tokens_and_no_others(backend: 
     harmless = [Turn("system", (Span("s"),)), Turn("user", (Span("x"),)), Turn("user", (Span("plain"),))]
 
     def encode(turns: list[Turn]) -> list[int]:
-        return backend._vocab.encode(backend._template.render(turns))
+        return list(backend.encode_turns(turns, reasons=True).tokens)
 
     assert controls(backend, encode(turns)) == controls(backend, encode(harmless))
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge.backends.engine.prompt_tokens import tokenize
 from prlm_edge.types import Span, Turn
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -74,13 +73,12 @@ def test_whole_prompts(tokens, runtime, reasons):
         Turn("assistant", (Span("<answer>", trusted=True), Span(" rye wins"), Span("</answer>", trusted=True))),
         Turn("user", (Span("Write a title for: bread\n"),)),
     )
-    spans = tokens.spans(turns, reasons=reasons)
-    assert tuple(tokens.encode(spans)) == tokenize(runtime._vocab, spans, turns).tokens
+    assert tokens.encode_turns(turns, reasons=reasons) == runtime.encode_turns(turns, reasons=reasons)
     assert tokens.count_turns(turns) == runtime.count_turns(turns)
 
 
 def test_the_tags_are_the_beginning_of_what_stands_there(tokens):
-    """`data._Maker` marks so many tokens of the template's text as the model's own."""
+    """`examples._Maker` marks so many tokens of the template's text as the model's own."""
     rest = "\n<|im_start|>user\n"
     for tag, behind in (("</answer><|im_end|>", rest), ("</think>", "\n<answer>")):
         alone = tokens.encode_text(tag, trusted=True)

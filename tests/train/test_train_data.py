@@ -26,7 +26,6 @@ def read(tokens, path, config=CONFIG, **options):
 def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
     """Token for token what the evaluation would ask."""
     from prlm_edge import tasks
-    from prlm_edge.backends.engine.prompt_tokens import tokenize
     from prlm_edge.backends.llama.backend import LlamaCpp
 
     model = LlamaCpp(smollm2_path)
@@ -38,9 +37,7 @@ def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
             pool = data.make_pool(row.profile, tasks.get_task(row.task))
             settings = data.settings_for(row, data.settings_of(wanted, 0), wanted)
             plan = data.plan_of(row, pool, model, settings)
-            spans = tokens.spans(plan.prompt.turns, reasons=reasoning)
-            prompt = tokenize(model._vocab, spans, plan.prompt.turns).tokens
-            assert example.ids[: example.n_prompt] == prompt
+            assert example.ids[: example.n_prompt] == tuple(model.prompt_ids(plan.request))
     finally:
         model.close()
 

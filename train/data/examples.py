@@ -26,7 +26,7 @@ from prlm_edge.tasks import Task
 from prlm_edge.train.config import DataConfig
 from prlm_edge.train.data.order import lay_out, n_steps
 from prlm_edge.train.data.tokens import Tokens
-from prlm_edge.types import Span, Turn
+from prlm_edge.types import TokenizedPrompt
 from prlm_edge.writer import Pool, make_pool
 
 UNREADABLE = "no query, no target, or an item that can't be read"
@@ -234,8 +234,8 @@ class _Maker:
     def __init__(self, tokens: Tokens, config: DataConfig, seed: int, loss_on: str) -> None:
         self._tokens, self._config, self._loss_on = tokens, config, loss_on
         self._settings = settings_of(config, seed)
-        self._n_tag_tokens = len(tokens.encode_text(ANSWER_CLOSE + tokens.end_of_turn, trusted=True))
-        self._n_close_tokens = len(tokens.encode_text(THINK_CLOSE, trusted=True))
+        self._close = tuple(tokens.encode_text(THINK_CLOSE, trusted=True))
+        self._ending = tuple(tokens.encode_text(ANSWER_CLOSE + tokens.end_of_turn, trusted=True))
         self._pools = Pools()
 
     def make(self, row: Row) -> Example | str:
@@ -250,28 +250,18 @@ class _Maker:
             return reason
         reasons = plan.reasoning_tokens > 0
         line = reasoning_of(plan, replace(row, target=answer)) if reasons else None
-        ids, own = self._prompt(plan.prompt.turns, reasons=reasons)
-        n_prompt = len(ids)
+        prompt = self._tokens.encode_turns(plan.prompt.turns, reasons=reasons)
         more, mine = self._tokens.completion(answer, line)
-        return Example(row.id, (*ids, *more), (*own, *mine), n_prompt)
+        return Example(row.id, (*prompt.tokens, *more), (*self._own(prompt), *mine), len(prompt.tokens))
 
-    def _prompt(self, turns: Sequence[Turn], *, reasons: bool) -> tuple[list[int], list[bool]]:
-        said = {id(span) for turn in turns if turn.role == "assistant" for span in turn.spans if not span.trusted}
-        ids: list[int] = []
-        own: list[bool] = []
-        before: Span | None = None
-        for span in self._tokens.spans(turns, reasons=reasons):
-            these = self._tokens.encode_text(span.text, trusted=span.trusted)
-            n_own = len(these) if id(span) in said else 0
-            if before is not None and id(before) in said:  # what the model itself writes to end it
-                n_own = self._n_close_tokens if span.text.startswith(THINK_CLOSE) else self._n_tag_tokens
-            ids += these
-            own += [place < n_own for place in range(len(these))]
-            before = span
-        bos = self._tokens.encode([])
-        if bos and ids[: len(bos)] != bos:
-            ids, own = bos + ids, [False] * len(bos) + own
-        return ids, own if self._loss_on == "all" else [False] * len(own)
+    def _own(self, prompt: TokenizedPrompt) -> list[bool]:
+        """Which of a prompt's tokens are learned: with `loss_on: all` past replies, each with the tag that ends it."""
+        own = [False] * len(prompt.tokens)
+        for start, end in prompt.replies if self._loss_on == "all" else ():
+            closes = prompt.tokens[end : end + len(self._close)] == self._close
+            end += len(self._close if closes else self._ending)
+            own[start:end] = [True] * (end - start)
+        return own
 
 
 def _earlier(row: Row, n: int) -> Iterator[Row]:

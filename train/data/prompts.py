@@ -113,4 +113,4 @@ def prompt_of(row: Row, plan: Plan, tokens: Tokens) -> Prompt:
     reasons = plan.reasoning_tokens > 0
     ask = Ask(row.query, row.target, plan.scoring.past, len(plan.prompt.used), plan.scoring.style, row.task)
     request = replace(plan.request, sampling=PLAIN, logprobs=True)
-    return Prompt(row.id, request, tuple(tokens.encode(tokens.spans(plan.prompt.turns, reasons=reasons))), ask)
+    return Prompt(row.id, request, tokens.encode_turns(plan.prompt.turns, reasons=reasons).tokens, ask)

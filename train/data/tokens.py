@@ -13,10 +13,11 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate, append
+from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate
+from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
 from prlm_edge.backends.onnx.vocab import FastVocab
-from prlm_edge.prompt import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, TO_ANSWER
-from prlm_edge.types import ModelInfo, Span, Turn
+from prlm_edge.prompt import ANSWER_CLOSE, THINK_CLOSE, TO_ANSWER
+from prlm_edge.types import ModelInfo, Span, TokenizedPrompt, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,9 +43,10 @@ class Tokens:
         backend: Any = tokenizer.backend_tokenizer
         template = tokenizer.chat_template
         bos, eos = str(tokenizer.bos_token or ""), str(tokenizer.eos_token or "")
-        self._template = ChatTemplate(template if isinstance(template, str) else CHATML, bos, eos)
+        chat = ChatTemplate(template if isinstance(template, str) else CHATML, bos, eos)
         ends = [tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else []
         self.vocab = FastVocab(copy.deepcopy(backend), ends, _added_bos(tokenizer))
+        self.prompts = PromptTokenizer(self.vocab, chat)
         self.end_of_turn = eos
 
     def encode_text(self, text: str, *, trusted: bool = False) -> list[int]:
@@ -53,13 +55,11 @@ class Tokens:
 
     def encode(self, spans: Sequence[Span]) -> list[int]:
         """Token ids of a whole prompt, with the beginning-of-sequence token where the model wants one."""
-        return self.vocab.encode(spans)
+        return self.vocab.with_bos([i for span in spans for i in self.encode_text(span.text, trusted=span.trusted)])
 
-    def spans(self, turns: Sequence[Turn], *, reasons: bool) -> list[Span]:
+    def encode_turns(self, turns: Sequence[Turn], *, reasons: bool) -> TokenizedPrompt:
         """The whole prompt, the opening tag of the phase that the model begins with included."""
-        spans = self._template.render(turns)
-        append(spans, Span(THINK_OPEN if reasons else ANSWER_OPEN, trusted=True))
-        return spans
+        return self.prompts.encode_turns(turns, reasons=reasons)
 
     def completion(self, answer: str, reasoning: str | None = None) -> tuple[list[int], list[bool]]:
         """What is to be learned behind the prompt's opening tag, and which of it the model itself writes.
@@ -88,11 +88,11 @@ class Tokens:
 
     def truncate(self, text: str, n_tokens: int) -> str:
         """The longest prefix of `text` of at most `n_tokens` tokens."""
-        return self.vocab.truncate(text, n_tokens)
+        return self.prompts.truncate(text, n_tokens)
 
     def count_turns(self, turns: Sequence[Turn]) -> int:
         """Tokens of the whole prompt, chat template included, opening tag excluded."""
-        return len(self.encode(self._template.render(turns)))
+        return self.prompts.count_turns(turns)
 
 
 def _added_bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:

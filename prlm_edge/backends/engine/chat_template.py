@@ -59,6 +59,8 @@ class ChatTemplate:
     def render(self, turns: Sequence[Turn]) -> list[Span]:
         """The prompt up to and including the opening of the assistant's turn; adjacent trusted spans are joined.
 
+        The spans of turns know their `role`.
+
         Raises:
             ModelError: The template refuses these turns even with the system turn folded into the user's.
         """
@@ -81,8 +83,9 @@ class ChatTemplate:
         at = 0
         for match in _SENTINEL.finditer(text):
             append(spans, Span(text[at : match.start()], trusted=True))
-            for span in turns[int(match[1])].spans:
-                append(spans, span)
+            turn = turns[int(match[1])]
+            for span in turn.spans:
+                append(spans, Span(span.text, span.trusted, turn.role))
             at = match.end()
         append(spans, Span(text[at:], trusted=True))
         return spans

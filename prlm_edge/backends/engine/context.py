@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from prlm_edge.backends.engine.prompt_tokens import CHUNK, TokenizedPrompt
+from prlm_edge.backends.engine.prompt_tokens import CHUNK
 from prlm_edge.backends.engine.raw import Raw, Row
-from prlm_edge.types import Cancel
+from prlm_edge.types import Cancel, TokenizedPrompt
 
 
 class Context:

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 from prlm_edge.backends.engine.phase import Phase
-from prlm_edge.backends.engine.prompt_tokens import TokenizedPrompt
 from prlm_edge.backends.engine.vocabulary import Vocabulary
 from prlm_edge.prompt import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, TO_ANSWER
-from prlm_edge.types import Completion, Event, FinishReason, Request, SampledToken, Usage
+from prlm_edge.types import Completion, Event, FinishReason, Request, SampledToken, TokenizedPrompt, Usage
 
 
 class Sampler(Protocol):

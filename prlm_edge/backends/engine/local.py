@@ -13,16 +13,24 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from prlm_edge.backends.engine.batch import Batch
-from prlm_edge.backends.engine.chat_template import ChatTemplate, append
 from prlm_edge.backends.engine.context import Context
 from prlm_edge.backends.engine.decoding import Decoding, Sampler
 from prlm_edge.backends.engine.prefixes import Prefixes
-from prlm_edge.backends.engine.prompt_tokens import TokenizedPrompt, tokenize
+from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
 from prlm_edge.backends.engine.raw import Cancelled, Cells, Raw
 from prlm_edge.backends.engine.vocabulary import Vocabulary
 from prlm_edge.errors import ModelError, UsageError
-from prlm_edge.prompt import ANSWER_OPEN, THINK_OPEN
-from prlm_edge.types import Cancel, Completion, Event, ModelInfo, Request, Sampling, Span, Turn, Usage
+from prlm_edge.types import (
+    Cancel,
+    Completion,
+    Event,
+    ModelInfo,
+    Request,
+    Sampling,
+    TokenizedPrompt,
+    Turn,
+    Usage,
+)
 
 _SMALLEST_CONTEXT = 512
 _POLL_S = 0.05
@@ -36,7 +44,7 @@ class Local(abc.ABC):
     reports_logprobs = True
     info: ModelInfo
     _vocab: Vocabulary
-    _template: ChatTemplate
+    _prompts: PromptTokenizer
     many_slots = 0  # of a batch, see `Batch`; set where answers need not equal those of smaller batches to the last bit
 
     def __init__(self) -> None:
@@ -84,23 +92,28 @@ class Local(abc.ABC):
 
     def count(self, text: str) -> int:
         """Tokens of an untrusted text."""
-        return self._open_vocab.count(text)
+        return self._open_prompts.count(text)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of an untrusted text: nothing in it is a control token."""
-        return self._open_vocab.encode_text(text)
+        return list(self._open_prompts.ids(text))
 
     def prompt_ids(self, request: Request) -> list[int]:
         """Token ids of a request's whole prompt, the opening tag of its first phase included."""
-        return list(self._prompt(request).tokens)
+        reasons = request.reasoning_tokens > 0
+        return list(self._open_prompts.encode_turns(request.turns, reasons=reasons).tokens)
 
     def truncate(self, text: str, n_tokens: int) -> str:
         """The longest prefix of `text` of at most `n_tokens` tokens."""
-        return self._open_vocab.truncate(text, n_tokens)
+        return self._open_prompts.truncate(text, n_tokens)
 
     def count_turns(self, turns: Sequence[Turn]) -> int:
         """Tokens of the whole prompt, chat template included, opening tag excluded."""
-        return len(self._open_vocab.encode(self._template.render(turns)))
+        return self._open_prompts.count_turns(turns)
+
+    def encode_turns(self, turns: Sequence[Turn], *, reasons: bool) -> TokenizedPrompt:
+        """The whole prompt as tokens, with the tag that opens reasoning or answer."""
+        return self._open_prompts.encode_turns(turns, reasons=reasons)
 
     def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
         """Yield "prefill", "reasoning" and "answer" events, then "done" with a Completion.
@@ -160,7 +173,7 @@ class Local(abc.ABC):
             sequence.close()
 
     def _decoding(self, request: Request) -> Decoding:
-        vocab, prompt = self._open_vocab, self._prompt(request)
+        vocab, prompt = self._vocab, self._open_prompts.prompt_of(request)
         need = len(prompt.tokens) + Decoding.room(vocab, request)
         if need > self.info.n_ctx_max:
             raise UsageError(
@@ -168,11 +181,6 @@ class Local(abc.ABC):
                 "lower -k, --item-words, --reasoning-tokens or --answer-tokens",
             )
         return Decoding(vocab, request, prompt, self._make_sampler(request.sampling))
-
-    def _prompt(self, request: Request) -> TokenizedPrompt:
-        spans = self._template.render(request.turns)
-        append(spans, Span(THINK_OPEN if request.reasoning_tokens else ANSWER_OPEN, trusted=True))
-        return tokenize(self._open_vocab, spans, request.turns)
 
     def _evaluate(self, sequence: Decoding, cancel: Cancel) -> tuple[Context, Iterator[Event]]:
         """The context in which the sequence's prompt gets evaluated while the events are read."""
@@ -234,7 +242,7 @@ class Local(abc.ABC):
             self._lock.release()
 
     @property
-    def _open_vocab(self) -> Vocabulary:
+    def _open_prompts(self) -> PromptTokenizer:
         if self._closing:  # a freed model would crash the process, not raise
             raise ModelError("the model is closed", "open a new Writer")
-        return self._vocab
+        return self._prompts

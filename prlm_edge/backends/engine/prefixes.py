@@ -9,8 +9,8 @@ from hashlib import blake2b
 
 from prlm_edge.backends.engine.context import Context
 from prlm_edge.backends.engine.prefix_store import PrefixStore
-from prlm_edge.backends.engine.prompt_tokens import TokenizedPrompt
 from prlm_edge.storage import cache_dir
+from prlm_edge.types import TokenizedPrompt
 
 MIN_TOKENS = 64  # a shorter prefix is evaluated sooner than it is found
 

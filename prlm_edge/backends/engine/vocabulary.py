@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Protocol
-
-from prlm_edge.types import Span
 
 
 class Vocabulary(Protocol):
@@ -18,9 +16,16 @@ class Vocabulary(Protocol):
 
     Attributes:
         n_tokens: Size of the vocabulary.
+        words_apart: Whether no token reaches from a sign over the space behind it into the next word, so that a text
+            cut there yields the same tokens as the whole.
     """
 
     n_tokens: int
+
+    @property
+    def words_apart(self) -> bool:
+        """See above."""
+        ...
 
     def encode_text(self, text: str, *, trusted: bool = False) -> list[int]:
         """Token ids of one text; control tokens are parsed in trusted text alone."""
@@ -30,16 +35,8 @@ class Vocabulary(Protocol):
         """`tokens` with the beginning-of-sequence token in front where the model wants one."""
         ...
 
-    def encode(self, spans: Sequence[Span]) -> list[int]:
-        """Token ids of a whole prompt."""
-        ...
-
     def count(self, text: str) -> int:
         """Tokens of an untrusted text."""
-        ...
-
-    def truncate(self, text: str, n_tokens: int) -> str:
-        """The longest prefix of `text` that fits into `n_tokens` tokens, never cutting a character."""
         ...
 
     def piece(self, token: int) -> bytes:

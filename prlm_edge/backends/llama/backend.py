@@ -14,7 +14,7 @@ from pathlib import Path
 from prlm_edge.backends.engine import local
 from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate, prepare
 from prlm_edge.backends.engine.prefixes import open_prefixes
-from prlm_edge.backends.engine.prompt_tokens import CHUNK
+from prlm_edge.backends.engine.prompt_tokens import CHUNK, PromptTokenizer
 from prlm_edge.backends.llama import lib as llama_lib
 from prlm_edge.backends.llama.adapter import Adapter
 from prlm_edge.backends.llama.cells import Cells
@@ -78,7 +78,7 @@ class LlamaCpp(local.Local):
             )
         try:
             self._vocab: Vocab = Vocab(lib, self._model)
-            self._template = self._chat_template()
+            self._prompts = PromptTokenizer(self._vocab, self._chat_template())
             self._adapter = Adapter(lib, self._model, Path(adapter)) if adapter else None
         except PrlmError:
             self.close()
@@ -100,7 +100,7 @@ class LlamaCpp(local.Local):
         """
         self._acquire(Cancel())
         try:
-            self._open_vocab  # noqa: B018 - raises where the model is closed
+            self._open_prompts  # noqa: B018 - raises where the model is closed
             new = Adapter(self._lib, self._model, Path(path)) if path else None
             self._drop_context()
             if self._adapter:

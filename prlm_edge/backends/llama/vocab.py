@@ -15,11 +15,11 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from prlm_edge.backends.engine.vocabulary import cut_apart, longest_prefix, spelled_out
+from prlm_edge.backends.engine.vocabulary import cut_apart, spelled_out
 from prlm_edge.errors import ModelError
-from prlm_edge.types import Span
 
 _CONTROL, _USER_DEFINED = 1 << 3, 1 << 4  # llama_token_attr bits
+_BYTE_LEVEL = 2  # LLAMA_VOCAB_TYPE_BPE
 _MAX_PIECE = 1 << 16
 
 
@@ -40,9 +40,10 @@ class Vocab:
         if self.n_tokens == 0 or lib.llama_vocab_type(self._vocab) == 0:
             raise ModelError("the model has no tokenizer", "choose a language model in GGUF format")
 
-    def encode(self, spans: Sequence[Span]) -> list[int]:
-        """Token ids of a whole prompt, with the beginning-of-sequence token where the model wants one."""
-        return self.with_bos([token for span in spans for token in self.encode_text(span.text, trusted=span.trusted)])
+    @property
+    def words_apart(self) -> bool:
+        """Tokenizers of single bytes split texts before the spaces of words, see `Vocabulary`."""
+        return bool(self._lib.llama_vocab_type(self._vocab) == _BYTE_LEVEL)
 
     def with_bos(self, tokens: list[int]) -> list[int]:
         """`tokens` with the beginning-of-sequence token in front where the model wants one."""
@@ -62,10 +63,6 @@ class Vocab:
     def count(self, text: str) -> int:
         """Tokens of an untrusted text."""
         return len(self.encode_text(text))
-
-    def truncate(self, text: str, n_tokens: int) -> str:
-        """The longest prefix of `text` that fits into `n_tokens` tokens, never cutting a character."""
-        return longest_prefix(self.count, text, n_tokens)
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; special tokens as they are spelled. A character may span several tokens."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from prlm_edge.backends.engine import batch, local
 from prlm_edge.backends.engine.chat_template import ChatTemplate, prepare
 from prlm_edge.backends.engine.prefixes import open_prefixes
+from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
 from prlm_edge.backends.onnx import folder as onnx_folder
 from prlm_edge.backends.onnx.raw import OnnxCells, OnnxRaw
 from prlm_edge.backends.onnx.sampler import OnnxSampler
@@ -55,7 +56,8 @@ class Onnx(local.Local):
         self._session: Session | None = Session(model, n_threads or default_threads())
         preparing.join()
         self._vocab = FastVocab(tokenizer, model.ends, model.bos, model.n_vocab)
-        self._template = ChatTemplate(model.template, model.names["bos"], model.names["eos"])
+        template = ChatTemplate(model.template, model.names["bos"], model.names["eos"])
+        self._prompts = PromptTokenizer(self._vocab, template)
         n_ctx = min(n_ctx, model.n_ctx) if n_ctx else model.n_ctx
         self.info = ModelInfo(model.path.resolve().name, model.sha256, n_ctx, reasons=model.reasons)
         self._cell_bytes = self._session.cell_bytes

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Collection, Sequence
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
-from prlm_edge.backends.engine.vocabulary import cut_apart, longest_prefix, spelled_out
-from prlm_edge.types import Span
+from prlm_edge.backends.engine.vocabulary import cut_apart, spelled_out
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # how SentencePiece spells a byte that is no text
 
@@ -39,12 +38,11 @@ class FastVocab:
         self._byte_level = "ByteLevel" in str(tokenizer.decoder)
         self._pieces: dict[int, bytes] = {}
         self._lock = threading.Lock()  # one tokenizer, set to parse special tokens or not
-        # Fitting a prompt counts the same texts over and over: a third of what preparing examples took.
-        self._known = lru_cache(maxsize=4096)(self._encode)
 
-    def encode(self, spans: Sequence[Span]) -> list[int]:
-        """Token ids of a whole prompt, with the beginning-of-sequence token where the model wants one."""
-        return self.with_bos([token for span in spans for token in self.encode_text(span.text, trusted=span.trusted)])
+    @property
+    def words_apart(self) -> bool:
+        """Tokenizers of single bytes split texts before the spaces of words, see `Vocabulary`."""
+        return self._byte_level
 
     def with_bos(self, tokens: list[int]) -> list[int]:
         """`tokens` with the beginning-of-sequence token in front where the model wants one."""
@@ -53,18 +51,14 @@ class FastVocab:
     def encode_text(self, text: str, *, trusted: bool = False) -> list[int]:
         """Token ids of one text; control tokens are parsed in trusted text alone."""
         text = text.encode("utf-8", "replace").decode("utf-8")  # as llama.cpp takes it: no lone surrogates
-        tokens = list(self._known(text, trusted))
+        tokens = self._encode(text, trusted)
         if trusted or self._added.keys().isdisjoint(tokens):
             return tokens
-        return [token for part in cut_apart(text, self._spelled_out) for token in self._known(part, False)]
+        return [token for part in cut_apart(text, self._spelled_out) for token in self._encode(part, False)]
 
     def count(self, text: str) -> int:
         """Tokens of an untrusted text."""
         return len(self.encode_text(text))
-
-    def truncate(self, text: str, n_tokens: int) -> str:
-        """The longest prefix of `text` that fits into `n_tokens` tokens, never cutting a character."""
-        return longest_prefix(self.count, text, n_tokens)
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; special tokens as they are spelled; b"" for ids that fill up the vocabulary."""
@@ -89,12 +83,13 @@ class FastVocab:
     def _spelled_out(self) -> re.Pattern[str]:
         return spelled_out(self.special_texts)
 
-    def _encode(self, text: str, trusted: bool) -> tuple[int, ...]:
+    def _encode(self, text: str, trusted: bool) -> list[int]:
         if not text:
-            return ()
+            return []
         with self._lock:
             self._tokenizer.encode_special_tokens = not trusted
-            return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+            return ids
 
     def _bytes_of(self, token: int) -> bytes:
         if token in self._added:

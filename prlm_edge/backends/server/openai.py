@@ -82,6 +82,9 @@ class OpenAI:
         """Estimated tokens of the whole prompt."""
         return sum(self.count(turn.text) + _TURN_TOKENS for turn in turns)
 
+    def encode_turns(self, turns: Sequence[Turn], *, reasons: bool) -> None:
+        """None: the server tokenizes."""
+
     def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
         """Yield "reasoning" and "answer" events, then "done". Asks once more where the reply held no answer.
 
