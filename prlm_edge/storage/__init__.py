@@ -1,6 +1,4 @@
-"""Where files live and how they are written: the folders, safe writing (`files.py`), JSON
-(`json_files.py`), and kept files (`kept.py`).
-"""
+"""Where files live and how they are written: folders, safe writing (`files.py`), JSON, kept files (`kept.py`)."""
 
 from prlm_edge.storage.files import append_bytes, atomic_write, locked, write_error, writing
 from prlm_edge.storage.folders import cache_dir, config_dir, data_dir, private_dir
