@@ -40,11 +40,8 @@ lint: $(STAMP) types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy sees the package as it is once installed: train/ and export/ inside of prlm_edge/.
 types: $(STAMP)
-	@rm -rf build/types && mkdir -p build/types/prlm_edge
-	@for part in prlm_edge/* train export; do ln -s "$(CURDIR)/$$part" build/types/prlm_edge/; done
-	cd build/types && "$(CURDIR)/$(BIN)/mypy" -p prlm_edge --config-file "$(CURDIR)/pyproject.toml"
+	$(BIN)/mypy
 
 test: lint models
 	$(BIN)/python -m pytest
