@@ -1,50 +1,53 @@
-"""The dependency direction, from the imports in the source; tests/cli/test_cli_help.py measures what really loads."""
+"""The order of the packages, from the imports in the source; tests/cli/test_cli_help.py measures what really loads."""
 
 import ast
+import graphlib
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "prlm_edge"
-
-# Lower layers never import upper ones. A module's layer is that of its longest prefix here.
-LAYERS = [
-    ("types", "errors", "storage", "settings", "cpu"),
-    ("profile", "style", "tasks", "prompt", "ingest"),
-    ("retrieve", "backends", "rerank", "models", "gguf"),
-    ("writer", "evaluate"),
-    ("cli", "server"),
+# Every file or folder of prlm_edge/ imports from those that stand before it here, never from those behind it.
+ORDER = [
+    *("errors", "types", "cpu", "storage", "settings", "style", "tasks"),
+    *("profile", "prompt", "models"),
+    *("retrieve", "backends", "rerank", "ingest"),
+    *("gguf", "writer_async", "writer", "evaluate"),
+    *("train", "export"),
+    *("cli", "__main__"),
 ]
-TRAINING = {"torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "gguf", "optimum"}
-# Of export/, what training uses, or what runs without PyTorch.
-ON_THE_EDGE = {"adapter.py", "gguf_names.py", "bake.py", "gguf_file.py", "quantize.py", "measure.py"}
-# Modules that may be imported at the top of a file. Everything else is imported where it is used.
-LIGHT = {"prlm_edge", "typer", "filelock", "platformdirs"}
+# Being mended: whoever takes one of these imports out takes its line out too.
+OPEN = {
+    ("prlm_edge.models.lookup", "prlm_edge.backends.llama.tuned"),
+    ("prlm_edge.writer_async", "prlm_edge.writer"),
+    ("prlm_edge.train.grpo.rollout", "prlm_edge.train.grpo.rollout_hf"),
+}
+TRAINING = {"torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "optimum"}
+FILES_OF_TRAINING = {"gguf", "safetensors"}  # imported in prlm_edge/gguf alone
+LIGHT = {"prlm_edge", "typer", "filelock", "platformdirs"}  # besides Python's own, what may load at start-up
 
 
-def layer(module):
-    """The layer of `prlm_edge.x.y`; a file beside a package (`profile_lines`, `style_traits`) belongs to its prefix."""
-    name = module.removeprefix("prlm_edge.").partition(".")[0]
-    for level, prefixes in enumerate(LAYERS):
-        if any(name == p or name == p + "s" or name.startswith(p + "_") for p in prefixes):
-            return level
-    return None
+def sources():
+    """Every module by its name as installed."""
+    found = {}
+    for folder in (
+        "prlm_edge",
+        "train",
+        "export",
+    ):  # prlm_edge/train and prlm_edge/export are links, which rglob leaves out
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found[name if folder == "prlm_edge" else f"prlm_edge.{name}"] = path
+    return found
 
 
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+SOURCES = sources()
 
 
-SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-def imports(path):
+def imports(text):
     """(imported module, at the top of the file?) of every import that runs; TYPE_CHECKING blocks don't."""
-    tree = ast.parse(path.read_text("utf-8"))
-    own = module_name(path)
 
     def visit(node, top):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
@@ -52,72 +55,71 @@ def imports(path):
                 yield from visit(child, top)
             return
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, top
+            yield from ((alias.name, top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{own}: relative import"
-            yield node.module, top
-            for alias in node.names:  # `from prlm_edge import settings` imports a module too
-                if f"{node.module}.{alias.name}" in SOURCES:
-                    yield f"{node.module}.{alias.name}", top
-        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            assert node.level == 0, f"a relative import in line {node.lineno}"
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                yield (module if module in SOURCES else node.module), top
+        top = top and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
-            yield from visit(child, top and not inside)
+            yield from visit(child, top)
 
-    yield from visit(tree, True)
-
-
-def test_the_table_of_layers_knows_every_module():
-    unknown = [name for name in SOURCES if layer(name) is None]
-    assert sorted(unknown) == ["prlm_edge", "prlm_edge.__main__"]
+    return list(visit(ast.parse(text), True))
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_lower_layers_never_import_upper_ones(name):
-    own = layer(name)
-    if own is None:
-        return  # the package itself is lazy, and __main__ is the command line
-    for imported, _ in imports(SOURCES[name]):
-        if imported.startswith("prlm_edge.") and (other := layer(imported)) is not None:
-            assert other <= own, f"{name} imports {imported}"
+IMPORTS = {name: imports(path.read_text("utf-8")) for name, path in SOURCES.items()}
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_training_code_is_reached_only_inside_a_verb(name):
-    for imported, top in imports(SOURCES[name]):
-        needs_gguf = name.startswith("prlm_edge.gguf.")
-        allowed = {"gguf"} if needs_gguf else set()
-        assert imported.partition(".")[0] not in TRAINING - allowed, f"{name} imports {imported}"
-        if imported.startswith(("prlm_edge.train", "prlm_edge.export")):
-            assert name.startswith("prlm_edge.cli."), f"{name} imports {imported}"
-            assert not top, f"{name} imports {imported} at the top"
+def room(module):
+    """`backends` of `prlm_edge.backends.llama`; "" of prlm_edge itself and of other packages."""
+    return [*module.split("."), ""][1] if module.startswith("prlm_edge") else ""
 
 
-@pytest.mark.parametrize("path", sorted([*(ROOT / "train").glob("*.py"), *(ROOT / "export").glob("*.py")]), ids=str)
-def test_training_and_export_stand_on_the_runtime(path):
-    """Export stands on training; training hands its adapters over by `export.adapter`, which stands on neither."""
-    for imported, _ in imports(path):
-        assert not imported.startswith(("prlm_edge.cli", "prlm_edge.server")), f"{path.name} imports {imported}"
-        if path.parent.name == "train" and imported.startswith("prlm_edge.export."):
-            assert imported.startswith("prlm_edge.gguf.lora"), f"{path.name} imports {imported}"
-        if path.parent.name == "export" and path.name in ON_THE_EDGE:
-            assert not imported.startswith("prlm_edge.train"), f"{path.name} imports {imported}"
+def faults(name, imported, top):
+    """What is wrong with one import of the module `name`."""
+    own, other, package = room(name), room(imported), imported.partition(".")[0]
+    if other and (own == "" or ORDER.index(other) > ORDER.index(own)):
+        yield "which stands above it"
+    if {"train", "export"} & {other} - {own} and own != "export" and top:
+        yield "at the top: every verb would load that"
+    if package in TRAINING and own not in ("train", "export"):
+        yield "which comes with training alone"
+    if package in FILES_OF_TRAINING and own not in ("train", "export", "gguf"):
+        yield "which prlm_edge/gguf alone may"
+
+
+def test_modules_import_only_from_lower_ones():
+    found = [
+        f"{name} imports {imported}, {fault}"
+        for name in SOURCES
+        for imported, top in IMPORTS[name]
+        for fault in faults(name, imported, top)
+        if (name, imported) not in OPEN
+    ]
+    assert found == []
+
+
+def test_no_circle_of_imports():
+    """Imports in functions count: they hide a circle, and don't break it."""
+    graph = {
+        name: {one for one, _ in IMPORTS[name] if one in SOURCES and one != name and (name, one) not in OPEN}
+        for name in SOURCES
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("a circle of imports: " + " -> ".join(reversed(error.args[1])))
 
 
 def test_what_everyone_imports_loads_nothing_heavy():
     """Heavy packages are imported in functions, or in modules that only functions import."""
-    entries = {
-        "prlm_edge",
-        "prlm_edge.writer.writer",
-        "prlm_edge.profile.store",
-        "prlm_edge.retrieve",
-        "prlm_edge.backends",
-    }
-    reached, waiting = set(), entries | {name for name in SOURCES if layer(name) == layer("prlm_edge.cli")}
+    entries = {"prlm_edge", "prlm_edge.writer", "prlm_edge.profile", "prlm_edge.retrieve", "prlm_edge.backends"}
+    reached, waiting = set(), entries | {name for name in SOURCES if room(name) == "cli"}
     while waiting:
         name = waiting.pop()
         reached.add(name)
-        for imported, top in imports(SOURCES[name]):
+        for imported, top in IMPORTS[name]:
             package = imported.partition(".")[0]
             assert not top or package in LIGHT or package in sys.stdlib_module_names, f"{name} imports {imported}"
             parents = {imported.rpartition(".")[0], imported} & set(SOURCES)
@@ -125,8 +127,25 @@ def test_what_everyone_imports_loads_nothing_heavy():
     assert "prlm_edge.settings" in reached
 
 
-def test_the_walker_sees_what_it_should(tmp_path, monkeypatch):
-    file = tmp_path / "probe.py"
-    file.write_text("import a\nif TYPE_CHECKING:\n    import b\nelse:\n    import c\ndef f():\n    from d.e import g\n")
-    monkeypatch.setattr("test_imports.ROOT", tmp_path)
-    assert list(imports(file)) == [("a", True), ("c", True), ("d.e", False)]
+def test_every_folder_is_packaged():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(packages) == sorted(name for name, path in SOURCES.items() if path.name == "__init__.py")
+
+
+def test_the_walker_sees_what_it_should():
+    text = "import a\nif TYPE_CHECKING:\n    import b\nelse:\n    import c\ndef f():\n    from d.e import g\n"
+    assert imports(text) == [("a", True), ("c", True), ("d.e", False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "imported", "top"),
+    [
+        ("prlm_edge.types", "prlm_edge.cli", False),
+        ("prlm_edge.train.base", "prlm_edge.export.source", False),
+        ("prlm_edge.cli.model", "prlm_edge.export.source", True),
+        ("prlm_edge.cli.model", "torch", False),
+        ("prlm_edge.backends", "gguf", False),
+    ],
+)
+def test_each_rule_finds_its_fault(name, imported, top):
+    assert len(list(faults(name, imported, top))) == 1
