@@ -116,13 +116,6 @@ class Settings:
         None, "answer budget in tokens (default: the task's own)", low=1, high=100_000, request=True, example=64
     )
     item_words: int = _setting(40, "words shown of each past item", low=1, high=100_000, request=True)
-    full_items: int | None = _setting(
-        None,
-        "items shown with their text, the best ones; others by key words (default: all)",
-        high=1000,
-        request=True,
-        example=2,
-    )
     temperature: float = _setting(Sampling.temperature, "0 always picks the likeliest token", high=10, request=True)
     top_k: int = _setting(Sampling.top_k, "sample from the k likeliest tokens; 0 is off", high=10_000_000, request=True)
     top_p: float = _setting(

@@ -27,7 +27,6 @@ _EXAMPLES: dict[str, Any] = {
     "tasks_dir": "tasks",
     "reasoning_tokens": 64,
     "answer_tokens": 64,
-    "full_items": 2,
     "adapter": "mine.gguf",
     "reward_model": "reward",
     "blend_weights": "blend.json",

@@ -80,7 +80,6 @@ def generate(
     reasoning_tokens: Annotated[int | None, typer.Option(help=_help("reasoning_tokens"))] = None,
     answer_tokens: Annotated[int | None, typer.Option(help=_help("answer_tokens"))] = None,
     item_words: Annotated[int | None, typer.Option(help=_help("item_words"))] = None,
-    full_items: Annotated[int | None, typer.Option(help=_help("full_items"))] = None,
     item_order: Annotated[
         str | None, typer.Option(help=_help("item_order"), autocompletion=_choices("item_order"))
     ] = None,
@@ -118,7 +117,7 @@ def generate(
             "--json and --jsonl exclude each other", "--json prints once at the end, --jsonl as it happens"
         )
     names = (
-        "task model adapter k retriever reasoning layout reasoning_tokens answer_tokens item_words full_items "
+        "task model adapter k retriever reasoning layout reasoning_tokens answer_tokens item_words "
         "item_order temperature top_k top_p min_p repeat_penalty seed best_of select reward_model blend_weights "
         "threads n_ctx prefix_cache base_url"
     )

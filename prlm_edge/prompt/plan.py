@@ -80,7 +80,6 @@ def make_plan(
         n_reason > 0,
         settings.item_words,
         settings.item_order,
-        settings.full_items,
     )
     prompt = renderer.render(text, hits, budget)
     past = tuple(task.answer_of(hit.item) for hit in prompt.used)

@@ -49,8 +49,6 @@ class Renderer:
         layout: "turns" or "block".
         reasoning: Whether examples reason before they answer.
         item_words: Words of an item's text at most.
-        full_items: Items shown with their text, the best ones; of the others key words of the answer stand for it. None
-            shows all in full.
         item_order: "relevance": the best item stands next to the request. "date": oldest first. "length": longest
             first, which reuses most, since it is the long items that many requests have in common: of consecutive
             prompts of one user 15 to 32% of the tokens are shared, by date 9 to 25%, by relevance 2 to 5%.
@@ -63,7 +61,6 @@ class Renderer:
     reasoning: bool = True
     item_words: int = 40
     item_order: str = "relevance"
-    full_items: int | None = None
 
     def render(self, query: str, hits: Sequence[Hit], budget: int) -> Prompt:
         """The prompt for `query` with as much of `hits` (best first) as `budget` tokens hold.
@@ -91,10 +88,8 @@ class Renderer:
         dropped += [Drop("item", hit.item.id, 0, 0, "no room in the context") for hit in hits[possible:]]
         empty = self.counter.count_turns(self._assemble([], "", explain=False))
         shots = []
-        n_full = possible if self.full_items is None else self.full_items
-        for place, hit in enumerate(hits[:possible]):
-            gist = "" if place < n_full else self.task.gist_of(hit.item)
-            source = gist or self.task.input_of(hit.item)
+        for hit in hits[:possible]:
+            source = self.task.input_of(hit.item)
             text, clipped = _clip(source, self.item_words)
             answer, _ = _clip(self.task.answer_of(hit.item), self.item_words * _ANSWER_WORDS)
             if not answer:

@@ -122,15 +122,6 @@ def test_only_tags_are_trusted_and_tags_in_texts_are_defused() -> None:
     assert not any(tag in untrusted for tag in ("<think>", "</answer>", "<answer>"))
 
 
-def test_items_beyond_the_full_ones_show_key_words_alone() -> None:
-    for n_full in range(len(HITS) + 1):
-        prompt = renderer(full_items=n_full).render("winter sourdough", HITS, 2000)
-        asked = "\n".join(turn.text for turn in prompt.turns if turn.role == "user")
-        shown = [hit.item.text[:40] in asked for hit in HITS]
-        assert shown == [True] * n_full + [False] * (len(HITS) - n_full)
-        assert all(hit.item.title in "".join(turn.text for turn in prompt.turns) for hit in HITS)
-
-
 def test_a_long_item_is_cut_at_its_words_and_reported() -> None:
     prompt = renderer(item_words=20).render("winter sourdough", HITS, 2000)
     [drop] = prompt.dropped
