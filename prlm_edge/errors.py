@@ -69,10 +69,12 @@ class BackendError(PrlmError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The one of `known` that is spelled most like `word`, "" where none is near."""
+    """The one of `known` that is spelled most like `word`, or begins with it; "" where none does."""
     from difflib import get_close_matches  # 3 ms that only an error needs
 
-    return next(iter(get_close_matches(word, list(known), n=1)), "")
+    names = list(known)
+    close = get_close_matches(word, names, n=1) or [name for name in names if word and name.startswith(word)]
+    return close[0] if close else ""
 
 
 def did_you_mean(word: str, known: Iterable[str], rest: str = "") -> str:

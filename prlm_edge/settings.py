@@ -119,7 +119,7 @@ class Settings:
     temperature: float = _setting(Sampling.temperature, "0 always picks the likeliest token", high=10, request=True)
     top_k: int = _setting(Sampling.top_k, "sample from the k likeliest tokens; 0 is off", high=10_000_000, request=True)
     top_p: float = _setting(
-        Sampling.top_p, "sample from the likeliest tokens of this probability together; 1 is off", high=1, request=True
+        Sampling.top_p, "sample from the likeliest tokens that make up this probability; 1 is off", high=1, request=True
     )
     min_p: float = _setting(
         Sampling.min_p, "least probability, relative to the likeliest token; 0 is off", high=1, request=True
@@ -132,9 +132,8 @@ class Settings:
     select: str = _setting(
         "blend",
         "how the best of several answers is chosen",
-        "consensus logprob style blend reward",
+        "consensus rouge chrf logprob style blend reward",
         request=True,
-        advice="consensus does what rouge and chrf did",
     )
     reward_model: str | None = _setting(
         None,

@@ -1,10 +1,7 @@
 """The `prlm-edge` command: dispatch to a verb, and one place where every error becomes a line and an exit code.
 
-Not here: the verbs (one module each, imported only when asked for) and their options. `--help` and `--version` are
-answered from `_table.py` without importing Typer.
-
-Exit codes: those of `prlm_edge.errors`, and 2 for a wrong command line (also for none at all), 70 for a bug in
-prlm-edge, 130 for Ctrl-C, 141 when the reader of standard output went away.
+Each verb is a module or a folder, imported only when asked for. `--help` and `--version` are answered without Typer.
+The exit codes are those of `prlm_edge.errors`; a wrong command line, or none at all, is 2.
 """
 
 from __future__ import annotations
@@ -13,25 +10,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared import table as _table
-from prlm_edge.errors import PrlmError, UsageError, nearest
-
-EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
-EXIT_PIPE = 141
-COMPLETE_VAR = "_PRLM_EDGE_COMPLETE"  # what the completion scripts set
+from prlm_edge.cli.shared import console, table
+from prlm_edge.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_PIPE, PrlmError, UsageError, did_you_mean, first_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `prlm-edge` with `argv` (default: the process's own arguments) and return the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
-    _console.prepare_streams()
+    console.prepare_streams()
     try:
         code = _dispatch(args)
-        _console.flush()
+        console.flush()
+        return code
     except BrokenPipeError:
-        _console.discard_stdout()
+        console.discard_stdout()
         return EXIT_PIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -48,52 +40,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: a user never sees a traceback unasked
         if _debug_traceback():
             return EXIT_BUG
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = f"{type(error).__name__}: {first_line(error)}"
         return _fail(what, "this is a bug; run again with PRLM_DEBUG=1 for the traceback", EXIT_BUG)
-    return code
 
 
 def _dispatch(args: list[str]) -> int:
-    if os.environ.get(COMPLETE_VAR):
-        from prlm_edge.cli.shared import group as _group
+    if asked := os.environ.get(table.COMPLETE_VAR):
+        from prlm_edge.cli.shared import dispatch
 
-        return _group.complete(COMPLETE_VAR)
+        return dispatch.complete(asked)
     first = args[0] if args else None
     if first is None:
-        _console.note(_table.help_text())
-        return 2  # as Click does: a script that forgot its verb has failed
+        console.note(table.help_text())
+        return 2  # a script that forgot its verb has failed
     if first in ("-h", "--help"):
-        _console.out(_table.help_text())
+        console.out(table.help_text())
         return 0
     if first == "--version":
-        _console.out(f"{_table.PROG} {_version()}")
+        console.out(f"{table.PROG} {table.version()}")
         return 0
-    if not first.startswith("-") and first not in _table.VERBS:
-        raise _unknown(first)
-    from prlm_edge.cli.shared import group as _group
+    if first.startswith("-"):
+        raise UsageError(f"no such option: {first}", f"'{table.PROG} --help' shows the options")
+    if first not in table.VERBS:
+        hint = did_you_mean(first, table.VERBS, f"'{table.PROG} --help' lists the commands")
+        raise UsageError(f"no command {first!r}", hint)
+    from prlm_edge.cli.shared import dispatch
 
-    return _group.run(args)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(_table.PROG)
-    except PackageNotFoundError:  # a source tree that is only on PYTHONPATH
-        return "(not installed)"
-
-
-def _unknown(verb: str) -> UsageError:
-    close = nearest(verb, _table.VERBS) or next((v for v in _table.VERBS if v.startswith(verb)), "")
-    hint = f"did you mean '{_table.PROG} {close}'?" if close else f"'{_table.PROG} --help' lists the commands"
-    return UsageError(f"no command {verb!r}", hint)
+    return dispatch.run(args)
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    _console.note(f"{_table.PROG}: {_console.printable(message)}")
+    console.note(f"{table.PROG}: {console.printable(message)}")
     if hint:
-        _console.note(f"  {_console.printable(hint)}")
+        console.note(f"  {console.printable(hint)}")
     return code
 
 
@@ -103,5 +82,5 @@ def _debug_traceback() -> bool:
         return False
     import traceback
 
-    _console.note(traceback.format_exc().rstrip())
+    console.note(traceback.format_exc().rstrip())
     return True

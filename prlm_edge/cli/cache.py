@@ -1,26 +1,22 @@
-"""`prlm-edge cache`: what is kept to be quick, all of which can be made again; see it, delete it.
-
-Not here: what makes and checks these files (`retrieve/`, `backends/prefix_files.py`).
-"""
+"""`prlm-edge cache`: see and delete what is kept to be quick, all of which can be made again."""
 
 from __future__ import annotations
 
 import datetime
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.options import JsonFlag, YesFlag, completes, new_app
 from prlm_edge.cli.shared.table import VERBS
-from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.errors import UsageError
 from prlm_edge.storage import cache_dir, write_error
 
-app = new_app(help=VERBS["cache"].help, no_args_is_help=True)
+app = new_app(help=VERBS["cache"], no_args_is_help=True)
 # The folders of the cache, by the name they have here, and what they hold.
 KINDS = {
     "indexes": ("bm25", "search indexes: the words of profiles"),
@@ -45,13 +41,13 @@ def show(json: JsonFlag = False) -> None:
     """Show what is kept, how large it is and when it was last used."""
     kept = [_look(kind) for kind in KINDS]
     if json:
-        _console.emit_json([one._asdict() for one in kept])
+        console.emit_json([one._asdict() for one in kept])
         return
     for one in kept:
         size = f"{one.files} files, {one.bytes / 1e6:.1f} MB, used {one.used}" if one.files else "nothing"
-        _console.out(f"{one.kind:<12}{size}")
-        _console.out(f"{'':<12}{one.about}")
-    _console.note(f"in {cache_dir()}")
+        console.out(f"{one.kind:<12}{size}")
+        console.out(f"{'':<12}{one.about}")
+    console.note(f"in {cache_dir()}")
 
 
 @app.command()
@@ -61,10 +57,10 @@ def clear(
         typer.Argument(
             metavar="KIND",
             help=f"{', '.join(KINDS)} or all.",
-            autocompletion=lambda incomplete: [kind for kind in (*KINDS, "all") if kind.startswith(incomplete)],
+            autocompletion=completes((*KINDS, "all")),
         ),
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: YesFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Delete what is kept. Profiles, models and settings are not touched; the next request takes longer."""
@@ -73,17 +69,13 @@ def clear(
         raise UsageError(f"no kind of cache is called {unknown[0]!r}", f"there are: {', '.join(KINDS)}, all")
     kept = [_look(kind) for kind in KINDS if kind in kinds or "all" in kinds]
     total = sum(one.bytes for one in kept)
-    if total and not yes:
-        if sys.stdin is None or not sys.stdin.isatty():
-            raise UsageError("there is nobody to ask", "add --yes to delete without asking")
-        if not typer.confirm(f"Delete {', '.join(one.kind for one in kept)} ({total / 1e6:.1f} MB)?", err=True):
-            raise PrlmError("nothing was deleted")
+    console.confirm(f"Delete {', '.join(one.kind for one in kept)} ({total / 1e6:.1f} MB)?", yes=yes or not total)
     for one in kept:
         _delete(Path(one.folder))
         if not json:
-            _console.note(f"{one.kind}: {one.bytes / 1e6:.1f} MB freed")
+            console.note(f"{one.kind}: {one.bytes / 1e6:.1f} MB freed")
     if json:
-        _console.emit_json([{"kind": one.kind, "freed": one.bytes} for one in kept])
+        console.emit_json([{"kind": one.kind, "freed": one.bytes} for one in kept])
 
 
 def _look(kind: str) -> _Kept:

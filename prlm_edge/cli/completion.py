@@ -1,7 +1,4 @@
-"""`prlm-edge completion SHELL`: the script that makes the shell complete verbs, options and their values.
-
-Not here: answering the shell's requests (`_group.complete`), and editing anyone's shell start-up files.
-"""
+"""`prlm-edge completion SHELL`: the script that makes the shell complete verbs, options and their values."""
 
 from __future__ import annotations
 
@@ -9,15 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from prlm_edge.cli import COMPLETE_VAR
-from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared import dispatch
+from prlm_edge.cli.shared.options import new_app
 from prlm_edge.cli.shared.table import PROG, VERBS
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = new_app()
 
 
 @app.command(
-    help=f"""{VERBS["completion"].help}
+    help=f"""{VERBS["completion"]}
 
 \b
 bash:        {PROG} completion bash >> ~/.bashrc
@@ -30,6 +27,4 @@ def completion(
     shell: Annotated[Literal["bash", "zsh", "fish", "powershell"], typer.Argument(help="The shell you use.")],
 ) -> None:
     """Print the script of one shell."""
-    from typer._completion_shared import get_completion_script
-
-    _console.out(get_completion_script(prog_name=PROG, complete_var=COMPLETE_VAR, shell=shell))
+    raise typer.Exit(dispatch.complete(f"source_{shell}"))

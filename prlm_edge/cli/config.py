@@ -1,36 +1,23 @@
-"""`prlm-edge config`: show the settings in force and where each comes from, and edit the user's config.toml.
-
-Not here: the settings and their checks (`settings.py`), and the line editing (`_toml_edit.py`).
-"""
+"""`prlm-edge config`: show the settings in force and where each comes from, and edit the user's config.toml."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from prlm_edge import settings, storage
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared import toml_edit as _toml_edit
-from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, new_app
+from prlm_edge.cli.shared import console, toml_edit
+from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, completes, new_app
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import ConfigError, UsageError
 
-app = new_app(help=VERBS["config"].help, no_args_is_help=True)
+app = new_app(help=VERBS["config"], no_args_is_help=True)
 
 SECRET = "(set, not shown)"  # noqa: S105 - the opposite of a secret
-_EXAMPLES: dict[str, Any] = {
-    "user": "me.jsonl",
-    "tasks_dir": "tasks",
-    "reasoning_tokens": 64,
-    "answer_tokens": 64,
-    "adapter": "mine.gguf",
-    "reward_model": "reward",
-    "blend_weights": "blend.json",
-}
 
 
 def _complete_key(incomplete: str) -> list[tuple[str, str]]:
@@ -39,7 +26,7 @@ def _complete_key(incomplete: str) -> list[tuple[str, str]]:
 
 def _complete_value(ctx: typer.Context, incomplete: str) -> list[str]:
     spec = settings.KEYS.get(str(ctx.params.get("key")))
-    return [choice for choice in spec.choices if choice.startswith(incomplete)] if spec else []
+    return completes(spec.choices)(incomplete) if spec else []
 
 
 KeyArgument = Annotated[
@@ -56,21 +43,20 @@ def show(config: ConfigFile = None, json: JsonFlag = False) -> None:
     """
     found = settings.load_settings(config=config)
     values = {key: getattr(found, key) for key in settings.KEYS}
-    if values["api_key"]:
-        values["api_key"] = SECRET
+    values |= {key: SECRET for key, spec in settings.KEYS.items() if spec.secret and values[key]}
     if json:
-        _console.emit_json({key: {"value": value, "origin": found.origins[key]} for key, value in values.items()})
+        console.emit_json({key: {"value": value, "origin": found.origins[key]} for key, value in values.items()})
         return
-    shown = {key: "-" if value is None else _toml_edit.literal(value) for key, value in values.items()}
+    shown = {key: "-" if value is None else toml_edit.literal(value) for key, value in values.items()}
     wide, wider = max(map(len, shown)), min(32, max(map(len, shown.values())))
     for key, text in shown.items():
-        _console.out(f"{key:<{wide}}  {text:<{wider}}  {found.origins[key]}")
+        console.out(f"{key:<{wide}}  {text:<{wider}}  {found.origins[key]}")
 
 
 @app.command()
 def path() -> None:
     """Print where your config.toml is, or would be."""
-    _console.out(str(settings.config_path()))
+    console.out(str(settings.config_path()))
 
 
 @app.command(name="set", context_settings={"ignore_unknown_options": True})
@@ -85,11 +71,12 @@ def set_(key: KeyArgument, value: ValueArgument) -> None:
         raise UsageError(f"{key}: may not be empty", f"`prlm-edge config unset {key}` removes it")
     if isinstance(checked, str) and (settings.is_path(key, checked) or (key == "model" and checked.endswith(".gguf"))):
         checked = str(Path(checked).expanduser().absolute())
-    _edit(lambda text: _toml_edit.set_key(text, key, checked))
-    _console.note(f"{key} = {SECRET if key == 'api_key' else _toml_edit.literal(checked)}  in {settings.config_path()}")
+    _edit(lambda text: toml_edit.set_key(text, key, checked))
+    shown = SECRET if settings.KEYS[key].secret else toml_edit.literal(checked)
+    console.note(f"{key} = {shown}  in {settings.config_path()}")
     variable = settings.ENV_PREFIX + key.upper()
     if os.environ.get(variable):
-        _console.note(f"{variable} in the environment is stronger and still in force")
+        console.note(f"{variable} in the environment is stronger and still in force")
 
 
 @app.command()
@@ -98,10 +85,10 @@ def unset(key: KeyArgument) -> None:
     settings.known_key(key, "config unset")
     file = settings.config_path()
     if not file.exists() or key not in settings.read_config(file):
-        _console.note(f"{key} is not set in {file}")
+        console.note(f"{key} is not set in {file}")
         return
-    _edit(lambda text: _toml_edit.unset_key(text, key))
-    _console.note(f"{key} removed from {file}")
+    _edit(lambda text: toml_edit.unset_key(text, key))
+    console.note(f"{key} removed from {file}")
 
 
 @app.command()
@@ -114,7 +101,7 @@ def init() -> None:
             raise UsageError(f"{file}: exists already", "`prlm-edge config set KEY VALUE` changes it")
         with storage.atomic_write(file) as stream:
             stream.write(example().encode())
-    _console.note(f"wrote {file}")
+    console.note(f"wrote {file}")
 
 
 def example() -> str:
@@ -129,14 +116,14 @@ def example() -> str:
         choices = f" ({', '.join(spec.choices)})" if spec.choices else ""
         lines += [
             f"# {spec.about}{choices}",
-            f"# {key} = {_toml_edit.literal(_EXAMPLES[key] if default is None else default)}",
+            f"# {key} = {toml_edit.literal(spec.example if default is None else default)}",
             "",
         ]
     return "\n".join(lines)
 
 
 def _edit(change: Callable[[str], str]) -> None:
-    """Rewrite the user's config.toml through `change(text) -> text`, under its lock and whole or not at all."""
+    """Rewrite the user's config.toml, under its lock: `change` makes the new text from the old one."""
     file = settings.config_path()
     storage.private_dir(file.parent)
     with storage.locked(file):

@@ -1,7 +1,4 @@
-"""`prlm-edge eval`: does the profile help, does the reasoning, does the training, and how sure are we.
-
-Not here: what is done (`prlm_edge.evaluate`), and how figures are shown (`_eval_show.py`).
-"""
+"""`prlm-edge eval`: does the profile help, does the reasoning, does the training, and how sure are we."""
 
 from __future__ import annotations
 
@@ -14,18 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prlm_edge.cli import EXIT_INTERRUPTED
-from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
-from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared.options import JsonFlag, adds, new_app, setting_flags
+from prlm_edge.cli.shared.progress import Update, no_update, progress
 from prlm_edge.cli.shared.table import PROG, VERBS
-from prlm_edge.errors import MissingError, UsageError
+from prlm_edge.errors import EXIT_INTERRUPTED, MissingError, UsageError
+from prlm_edge.settings import KEYS, flag, parse
 from prlm_edge.types import Cancel
 
 if TYPE_CHECKING:
+    from prlm_edge.evaluate.ab import VoteResult
+    from prlm_edge.evaluate.compare import Compared
     from prlm_edge.evaluate.data import Dataset
 
-app = new_app(help=VERBS["eval"].help, no_args_is_help=True)
+app = new_app(help=VERBS["eval"], no_args_is_help=True)
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
@@ -37,8 +37,24 @@ def _needs_packages() -> None:
         raise MissingError(f"evaluation needs {', '.join(missing)}", 'pip install "prlm-edge[eval]"')
 
 
-@app.command()
+@app.command(
+    help="""Answer a data set under one condition or many, score the answers, show the table.
+
+Values with commas make a grid: -k 2,4 -r bm25,dense are four conditions. Conditions start from prlm-edge's own
+defaults, not from your config. Every answer is kept as it comes; the same command goes on where it was.
+
+\b
+A plan names its conditions:
+  settings: {reasoning: "off"}
+  conditions:
+    zero-shot: {profile: none}
+    turns: {k: 4}
+  grid: {k: [1, 2, 8]}
+"""
+)
+@adds("grid", setting_flags("k", "retriever", "reasoning", "model", "best_of", "select", several=True))
 def run(
+    grid: Mapping[str, str | None],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines with user_id, query, target and profile.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run's folder, new or to go on with.")],
     plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Conditions in YAML.")] = None,
@@ -46,54 +62,35 @@ def run(
     per_user: Annotated[int | None, typer.Option(min=1, help="Rows of each user.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draw of users and of sampling.")] = None,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Where the data don't say it.")] = None,
-    k: Annotated[str | None, typer.Option("-k", help="Past items shown, such as 1,2,4.")] = None,
-    retriever: Annotated[str | None, typer.Option("--retriever", "-r", help="Such as bm25,dense.")] = None,
-    reasoning: Annotated[str | None, typer.Option(help="Such as off,hide.")] = None,
     profile: Annotated[str | None, typer.Option(help="Whose past items: own, other, neighbour, none.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Names or GGUF files.")] = None,
-    best_of: Annotated[str | None, typer.Option(help="Answers to choose from, such as 1,8.")] = None,
-    select: Annotated[str | None, typer.Option(help="How the best is chosen.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUES", help="Any other setting; may be repeated.")
     ] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Also the trivial baselines.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    r"""Answer a data set under one condition or many, score the answers, show the table.
-
-    Values with commas make a grid: -k 2,4 -r bm25,dense are four conditions. Conditions start from prlm-edge's own
-    defaults, not from your config. Every answer is kept as it comes; the same command goes on where it was.
-
-    \b
-    A plan names its conditions:
-      settings: {reasoning: "off"}
-      conditions:
-        zero-shot: {profile: none}
-        turns: {k: 4}
-      grid: {k: [1, 2, 8]}
-    """
+    """Answer, score and show."""
     from prlm_edge.evaluate import conditions as cond
     from prlm_edge.evaluate.provenance import header
     from prlm_edge.evaluate.run_folder import RunFolder
     from prlm_edge.evaluate.runner import answer_all
 
     read = cond.read_plan(plan) if plan else None
-    named = {"k": k, "retriever": retriever, "reasoning": reasoning, "profile": profile, "model": model}
-    axes = _axes({**named, "best_of": best_of, "select": select}, set_ or [])
+    axes = _axes({**grid, "profile": profile}, set_ or [])
     chosen = [*(cond.baselines() if baselines else ()), *(read.conditions if read else ())]
     chosen += cond.product(axes) if axes or not read else ()
     asked = cond.unique(chosen)
     seed = seed if seed is not None else (read.seed if read else None) or 0
     limit = limit if limit is not None else read.limit if read else None
-    with _console.progress("reading the data", unit="rows") as update:
+    with progress("reading the data", unit="rows") as update:
         data_set = _load(data, {"limit": limit, "per_user": per_user, "seed": seed, "task": task}, update)
     source = {"path": str(data), "limit": limit, "per_user": per_user, "task": task}
     folder = RunFolder.create(out, {**header(data_set, asked, seed, _command()), "source": source})
     cancel = Cancel()
-    with cancel_on_interrupt(cancel), _console.progress("answering", unit="answers", at_once=True) as update:
+    with cancel_on_interrupt(cancel), progress("answering", unit="answers", at_once=True) as update:
         whole = answer_all(folder, data_set, asked, seed=seed, cancel=cancel, progress=update)
     if not whole:
-        _console.note(f"stopped; the same command goes on: {_command()}")
+        console.note(f"stopped; the same command goes on: {_command()}")
         raise typer.Exit(EXIT_INTERRUPTED)
     _score(folder.path, data_set, seed, json=json)
 
@@ -119,14 +116,13 @@ def score(
 @app.command()
 def show(run: RunArgument, json: JsonFlag = False, full: Annotated[bool, typer.Option("--full")] = False) -> None:
     """Show a run's table: a line a condition, means over users with 95% intervals."""
-    from prlm_edge.cli._eval_show import show_run
     from prlm_edge.evaluate.run_folder import RunFolder
 
     summary = RunFolder(run).summary()
     if json:
-        _console.emit_json(summary)
+        console.emit_json(summary)
     else:
-        show_run(summary, full=full)
+        _show_run(summary, full=full)
 
 
 @app.command()
@@ -137,7 +133,6 @@ def compare(
     json: JsonFlag = False,
 ) -> None:
     """Compare two conditions on the rows that both answered: paired bootstrap by user, wins, ties and losses."""
-    from prlm_edge.cli._eval_show import show_differences
     from prlm_edge.evaluate.compare import compare as compare_scores
     from prlm_edge.evaluate.compare import side
 
@@ -145,9 +140,9 @@ def compare(
     theirs = side(f"{ours.run.path}{b}" if b.startswith(":") else b)
     found = compare_scores(ours, theirs, metric or ())
     if json:
-        _console.emit_json({"a": ours.name, "b": theirs.name, "metrics": found})
+        console.emit_json({"a": ours.name, "b": theirs.name, "metrics": found})
     else:
-        show_differences(ours.name, theirs.name, found)
+        _show_differences(ours.name, theirs.name, found)
 
 
 @app.command()
@@ -173,7 +168,7 @@ def report(
 
         with atomic_write(markdown) as stream:
             stream.write(markdown_tables(folders).encode())
-    _console.note(f"wrote {out}")
+    console.note(f"wrote {out}")
 
 
 @app.command()
@@ -187,7 +182,6 @@ def ab(
     show: Annotated[bool, typer.Option("--show", help="Only the result of the votes so far.")] = False,
 ) -> None:
     """Judge two conditions blind, in a page on this machine: which answer would you rather send?"""
-    from prlm_edge.cli._eval_show import show_votes
     from prlm_edge.evaluate.ab import Votes, pairs, serve
     from prlm_edge.evaluate.compare import side
 
@@ -195,8 +189,8 @@ def ab(
     theirs = side(f"{ours.run.path}{b}" if b.startswith(":") else b)
     votes = Votes(out, ours.name, theirs.name, pairs(ours, theirs, seed=seed, limit=limit))
     if not show:
-        serve(votes, port=port, on_ready=lambda url: _console.note(f"open {url}   (Ctrl-C when done)"))
-    show_votes(votes.result())
+        serve(votes, port=port, on_ready=lambda url: console.note(f"open {url}   (Ctrl-C when done)"))
+    _show_votes(votes.result())
 
 
 def _axes(flags: Mapping[str, str | None], pairs: Sequence[str]) -> dict[str, list[Any]]:
@@ -214,32 +208,86 @@ def _axes(flags: Mapping[str, str | None], pairs: Sequence[str]) -> dict[str, li
 
 
 def _values(key: str, text: str) -> list[Any]:
-    from prlm_edge.settings import KEYS, parse
-
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
-        raise UsageError(f"{key}: no value", f"such as --{key.replace('_', '-')} 4")
+        raise UsageError(f"{key}: no value", f"such as {flag(key)} 4")
     return [parse(key, part, key) if key in KEYS else part for part in parts]
 
 
-def _load(path: Path, options: Mapping[str, Any], update: _console.Update | None = None) -> Dataset:
+def _load(path: Path, options: Mapping[str, Any], update: Update = no_update) -> Dataset:
     from prlm_edge.evaluate.data import load
 
-    return load(path, **options, on_progress=lambda done: update(done, None) if update else None)
+    return load(path, **options, on_progress=update)
 
 
 def _score(path: Path, data_set: Dataset, seed: int, *, json: bool) -> None:
-    from prlm_edge.cli._eval_show import show_run
     from prlm_edge.evaluate.run_folder import RunFolder
     from prlm_edge.evaluate.scoring import score_run
 
-    with _console.progress("scoring", unit="answers") as update:
+    with progress("scoring", unit="answers") as update:
         summary = score_run(RunFolder(path), data_set, seed=seed, progress=update)
     if json:
-        _console.emit_json(summary)
+        console.emit_json(summary)
     else:
-        show_run(summary)
+        _show_run(summary)
 
 
 def _command() -> str:
     return shlex.join([PROG, *sys.argv[1:]])
+
+
+def _show_run(summary: Mapping[str, Any], *, full: bool = False) -> None:
+    """A line a condition; the headline metrics, or all of them."""
+    from prlm_edge.evaluate.metrics import METRICS
+
+    conditions = summary["conditions"]
+    names = [name for name, metric in METRICS.items() if full or metric.headline]
+    names = [name for name in names if any(name in found for found in conditions.values())]
+    rows = [["CONDITION", "USERS", *(name.upper() for name in names), "PROMPT", "USERS/MIN"]]
+    for condition, found in conditions.items():
+        users = max((each["n_users"] for each in found.values()), default=0)
+        tokens = found.get("prompt_tokens", {}).get("mean", 0)
+        speed = summary["users_per_minute"].get(condition)
+        cells = [_estimate(found.get(name)) for name in names]
+        rows.append([condition, str(users), *cells, f"{tokens:.0f}" if tokens else "", f"{speed:.1f}" if speed else ""])
+    console.table(rows, right=range(1, len(rows[0])))
+    for one in summary["signatures"]:
+        if _runs_a_model(one["condition"], summary):
+            console.note(f"{one['condition']}: {one['name']} ({one['share']:.0%}): {one['advice']}")
+
+
+def _runs_a_model(name: str, summary: Mapping[str, Any]) -> bool:
+    """Whether a condition is more than a trivial baseline, of which nothing better is expected."""
+    return bool(summary["conditions"].get(name, {}).get("prompt_tokens", {}).get("mean"))
+
+
+def _show_differences(a: str, b: str, found: Sequence[Compared]) -> None:
+    """A line a metric."""
+    console.out(f"A  {a}\nB  {b}\n")
+    rows = [["METRIC", "A", "B", "B - A", "95%", "P", "WIN/TIE/LOSS", "USERS"]]
+    for one in found:
+        d = one.difference
+        sign = "" if d.low <= 0 <= d.high or not one.better else "better" if d.mean * one.better > 0 else "worse"
+        interval = f"[{d.low:+.3f}, {d.high:+.3f}] {sign}".rstrip()
+        counts = f"{d.wins}/{d.ties}/{d.losses}"
+        p = f"{d.p:.4f}" if d.p >= 0.001 else "<.001"
+        rows.append([one.metric, f"{d.a:.3f}", f"{d.b:.3f}", f"{d.mean:+.3f}", interval, p, counts, str(d.n_users)])
+    console.table(rows, right=(1, 2, 3, 5, 6, 7))
+
+
+def _show_votes(result: VoteResult) -> None:
+    """What people preferred."""
+    if not result.n:
+        console.out("no votes yet")
+        return
+    rate = f"{result.win_rate:.0%} [{result.low:.0%}, {result.high:.0%}]"
+    console.out(f"{result.b} preferred: {rate} of {result.n} pairs, ties counted half")
+    console.out(f"wins {result.wins_b}, ties {result.ties}, losses {result.wins_a}, against {result.a}")
+    if result.equal:
+        console.note(f"{result.equal} pairs were equal and not shown")
+
+
+def _estimate(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return "-"
+    return f"{found['mean']:.3f} ±{(found['high'] - found['low']) / 2:.3f}"

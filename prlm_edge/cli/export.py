@@ -1,21 +1,18 @@
-"""`prlm-edge export`: what was trained, as files that a laptop loads; refused where they say something else.
-
-Not here: the stages (`prlm_edge.export.pipeline`), installing the result (`model install`).
-"""
+"""`prlm-edge export`: what was trained, as files that a laptop loads; refused where they say something else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.options import JsonFlag, adds, new_app
 from prlm_edge.cli.shared.table import PROG, VERBS
 from prlm_edge.errors import MissingError, ModelError, UsageError
 
@@ -23,40 +20,71 @@ if TYPE_CHECKING:
     from prlm_edge.export.pipeline import Exported, Wanted
     from prlm_edge.export.source import Source
 
-app = new_app(help=VERBS["export"].help, no_args_is_help=True)
+app = new_app(help=VERBS["export"], no_args_is_help=True)
 _NEEDED = ("torch", "transformers", "peft", "gguf", "yaml")
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A training run that has ended, or its adapter.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")]
-NameOption = Annotated[str | None, typer.Option("--name", help="The model's name; by default the folder's.")]
-DataOption = Annotated[
-    list[Path] | None,
-    typer.Option("--data", "-d", help="Data to hold the export to; by default what the run learned from."),
-]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Users of each file.")]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", "-m", help="The base, where no run tells it: a name, a GGUF file, a folder.")
-]
-LicenceOption = Annotated[str, typer.Option("--licence", help="SPDX identifier of the result.")]
-AttributionOption = Annotated[
-    Path | None,
-    typer.Option("--attribution", metavar="FILE", help="Markdown for the model card: whose texts they were."),
-]
 
 
-@app.callback(help=VERBS["export"].help)
+@dataclass(frozen=True)
+class _Asked:
+    """What is exported, under what name, and held to which data: options of every form."""
+
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A training run that has ended, or its adapter.")]
+    out: OutOption
+    name: Annotated[str | None, typer.Option("--name", help="The model's name; by default the folder's.")] = None
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", "-d", help="Data to hold the export to; by default what the run learned from."),
+    ] = None
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Users of each file.")] = 60
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The base, where no run tells it: a name, a GGUF file, a folder."),
+    ] = None
+    licence: Annotated[str, typer.Option("--licence", help="SPDX identifier of the result.")] = "Apache-2.0"
+    attribution: Annotated[
+        Path | None,
+        typer.Option("--attribution", metavar="FILE", help="Markdown for the model card: whose texts they were."),
+    ] = None
+    json: JsonFlag = False
+
+    def check(self, quant: str, known: Sequence[str]) -> str:
+        """What the model card says of the data; refuses what can be refused before PyTorch is loaded."""
+        if quant not in known:
+            raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(known)}")
+        if not self.run.is_dir():
+            raise UsageError(f"{self.run}: no such folder", "name a training run that has ended")
+        try:
+            return self.attribution.read_text("utf-8") if self.attribution is not None else ""
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not UTF-8"
+            raise UsageError(f"{self.attribution}: {why}", "name a Markdown file") from None
+
+    def open(self, quant: str, known: Sequence[str]) -> tuple[Source, Wanted]:
+        """The trained model, and what is to become of it."""
+        attribution = self.check(quant, known)
+        from prlm_edge.export import pipeline
+        from prlm_edge.export.source import open_source
+
+        source = open_source(self.run, model=self.model)
+        files = tuple(map(str, self.data or ())) or tuple(source.recipe.data.dev_files or source.recipe.data.files)
+        name = self.name or self.out.name
+        return source, pipeline.Wanted(self.out, name, quant, files, self.limit, self.licence, attribution)
+
+
+@app.callback(help=VERBS["export"])
 def main() -> None:
     """Asks for the packages before any work."""
     missing = [name for name in _NEEDED if not find_spec(name)]
     if missing:
         raise MissingError(f"export needs {', '.join(missing)}", 'pip install "prlm-edge[train,export]"')
-    _console.hush_libraries()
+    console.hush_libraries()
 
 
 @app.command()
+@adds("asked", _Asked)
 def gguf(
-    run: RunArgument,
-    out: OutOption,
     quant: Annotated[
         str,
         typer.Option("--quant", metavar="FORMAT", help="f16, q8_0, q5_k_m, q4_k_m, q4_0, or auto: measure and choose."),
@@ -73,13 +101,8 @@ def gguf(
             show_default="30",
         ),
     ] = None,
-    name: NameOption = None,
-    data: DataOption = None,
-    limit: LimitOption = 60,
-    model: ModelOption = None,
-    licence: LicenceOption = "Apache-2.0",
-    attribution: AttributionOption = None,
-    json: JsonFlag = False,
+    *,
+    asked: _Asked,
 ) -> None:
     """Merge the adapter into its base and quantize: one GGUF file.
 
@@ -95,42 +118,27 @@ def gguf(
     if auto and quant != "auto":
         raise UsageError("--max-kl and --rouge-users are of --quant auto alone", "leave them out")
     known = ("auto", *FTYPES)
-    source, wanted = _asked(run, out, quant, known, name, data, limit, model, licence, attribution)
+    source, wanted = asked.open(quant, known)
     wanted = replace(wanted, **auto)
-    _say(export_gguf(source, wanted, _stage), wanted, json=json)
+    _say(export_gguf(source, wanted, _stage), wanted, json=asked.json)
 
 
 @app.command()
-def adapter(
-    run: RunArgument,
-    out: OutOption,
-    name: NameOption = None,
-    data: DataOption = None,
-    limit: LimitOption = 60,
-    model: ModelOption = None,
-    licence: LicenceOption = "Apache-2.0",
-    attribution: AttributionOption = None,
-    json: JsonFlag = False,
-) -> None:
+@adds("asked", _Asked)
+def adapter(asked: _Asked) -> None:
     """Write the adapter alone as a LoRA-GGUF: swapped without loading the base again, one for each task or user."""
     from prlm_edge.export.to_adapter import export_adapter
 
-    source, wanted = _asked(run, out, "f16", ("f16",), name, data, limit, model, licence, attribution)
-    _say(export_adapter(source, wanted, _stage), wanted, json=json)
+    source, wanted = asked.open("f16", ("f16",))
+    _say(export_adapter(source, wanted, _stage), wanted, json=asked.json)
 
 
 @app.command()
+@adds("asked", _Asked)
 def onnx(
-    run: RunArgument,
-    out: OutOption,
     quant: Annotated[str, typer.Option("--quant", metavar="FORMAT", help="int8, int4 or f32.")] = "int8",
-    name: NameOption = None,
-    data: DataOption = None,
-    limit: LimitOption = 60,
-    model: ModelOption = None,
-    licence: LicenceOption = "Apache-2.0",
-    attribution: AttributionOption = None,
-    json: JsonFlag = False,
+    *,
+    asked: _Asked,
 ) -> None:
     """Merge the adapter into its base and write it in ONNX format, with a KV cache, for ONNX Runtime.
 
@@ -139,8 +147,8 @@ def onnx(
     from prlm_edge.export.onnx.model import FORMATS
     from prlm_edge.export.to_onnx import export_onnx
 
-    source, wanted = _asked(run, out, quant, tuple(FORMATS), name, data, limit, model, licence, attribution)
-    _say(export_onnx(source, wanted, _stage), wanted, json=json)
+    source, wanted = asked.open(quant, tuple(FORMATS))
+    _say(export_onnx(source, wanted, _stage), wanted, json=asked.json)
 
 
 @app.command()
@@ -158,47 +166,16 @@ def embedder(
     with _stage("exporting by Optimum"):
         cosine = export_encoder(folder, out)
     if json:
-        _console.emit_json({"path": str(out), "smallest_cosine": cosine})
+        console.emit_json({"path": str(out), "smallest_cosine": cosine})
         return
-    _console.note(f"its vectors are PyTorch's: smallest cosine {cosine:.4f}")
-    _console.out(str(out))
-
-
-def _asked(
-    run: Path,
-    out: Path,
-    quant: str,
-    known: Sequence[str],
-    name: str | None,
-    data: list[Path] | None,
-    limit: int,
-    model: str | None,
-    licence: str,
-    attribution: Path | None,
-) -> tuple[Source, Wanted]:
-    from prlm_edge.export import pipeline
-    from prlm_edge.export.source import open_source
-
-    if quant not in known:
-        raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(known)}")
-    if not run.is_dir():
-        raise UsageError(f"{run}: no such folder", "name a training run that has ended")
-    source = open_source(run, model=model)
-    text = ""
-    if attribution is not None:
-        try:
-            text = attribution.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "not UTF-8"
-            raise UsageError(f"{attribution}: {why}", "name a Markdown file") from None
-    files = tuple(map(str, data or ())) or tuple(source.recipe.data.dev_files or source.recipe.data.files)
-    return source, pipeline.Wanted(out, name or out.name, quant, files, limit, licence, text)
+    console.note(f"its vectors are PyTorch's: smallest cosine {cosine:.4f}")
+    console.out(str(out))
 
 
 @contextmanager
 def _stage(label: str) -> Iterator[None]:
     """Says which stage is under way; most take seconds, and none can tell how far it is."""
-    _console.note(f"{label} ...")
+    console.note(f"{label} ...")
     yield
 
 
@@ -206,15 +183,13 @@ def _say(done: Exported, wanted: Wanted, *, json: bool) -> None:
     from prlm_edge.export.folder import card
 
     if json:
-        _console.emit_json(
-            {"path": str(done.folder), "quant": done.quant, "table": done.table, **done.report.as_dict()}
-        )
+        console.emit_json({"path": str(done.folder), "quant": done.quant, "table": done.table, **done.report.as_dict()})
     else:
         if done.table:
             header, *rows = card.formats(done.table)
-            _console.table([[key.upper() for key in header], *rows], right=range(1, len(header)))
-            _console.out()
-        _console.table(
+            console.table([[key.upper() for key in header], *rows], right=range(1, len(header)))
+            console.out()
+        console.table(
             [["CHECK", "", "FOUND"], *([c.name, "ok" if c.ok else "FAILED", c.said] for c in done.report.checks)]
         )
     if not done.report.ok:
@@ -224,5 +199,5 @@ def _say(done: Exported, wanted: Wanted, *, json: bool) -> None:
             f"it was not published; {done.folder} holds it with its report",
         )
     if not json:
-        _console.note(f"published; {PROG} model install {done.folder}")
-        _console.out(str(done.folder))
+        console.note(f"published; {PROG} model install {done.folder}")
+        console.out(str(done.folder))

@@ -1,49 +1,34 @@
-"""`prlm-edge generate`: write in your own voice. The answer alone on stdout; reasoning, progress and notes on stderr.
-
-How an answer comes about is `prlm_edge.writer`; what the options mean is `prlm_edge.settings`.
-"""
+"""`prlm-edge generate`: write in your own voice. The answer on stdout; reasoning, progress and notes on stderr."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prlm_edge.cli import EXIT_INTERRUPTED
-from prlm_edge.cli._generate_show import Show, dropped_lines, show_notes
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared.records import plan_record
+from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
+from prlm_edge.cli.shared.options import ConfigFile, adds, new_app, setting_flags
+from prlm_edge.cli.shared.progress import Update, no_update, progress
 from prlm_edge.cli.shared.table import VERBS
-from prlm_edge.errors import UsageError
-from prlm_edge.models.bundled import NONE
+from prlm_edge.errors import EXIT_INTERRUPTED, UsageError
+from prlm_edge.models.bundled import NONE, is_ours
 from prlm_edge.settings import KEYS
+from prlm_edge.types import Cancel, Drop, Event, Hit, Result
 
 if TYPE_CHECKING:
+    from prlm_edge.prompt import Plan
     from prlm_edge.writer import Writer
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-def _choices(key: str) -> Any:
-    """Complete the values of a setting that has a fixed set of them."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [choice for choice in KEYS[key].choices if choice.startswith(incomplete)]
-
-    return complete
-
-
-def _help(key: str, more: str = "") -> str:
-    spec = KEYS[key]
-    choices = f" ({', '.join(spec.choices)})" if spec.choices else ""
-    return spec.about[:1].upper() + spec.about[1:] + choices + more + "."
+app = new_app()
+OURS = "written with the adapter that comes with prlm-edge; --base leaves it out"
 
 
 @app.command(
-    help=f"""{VERBS["generate"].help}
+    help=f"""{VERBS["generate"]}
 
 REQUEST is what you want written, such as "title for my post on winter sourdough". "-" stands for what is piped in:
 
@@ -53,53 +38,17 @@ git diff --staged | prlm-edge generate --user me.jsonl --task commit -
 Options that are not given come from the settings (`prlm-edge config show`).
 """
 )
+@adds("flags", setting_flags(*(key for key, spec in KEYS.items() if not spec.secret)))
 def generate(
+    flags: Mapping[str, Any],
     request: Annotated[
         list[str] | None,
         typer.Argument(metavar="REQUEST", help="What to write; - reads standard input.", show_default=False),
     ] = None,
-    user: Annotated[
-        str | None, typer.Option("--user", "-u", help="The profile: your past writing, a JSONL file.")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", "-t", help="What kind of text; `prlm-edge task list` names them.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help=_help("model"))] = None,
-    adapter: Annotated[str | None, typer.Option(help=_help("adapter"))] = None,
     base: Annotated[
         bool, typer.Option("--base", help="Without the adapter that comes with prlm-edge: the model as it was pulled.")
     ] = False,
-    k: Annotated[int | None, typer.Option("-k", help=_help("k"))] = None,
-    retriever: Annotated[
-        str | None, typer.Option("--retriever", "-r", help=_help("retriever"), autocompletion=_choices("retriever"))
-    ] = None,
-    reasoning: Annotated[
-        str | None, typer.Option(help=_help("reasoning"), autocompletion=_choices("reasoning"))
-    ] = None,
-    layout: Annotated[str | None, typer.Option(help=_help("layout"), autocompletion=_choices("layout"))] = None,
-    reasoning_tokens: Annotated[int | None, typer.Option(help=_help("reasoning_tokens"))] = None,
-    answer_tokens: Annotated[int | None, typer.Option(help=_help("answer_tokens"))] = None,
-    item_words: Annotated[int | None, typer.Option(help=_help("item_words"))] = None,
-    item_order: Annotated[
-        str | None, typer.Option(help=_help("item_order"), autocompletion=_choices("item_order"))
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help=_help("temperature"))] = None,
-    top_k: Annotated[int | None, typer.Option(help=_help("top_k"))] = None,
-    top_p: Annotated[float | None, typer.Option(help=_help("top_p"))] = None,
-    min_p: Annotated[float | None, typer.Option(help=_help("min_p"))] = None,
-    repeat_penalty: Annotated[float | None, typer.Option(help=_help("repeat_penalty"))] = None,
-    seed: Annotated[int | None, typer.Option(help=_help("seed"))] = None,
-    best_of: Annotated[int | None, typer.Option(help=_help("best_of"))] = None,
-    select: Annotated[str | None, typer.Option(help=_help("select"), autocompletion=_choices("select"))] = None,
-    reward_model: Annotated[str | None, typer.Option(metavar="DIR", help=_help("reward_model"))] = None,
-    blend_weights: Annotated[str | None, typer.Option(metavar="FILE", help=_help("blend_weights"))] = None,
-    threads: Annotated[int | None, typer.Option(help=_help("threads"))] = None,
-    n_ctx: Annotated[int | None, typer.Option(help=_help("n_ctx"))] = None,
-    prefix_cache: Annotated[
-        str | None, typer.Option(help=_help("prefix_cache"), autocompletion=_choices("prefix_cache"))
-    ] = None,
-    base_url: Annotated[str | None, typer.Option(help=_help("base_url"))] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings, over your own.")] = None,
+    config: ConfigFile = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the prompt and the retrieved items; write nothing.")
     ] = False,
@@ -113,52 +62,172 @@ def generate(
 ) -> None:
     """Answer one request."""
     if json and jsonl:
-        raise UsageError(
-            "--json and --jsonl exclude each other", "--json prints once at the end, --jsonl as it happens"
-        )
-    names = (
-        "task model adapter k retriever reasoning layout reasoning_tokens answer_tokens item_words "
-        "item_order temperature top_k top_p min_p repeat_penalty seed best_of select reward_model blend_weights "
-        "threads n_ctx prefix_cache base_url"
-    )
-    given = locals()
-    flags = {name: given[name] for name in names.split()}
+        hint = "--json prints once at the end, --jsonl as it happens"
+        raise UsageError("--json and --jsonl exclude each other", hint)
     if base:
-        if adapter is not None:
+        if flags["adapter"] is not None:
             raise UsageError("--base and --adapter exclude each other", "leave one of them out")
-        flags["adapter"] = NONE
+        flags = {**flags, "adapter": NONE}
     query = _read_request(request or [])
     from prlm_edge.writer import Writer
 
-    with Writer.open(user, config=config, **flags) as writer:
+    with Writer.open(config=config, **flags) as writer:
         if dry_run:
             _dry_run(writer, query, as_json=json or jsonl)
             return
-        show = Show(writer, quiet=quiet, json=json, jsonl=jsonl)
-        cancelled = show.run(query)
+        cancelled = _Show(writer, quiet=quiet, json=json, jsonl=jsonl).run(query)
     if cancelled:
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _read_request(words: Sequence[str]) -> str:
-    """The request: the arguments, with "-" replaced by standard input, which is also read when there are none."""
+    """The request: the words, or standard input where there are none."""
     if not words and not sys.stdin.isatty():
         words = ["-"]
     if not words:
         raise UsageError("no request", 'say what to write: prlm-edge generate "title for my post on ..."')
-    piped = sys.stdin.buffer.read().decode("utf-8", "replace").strip() if "-" in words else ""
-    parts = [piped if word == "-" else word for word in words]
-    return ("\n" if piped else " ").join(part for part in parts if part)
+    return console.words_or_stdin(words)
 
 
 def _dry_run(writer: Writer, query: str, *, as_json: bool) -> None:
     plan = writer.plan(query)
     if as_json:
-        _console.emit_json(plan_record(plan))
+        console.emit_json(_plan_record(plan))
         return
     for hit in plan.hits:
-        _console.out(f"{hit.score:8.3f}  {hit.item.id}  {hit.item.title or hit.item.text[:60]}")
+        console.out(f"{hit.score:8.3f}  {hit.item.id}  {hit.item.title or hit.item.text[:60]}")
     for turn in plan.prompt.turns:
-        _console.out(f"\n--- {turn.role}\n{turn.text}")
-    _console.out(f"\n--- {plan.prompt.tokens} tokens, task {plan.task.name}")
-    show_notes(dropped_lines(plan.prompt.dropped) + list(plan.notes))
+        console.out(f"\n--- {turn.role}\n{turn.text}")
+    console.out(f"\n--- {plan.prompt.tokens} tokens, task {plan.task.name}")
+    _show_notes(_dropped_lines(plan.prompt.dropped) + list(plan.notes))
+
+
+class _Show:
+    """Shows a stream of events in the form that was asked for."""
+
+    def __init__(self, writer: Writer, *, quiet: bool, json: bool, jsonl: bool) -> None:
+        self._writer, self._quiet, self._json, self._jsonl = writer, quiet, json, jsonl
+        self._live = not (json or jsonl) and sys.stdout.isatty()
+        self._reasoning = writer.settings.reasoning in ("auto", "show") and not (quiet or json or jsonl)
+        self._dimmed = self._answered = False
+
+    def run(self, query: str) -> bool:
+        """Show the answer to `query`; returns whether it was cancelled."""
+        cancel = Cancel()
+        with contextlib.ExitStack() as signals, contextlib.ExitStack() as bar:
+            self._writer.on_index_progress(self._bar(bar, "reading your past writing", "items"))
+            reading: Update = no_update
+            writing: Update = no_update
+            for event in self._writer.stream(query, cancel=cancel):
+                if event.type == "prompt":
+                    bar.close()
+                    signals.enter_context(cancel_on_interrupt(cancel))
+                    reading = self._bar(bar, "reading the prompt", "tokens")
+                elif event.type == "prefill":
+                    reading(event.done, event.total)
+                elif event.type == "candidate":
+                    if event.done == 0:
+                        bar.close()
+                        writing = self._bar(bar, "writing", "answers", at_once=True)
+                    writing(event.done, event.total)
+                else:
+                    bar.close()  # a bar that goes on drawing would overwrite the answer
+                if self._jsonl:
+                    console.emit_json(_event_record(event, query), indent=None)
+                self._show(event)
+                if event.result is not None:
+                    return self._finish(event.result, query)
+        return False
+
+    def _bar(self, stack: contextlib.ExitStack, label: str, unit: str, *, at_once: bool = False) -> Update:
+        return no_update if self._quiet else stack.enter_context(progress(label, unit, at_once=at_once))
+
+    def _show(self, event: Event) -> None:
+        if event.type == "reasoning" and self._reasoning:
+            text = event.text if self._dimmed else event.text.lstrip()
+            self._dimmed = self._dimmed or bool(text)
+            console.dim(text, end="")
+        elif event.type == "answer" and self._live:
+            if self._dimmed and not self._answered:
+                console.note("")
+            self._answered = True
+            console.out(event.text, end="")
+
+    def _finish(self, result: Result, query: str) -> bool:
+        if self._dimmed and not self._answered:
+            console.note("")
+        if self._live and self._answered:
+            console.out()
+        elif not (self._json or self._jsonl or self._live) and result.answer:
+            console.out(result.answer)
+        if self._json:
+            console.emit_json(_result_record(result, query))
+        if not self._quiet:
+            ours = [OURS] if result.model.adapter and is_ours(self._writer.settings) else []
+            cut = ["the answer reached its limit; --answer-tokens raises it"] * (result.finish_reason == "length")
+            _show_notes([*ours, *_dropped_lines(result.dropped), *result.notes, *cut])
+        return result.finish_reason == "cancelled"
+
+
+def _show_notes(lines: Sequence[str]) -> None:
+    for line in lines:
+        console.dim(f"note: {line}")
+
+
+def _dropped_lines(dropped: Sequence[Drop]) -> list[str]:
+    """One line for all that the context had no room for; what `item_words` shortened is the normal case."""
+    left_out = sum(drop.what == "item" for drop in dropped)
+    lines = [f"{left_out} of the retrieved items did not fit into the prompt"] if left_out else []
+    return lines + [f"the request was shortened to {drop.kept} tokens" for drop in dropped if drop.what == "query"]
+
+
+def _hit_records(hits: Sequence[Hit]) -> list[dict[str, Any]]:
+    """Retrieved items without their texts, which the profile holds."""
+    return [
+        {"id": h.item.id, "title": h.item.title, "date": h.item.date, "score": h.score, "parts": dict(h.parts)}
+        for h in hits
+    ]
+
+
+def _plan_record(plan: Plan) -> dict[str, Any]:
+    """What `--dry-run --json` prints."""
+    return {
+        "task": plan.task.name,
+        "retriever": plan.settings.retriever,
+        "layout": plan.settings.layout,
+        "retrieved": _hit_records(plan.hits),
+        "used": [hit.item.id for hit in plan.prompt.used],
+        "dropped": plan.prompt.dropped,
+        "turns": [{"role": turn.role, "text": turn.text} for turn in plan.prompt.turns],
+        "tokens": plan.prompt.tokens,
+        "reasoning_tokens": plan.reasoning_tokens,
+        "answer_tokens": plan.answer_tokens,
+        "notes": plan.notes,
+    }
+
+
+def _result_record(result: Result, query: str) -> dict[str, Any]:
+    """What `--json` prints."""
+    names = "answer reasoning finish_reason reasoning_truncated request task retriever layout used dropped usage model"
+    special = {"request": query, "used": _hit_records(result.used)}
+    return {
+        name: special[name] if name in special else getattr(result, name)
+        for name in f"{names} notes select candidates".split()
+    }
+
+
+def _event_record(event: Event, query: str) -> dict[str, Any]:
+    """One line of `--jsonl`."""
+    record: dict[str, Any] = {"type": event.type}
+    if event.type in ("prefill", "candidate"):
+        record |= {"done": event.done, "total": event.total}
+    if event.type in ("reasoning", "answer", "candidate"):
+        record["text"] = event.text
+    elif event.type == "retrieved":
+        record["hits"] = _hit_records(event.hits)
+    elif event.prompt is not None:
+        prompt = event.prompt
+        record |= {"tokens": prompt.tokens, "used": [hit.item.id for hit in prompt.used], "dropped": prompt.dropped}
+    elif event.result is not None:
+        record |= _result_record(event.result, query)
+    return record

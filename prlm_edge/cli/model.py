@@ -1,9 +1,7 @@
-"""`prlm-edge model`: fetch, list, check and remove models. Only `pull` touches the network."""
+"""`prlm-edge model`: fetch, make, list, check and remove models. Only `pull` touches the network."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +9,14 @@ import typer
 
 from prlm_edge import models
 from prlm_edge.backends.llama import tuned as model_tune
-from prlm_edge.cli import _model_export
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.options import JsonFlag, YesFlag, new_app
+from prlm_edge.cli.shared.progress import progress
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
 from prlm_edge.models import store
 
-app = new_app(help=VERBS["model"].help, no_args_is_help=True)
+app = new_app(help=VERBS["model"], no_args_is_help=True)
 
 
 def _complete_known(incomplete: str) -> list[tuple[str, str]]:
@@ -44,62 +42,41 @@ def list_(json: JsonFlag = False) -> None:
     """List the models that can be pulled and those that are installed."""
     rows = _rows()
     if json:
-        _console.emit_json(rows)
+        console.emit_json(rows)
         return
-    header = ("NAME", "KIND", "STATE", "SIZE", "LICENCE", "SOURCE")
-    table = [
-        header,
-        *(
-            (
-                r["name"] + (" (default)" if "default" in r["aliases"] else ""),
-                r["kind"],
-                r["state"],
-                _size(r["size"], r["size_exact"]),
-                r["licence"],
-                r["source"],
-            )
-            for r in rows
-        ),
-    ]
-    _console.table(table)
+    table = [["NAME", "KIND", "STATE", "SIZE", "LICENCE", "SOURCE"]]
+    for r in rows:
+        name = r["name"] + (" (default)" if "default" in r["aliases"] else "")
+        table.append([name, r["kind"], r["state"], _size(r["size"], r["size_exact"]), r["licence"], r["source"]])
+    console.table(table)
 
 
 def _rows() -> list[dict[str, Any]]:
-    rows = [_row(model) for model in models.registry().values()]
-    known = {row["name"] for row in rows}
-    for folder, manifest in store.installed():
-        if manifest.name not in known:  # pulled by its hf:// name
-            rows.append(
-                {
-                    "name": manifest.name,
-                    "kind": manifest.kind,
-                    "aliases": [],
-                    "description": "",
-                    "state": _state(folder, manifest.name),
-                    "size": sum(f.size for f in manifest.files),
-                    "size_exact": True,
-                    "licence": manifest.licence,
-                    "source": manifest.source,
-                    "folder": str(folder),
-                }
-            )
-    return rows
+    """What `model list` shows: the registry, then what was pulled by an hf:// name or installed from an export."""
+    known = models.registry()
+    rows = [
+        _row(
+            model,
+            model.folder,
+            ", ".join(dict.fromkeys(str(f.source) for f in model.files)),
+            aliases=list(model.aliases),
+            description=model.description,
+            size=model.size,
+            size_exact=all(f.size for f in model.files),
+        )
+        for model in known.values()
+    ]
+    others = ((folder, manifest) for folder, manifest in store.installed() if manifest.name not in known)
+    return rows + [
+        _row(manifest, folder, manifest.source, size=sum(f.size for f in manifest.files), size_exact=True)
+        for folder, manifest in others
+    ]
 
 
-def _row(model: models.Model) -> dict[str, Any]:
-    sources = ", ".join(dict.fromkeys(str(f.source) for f in model.files))
-    return {
-        "name": model.name,
-        "kind": model.kind,
-        "aliases": list(model.aliases),
-        "description": model.description,
-        "state": _state(model.folder, model.name),
-        "size": model.size,
-        "size_exact": all(f.size for f in model.files),
-        "licence": model.licence,
-        "source": sources,
-        "folder": str(model.folder),
-    }
+def _row(found: models.Model | store.Manifest, folder: Path, source: str, **more: Any) -> dict[str, Any]:
+    names = {"name": found.name, "kind": found.kind, "aliases": [], "description": ""}
+    rest = {"state": _state(folder, found.name), "licence": found.licence, "source": source, "folder": str(folder)}
+    return {**names, **rest, **more}
 
 
 def _state(folder: Path, name: str) -> str:
@@ -140,7 +117,7 @@ def pull(
 
     done = []
     for model in [models.find(name) for name in names or ["default"]]:  # a wrong name stops before any download
-        with _console.progress(f"pulling {model.name}", "bytes") as update:
+        with progress(f"pulling {model.name}", "bytes") as update:
             result = fetch(model, update, local=from_ or ())
         path = _tuned(model) or models.resolve(model.name, model.kind)
         done.append(
@@ -154,13 +131,13 @@ def pull(
             }
         )
         if not json:
-            _console.note(f"{model.name}: {'installed' if result.fresh else 'already installed'} and verified")
+            console.note(f"{model.name}: {'installed' if result.fresh else 'already installed'} and verified")
             if result.fresh and not result.manifest.pinned:
                 for entry in result.manifest.files:
-                    _console.note(f"  {entry.name}: no checksum was known beforehand; recorded sha256 {entry.sha256}")
-            _console.out(str(path))
+                    console.note(f"  {entry.name}: no checksum was known beforehand; recorded sha256 {entry.sha256}")
+            console.out(str(path))
     if json:
-        _console.emit_json(done)
+        console.emit_json(done)
 
 
 def _tuned(model: models.Model) -> Path | None:
@@ -171,10 +148,10 @@ def _tuned(model: models.Model) -> Path | None:
     try:
         path = model_tune.make(model.folder, model.tune)
     except PrlmError as error:
-        _console.note(f"{model.name}: it is run as pulled, for its faster copy can't be made: {error.message}")
+        console.note(f"{model.name}: it is run as pulled, for its faster copy can't be made: {error.message}")
         return None
     if path is not None and had is None:
-        _console.note(f"{model.name}: made a {model.tune} copy of it, from which prompts are read twice as fast")
+        console.note(f"{model.name}: made a {model.tune} copy of it, from which prompts are read twice as fast")
     return path
 
 
@@ -192,9 +169,9 @@ def path(
     model = models.find(name)
     found = models.resolve(name, model.kind, original=original)
     if json:
-        _console.emit_json({"name": model.name, "kind": model.kind, "path": str(found)})
+        console.emit_json({"name": model.name, "kind": model.kind, "path": str(found)})
     else:
-        _console.out(str(found))
+        console.out(str(found))
 
 
 @app.command()
@@ -206,17 +183,17 @@ def verify(names: Names = None, json: JsonFlag = False) -> None:
         else [(folder, manifest.name) for folder, manifest in store.installed()]
     )
     if not wanted:
-        _console.note("no model is installed; `prlm-edge model pull` fetches the default one")
+        console.note("no model is installed; `prlm-edge model pull` fetches the default one")
     reports = [
         {"name": name, "folder": str(folder), "problems": store.verify(folder, name) + model_tune.verify(folder)}
         for folder, name in wanted
     ]
     if json:
-        _console.emit_json(reports)
+        console.emit_json(reports)
     else:
         for report in reports:
             problems = report["problems"]
-            _console.out(f"{report['name']}: {'; '.join(problems) if problems else 'sound'}")
+            console.out(f"{report['name']}: {'; '.join(problems) if problems else 'sound'}")
     bad = [str(report["name"]) for report in reports if report["problems"]]
     if bad:
         raise ModelError(f"damaged: {', '.join(bad)}", f"prlm-edge model pull {' '.join(bad)}")
@@ -227,7 +204,7 @@ def rm(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME", autocompletion=_complete_installed, help="Installed models.")
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: YesFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Remove installed models, or what an interrupted pull left."""
@@ -235,23 +212,60 @@ def rm(
     for model in wanted:
         if not model.folder.exists() and not store.staging(model.folder).exists():
             raise MissingError(f"model {model.name} is not installed", "`prlm-edge model list` shows which are")
-    if not yes:
-        _confirm([model.name for model in wanted])
+    console.confirm(f"Remove {', '.join(model.name for model in wanted)}?", yes=yes)
     removed = []
     for model in wanted:
         freed = store.remove(model.folder)
         removed.append({"name": model.name, "freed": freed})
         if not json:
-            _console.note(f"{model.name}: removed, {_size(freed, True)} freed")
+            console.note(f"{model.name}: removed, {_size(freed, True)} freed")
     if json:
-        _console.emit_json(removed)
+        console.emit_json(removed)
 
 
-def _confirm(names: Sequence[str]) -> None:
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError("there is nobody to ask", "add --yes to remove without asking")
-    if not typer.confirm(f"Remove {', '.join(names)}?", err=True):
-        raise PrlmError("nothing was removed")
+@app.command()
+def install(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `prlm-edge export` wrote.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Install it under this name.")] = "",
+    json: JsonFlag = False,
+) -> None:
+    """Install an export under its name: `generate --model NAME`.
+
+    Every file is held to the hash that was verified; an earlier export of that name gives way.
+    """
+    from prlm_edge.models.install import install as install_
+
+    manifest = install_(folder, name)
+    path = models.find(manifest.name).folder
+    if json:
+        files = [{"name": f.name, "size": f.size, "sha256": f.sha256} for f in manifest.files]
+        console.emit_json({"name": manifest.name, "kind": manifest.kind, "path": str(path), "files": files})
+        return
+    option = "--adapter" if manifest.kind == "adapter" else "--model"
+    console.note(f"installed; prlm-edge generate {option} {manifest.name} ...")
+    console.out(str(path))
 
 
-_model_export.register(app)
+@app.command()
+def bake(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="A model's name or GGUF file.")],
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER.gguf", help="A LoRA adapter of that model.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.gguf", help="The file to write.")],
+    quant: Annotated[
+        str | None, typer.Option("--quant", metavar="FORMAT", help="Such as q8_0 or q4_0; by default the base's own.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Merge an adapter into its model: one file, and the speed of a model without an adapter. Needs no PyTorch."""
+    if out.exists() and not force:
+        raise UsageError(f"{out}: there already", "choose another --out, or add --force")
+    from prlm_edge.export.gguf.bake import bake as bake_
+
+    path = models.resolve(base, original=True)
+    with progress("merging", unit="steps", at_once=True):
+        bake_(path, adapter, out, quant)
+    if json:
+        console.emit_json({"path": str(out), "size": out.stat().st_size, "sha256": models.sha256_of(out)})
+    else:
+        console.out(str(out))

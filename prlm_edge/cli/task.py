@@ -1,7 +1,4 @@
-"""`prlm-edge task`: see the tasks, find out which one a request goes to, and start one of your own.
-
-Not here: what a task file may hold (`tasks/_read.py`).
-"""
+"""`prlm-edge task`: see the tasks, find out which one a request goes to, and start one of your own."""
 
 from __future__ import annotations
 
@@ -10,22 +7,22 @@ from typing import Annotated
 
 import typer
 
-from prlm_edge import settings, storage, tasks
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, new_app
+from prlm_edge import storage, tasks
+from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, adds, new_app, setting
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import UsageError, did_you_mean
+from prlm_edge.settings import load_settings
 from prlm_edge.tasks import Task
 
-app = new_app(help=VERBS["task"].help, no_args_is_help=True)
+app = new_app(help=VERBS["task"], no_args_is_help=True)
 
-TasksDir = Annotated[
-    Path | None, typer.Option("--tasks-dir", metavar="DIR", help="A folder of tasks, over your own and the built-in.")
-]
+TasksDir = Annotated[str | None, setting("tasks_dir")]
 
 
-def _folder(tasks_dir: Path | None, config: Path | None) -> Path | None:
-    found = settings.load_settings(config=config, flags={"tasks_dir": tasks_dir and str(tasks_dir)}).tasks_dir
+def _folder(tasks_dir: TasksDir = None, config: ConfigFile = None) -> Path | None:
+    """The folder of the user's own tasks, if one is named."""
+    found = load_settings(config=config, flags={"tasks_dir": tasks_dir}).tasks_dir
     return Path(found) if found else None
 
 
@@ -39,44 +36,47 @@ NameArgument = Annotated[
 
 
 @app.command(name="list")
-def list_(tasks_dir: TasksDir = None, config: ConfigFile = None, json: JsonFlag = False) -> None:
+@adds("folder", _folder)
+def list_(folder: Path | None, json: JsonFlag = False) -> None:
     """List the tasks, and which files your own are in."""
-    found = tasks.load_tasks(_folder(tasks_dir, config))
+    found = tasks.load_tasks(folder)
     if json:
-        _console.emit_json(list(found.values()))
+        console.emit_json(list(found.values()))
         return
     wide = max(map(len, found))
     for task in found.values():
-        _console.out(f"{task.name:<{wide}}  {task.description}" + ("" if task.builtin else f"  ({task.source})"))
+        console.out(f"{task.name:<{wide}}  {task.description}" + ("" if task.builtin else f"  ({task.source})"))
 
 
 @app.command()
-def show(name: NameArgument, tasks_dir: TasksDir = None, config: ConfigFile = None, json: JsonFlag = False) -> None:
+@adds("folder", _folder)
+def show(name: NameArgument, folder: Path | None, json: JsonFlag = False) -> None:
     """Print the task's file; with --json its values, defaults filled in."""
-    task = tasks.get_task(name, _folder(tasks_dir, config))
+    task = tasks.get_task(name, folder)
     if json:
-        _console.emit_json(task)
+        console.emit_json(task)
         return
-    _console.note(_origin(task))
-    _console.out(Path(task.source).read_text("utf-8-sig").rstrip())
+    console.note(_origin(task))
+    console.out(Path(task.source).read_text("utf-8-sig").rstrip())
 
 
 @app.command()
+@adds("folder", _folder)
 def which(
     request: Annotated[str, typer.Argument(metavar="REQUEST", help="A request as you would give it to generate.")],
-    tasks_dir: TasksDir = None,
-    config: ConfigFile = None,
+    folder: Path | None,
     json: JsonFlag = False,
 ) -> None:
     """Say which task a bare REQUEST goes to, and what it is then asked."""
-    task, text = tasks.route(request, tasks.load_tasks(_folder(tasks_dir, config)))
+    task, text = tasks.route(request, tasks.load_tasks(folder))
     if json:
-        _console.emit_json({"task": task.name, "text": text, "asked": task.before + text + task.after})
+        console.emit_json({"task": task.name, "text": text, "asked": task.before + text + task.after})
         return
-    _console.out(f"{task.name}: {task.before}{text}{task.after}")
+    console.out(f"{task.name}: {task.before}{text}{task.after}")
 
 
 @app.command()
+@adds("folder", _folder)
 def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new task's name, such as newsletter.")],
     base: Annotated[
@@ -88,8 +88,8 @@ def init(
             help="The task to copy: NAME's own if there is one, else title.",
         ),
     ] = None,
-    tasks_dir: TasksDir = None,
-    config: ConfigFile = None,
+    *,
+    folder: Path | None,
 ) -> None:
     """Start a task of your own: a copy of another one, to be edited. A built-in's name replaces that built-in.
 
@@ -98,7 +98,6 @@ def init(
     if not tasks.valid_name(name):
         hint = "use lower-case letters, digits, '-' and '_', and begin with a letter"
         raise UsageError(f"{name!r} can't be a task's name", hint)
-    folder = _folder(tasks_dir, config)
     known = tasks.load_tasks(folder if folder and folder.exists() else None)
     base = base or (name if name in known else "title")
     if base not in known:
@@ -111,8 +110,8 @@ def init(
     text = tasks.copied(known[base], name, target)
     with storage.atomic_write(target) as stream:
         stream.write(text.encode())
-    _console.out(str(target))
-    _console.note(f"edit it, then: prlm-edge generate --task {name} --user me.jsonl ...")
+    console.out(str(target))
+    console.note(f"edit it, then: prlm-edge generate --task {name} --user me.jsonl ...")
 
 
 def _origin(task: Task) -> str:

@@ -1,4 +1,7 @@
-"""Trivial baselines: answers that need no model. A model that does not beat them has learned nothing."""
+"""Trivial baselines: what costs no model. A model that does not beat them has learned nothing.
+
+Not here: conditions that run a model (`runner.py`).
+"""
 
 from __future__ import annotations
 

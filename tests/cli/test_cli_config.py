@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prlm_edge import settings
 from prlm_edge.cli import config, main
-from prlm_edge.cli.shared import toml_edit as _toml_edit
+from prlm_edge.cli.shared import toml_edit
 from prlm_edge.errors import ConfigError
 
 
@@ -247,10 +247,10 @@ def test_an_edit_changes_one_key_or_nothing(lines, key, text):
     except tomllib.TOMLDecodeError:
         return
     try:
-        after = _toml_edit.set_key(before, key, value)
+        after = toml_edit.set_key(before, key, value)
     except ConfigError:
         return
     assert tomllib.loads(after) == {**parsed, key: value}
     assert [c for c in lines if c.startswith("#")] == [c for c in after.split("\n") if c.startswith("#")]
-    removed = _toml_edit.unset_key(after, key)
+    removed = toml_edit.unset_key(after, key)
     assert tomllib.loads(removed) == {name: old for name, old in parsed.items() if name != key}

@@ -12,8 +12,7 @@ import pytest
 
 from prlm_edge import cpu, models, storage
 from prlm_edge.cli import main
-from prlm_edge.cli.doctor import checks as _checks
-from prlm_edge.cli.doctor import system as _checks_system
+from prlm_edge.cli.doctor import checks, system
 from prlm_edge.models import store as model_store
 from prlm_edge.settings import Settings
 
@@ -29,7 +28,7 @@ def empty_home(home, tmp_path, monkeypatch):
 @pytest.fixture
 def report(capsys, monkeypatch):
     """The report by check name; the packages are tried for real once, in `test_packages_for_real`."""
-    monkeypatch.setattr(_checks_system, "check_packages", lambda found: [])
+    monkeypatch.setattr(system, "check_packages", lambda found: [])
 
     def run(*args):
         code = main(["doctor", "--json", *args])
@@ -190,11 +189,11 @@ def test_what_may_not_even_be_looked_at_is_a_finding(report, monkeypatch):
     def forbidden(*_):
         raise PermissionError(13, "Permission denied", "/locked")
 
-    monkeypatch.setattr(_checks, "_folder", forbidden)
+    monkeypatch.setattr(checks, "_folder", forbidden)
     monkeypatch.setattr(models, "resolve", forbidden)
-    _, _, checks = report()
-    assert checks["data"]["text"] == checks["model"]["text"] == "/locked: Permission denied"
-    assert checks["model"]["needed"]
+    _, _, found = report()
+    assert found["data"]["text"] == found["model"]["text"] == "/locked: Permission denied"
+    assert found["model"]["needed"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
@@ -209,7 +208,7 @@ def test_a_key_that_others_can_read_is_warned_about_and_never_shown(report, empt
 
 
 def test_text_output_ends_with_what_blocks(capsys, monkeypatch):
-    monkeypatch.setattr(_checks_system, "check_packages", lambda found: [])
+    monkeypatch.setattr(system, "check_packages", lambda found: [])
     assert main(["doctor"]) == 4
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line and not line.startswith(" ")][1:5] == [
@@ -222,8 +221,8 @@ def test_text_output_ends_with_what_blocks(capsys, monkeypatch):
 
 
 def test_packages_for_real():
-    found = {check.name: check for check in _checks_system.check_packages(Settings())}
-    assert list(found) == [package.name for package in _checks_system.PACKAGES]
+    found = {check.name: check for check in system.check_packages(Settings())}
+    assert list(found) == [package.name for package in system.PACKAGES]
     for name, check in found.items():
         try:
             version = metadata.version(name)
@@ -237,8 +236,8 @@ def test_packages_for_real():
 
 def try_package(code, **package):
     defaults = {"name": "numpy", "extra": "onnx", "purpose": "something", "proof": code}
-    found = _checks_system.Package(**{**defaults, **package})
-    return _checks_system._package(found, _checks_system._start(code), needed=True)
+    found = system.Package(**{**defaults, **package})
+    return system._package(found, system._start(code), needed=True)
 
 
 def test_a_package_that_does_not_load_says_why():
@@ -257,12 +256,12 @@ def test_a_package_built_for_another_cpu_does_not_take_doctor_with_it():
 
 
 def test_a_package_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr(_checks_system, "TRY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(system, "TRY_TIMEOUT_S", 0.2)
     assert "no answer" in try_package("import time; time.sleep(60)").text
 
 
 def test_another_version_than_the_pinned_one_is_warned_about(monkeypatch):
-    monkeypatch.setattr(_checks_system, "_version", lambda name: "0.0.1")
+    monkeypatch.setattr(system, "_version", lambda name: "0.0.1")
     check = try_package("pass", name="rank_bm25")
     assert check.state == "warn"
     assert "made for 0.2.2" in check.text
@@ -270,17 +269,17 @@ def test_another_version_than_the_pinned_one_is_warned_about(monkeypatch):
 
 
 def test_a_missing_package_names_its_extra():
-    package = _checks_system.PACKAGES[0]
-    check = _checks_system._package(package, None, needed=True)
+    package = system.PACKAGES[0]
+    check = system._package(package, None, needed=True)
     assert (check.state, check.blocks) == ("missing", True)
     assert check.fix.endswith('pip install "prlm-edge[gguf]"')
-    assert _checks_system._package(package, None, needed=False).state == "note"
+    assert system._package(package, None, needed=False).state == "note"
 
 
 def test_llama_cpp_built_without_what_the_cpu_has(monkeypatch):
     monkeypatch.setattr(cpu, "cpu_flags", lambda: ("avx2", "fma"))
-    monkeypatch.setattr(_checks_system, "_pinned", lambda name: None)
-    monkeypatch.setattr(_checks_system, "_version", lambda name: "1")
+    monkeypatch.setattr(system, "_pinned", lambda name: None)
+    monkeypatch.setattr(system, "_version", lambda name: "1")
     slow = try_package("print('CPU : SSE3 = 1 | FMA = 1 |')", name="llama-cpp-python")
     assert slow.state == "warn"
     assert "without AVX2" in slow.text
@@ -302,10 +301,10 @@ def test_llama_cpp_built_without_what_the_cpu_has(monkeypatch):
     ],
 )
 def test_what_is_needed_depends_on_the_settings(settings, needed):
-    assert _checks_system._needed(settings) == needed
+    assert system._needed(settings) == needed
 
 
 def test_the_install_command_is_for_this_interpreter(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert _checks_system.pip_command("x").startswith(sys.executable)
-    assert _checks.Check("", "", "bad", "").blocks is False
+    assert system.pip_command("x").startswith(sys.executable)
+    assert checks.Check("", "", "bad", "").blocks is False

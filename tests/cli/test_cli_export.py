@@ -1,6 +1,7 @@
 """`prlm-edge export`: what is refused before any work, and what a verdict looks like on the terminal."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_a_verdict_is_a_table_or_json_and_an_exit_code(run, tmp_path, monkeypatc
     table = [{"quant": "q8_0", "size": 9, "kl": 0.0025, "rougeL": 0.31}, {"quant": "f16", "size": 17, "rougeL": 0.3125}]
     done = Exported(folder, "lora-f16", Report("voice", checks), table)
     monkeypatch.setattr(to_adapter, "export_adapter", lambda source, wanted, bars: done)
-    monkeypatch.setattr(export, "_asked", lambda *_: (None, type("Wanted", (), {"name": "voice"})()))
+    monkeypatch.setattr(export._Asked, "open", lambda *_: (None, SimpleNamespace(name="voice")))
     code, out, err = run("adapter", tmp_path, "-o", tmp_path / "voice")
     assert code == (0 if ok else 3)
     assert ("FAILED" in out) is not ok

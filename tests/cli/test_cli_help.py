@@ -1,87 +1,87 @@
-"""The frame of the command line: help, version, wrong command lines, and how little is imported for them."""
+"""The frame of the command line: help, version, wrong command lines, docs/cli.md, and how little is imported."""
 
-import importlib
+import importlib.metadata
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 from prlm_edge import cli
 from prlm_edge.cli import main
-from prlm_edge.cli.shared import group as _group
-from prlm_edge.cli.shared import table as _table
+from prlm_edge.cli.shared import dispatch, docs, table
+from prlm_edge.settings import KEYS
 
 COMMAND = [sys.executable, "-m", "prlm_edge"]
-
-
-def run(*args, **kwargs):
-    env = {**os.environ, "COLUMNS": "100", **kwargs.pop("env", {})}
-    return subprocess.run([*COMMAND, *args], capture_output=True, text=True, timeout=60, env=env, **kwargs)
+CLI_MD = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 # -- help and version
 
 
-@pytest.mark.parametrize("name", _table.VERBS)
-def test_each_line_of_the_static_help_is_the_verb_s_own(name):
-    command = _group.load(name)
-    assert command.help, f"{name} has no help"
-    assert command.help.strip().splitlines()[0] == _table.VERBS[name].help
-    assert f"  {name} " in _table.help_text()
-    assert _table.VERBS[name].help in _table.help_text()
-
-
-@pytest.mark.parametrize("name", _table.VERBS)
-def test_a_verb_s_help_is_plain_and_named_after_the_verb(name, capsys):
+@pytest.mark.parametrize("name", table.VERBS)
+def test_a_verb_says_what_the_table_says(name, capsys):
+    command = dispatch.load(name)
+    first, _, listed = table.VERBS[name].partition(": ")
+    commands = getattr(command, "commands", None)
+    if commands is not None:  # a group's line names exactly its commands
+        assert sorted(listed.rstrip(".").split(", ")) == sorted(commands)
     assert main([name, "--help"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.startswith(f"Usage: prlm-edge {name}")
-    assert captured.err == ""
-    assert "╭" not in captured.out  # Rich would draw boxes
+    out, err = capsys.readouterr()
+    assert out.startswith(f"Usage: prlm-edge {name}") and err == ""
+    assert first.split(",")[0] in " ".join(out.split()) or name == "train"
+    assert "╭" not in out  # Rich would draw boxes
+    assert "\\b" not in out and "\b" not in out
 
 
-def test_every_module_of_the_folder_that_is_a_verb_is_in_the_table():
-    names = {path.stem for path in Path(cli.__file__).parent.glob("[!_]*")} - {"shared"}
-    assert names == set(_table.VERBS)
-
-
-def test_a_group_s_line_names_exactly_its_commands():
-    for name, verb in _table.VERBS.items():
-        commands = getattr(_group.load(name), "commands", None)
-        if commands is not None:
-            listed = verb.help.partition(": ")[2].rstrip(".").split(", ")
-            assert sorted(listed) == sorted(commands), name
+def test_every_module_and_folder_is_a_verb_of_the_table():
+    folder = Path(cli.__file__).parent
+    names = {path.parent.name if path.stem == "__init__" else path.stem for path in folder.glob("*/__init__.py")}
+    names |= {path.stem for path in folder.glob("[!_]*.py")}
+    assert names - {"shared"} == set(table.VERBS)
 
 
 def test_help_fits_a_terminal_of_100_columns():
-    assert max(map(len, _table.help_text().splitlines())) <= 100
+    assert max(map(len, table.help_text().splitlines())) <= 100
 
 
-@pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help(flag):
-    done = run(flag)
-    assert (done.returncode, done.stdout, done.stderr) == (0, _table.help_text() + "\n", "")
+@pytest.mark.parametrize(
+    ("args", "code", "out", "err"),
+    [
+        (["--help"], 0, table.help_text() + "\n", ""),
+        (["-h"], 0, table.help_text() + "\n", ""),
+        (["--version"], 0, f"prlm-edge {importlib.metadata.version('prlm-edge')}\n", ""),
+        ([], 2, "", table.help_text() + "\n"),
+    ],
+)
+def test_help_and_version(args, code, out, err, capsys):
+    assert main(args) == code
+    assert capsys.readouterr() == (out, err)
 
 
-def test_no_arguments_print_help_on_stderr_and_fail():
-    done = run()
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", _table.help_text() + "\n")
-
-
-def test_version_is_that_of_the_installed_package():
-    from importlib.metadata import version
-
-    assert run("--version").stdout == f"prlm-edge {version('prlm-edge')}\n"
+@pytest.mark.parametrize("args", [["config"], ["profile", "import"]])
+def test_a_group_without_a_command_is_its_help_as_an_error(args, capsys):
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"Usage: prlm-edge {' '.join(args)} ")
 
 
 def test_the_console_script_and_the_module_are_the_same():
     script = Path(sys.executable).with_name("prlm-edge" + (".exe" if os.name == "nt" else ""))
     if not script.exists():
         pytest.skip("prlm-edge is not installed beside this interpreter")
-    assert subprocess.run([script, "--help"], capture_output=True, text=True).stdout == run("--help").stdout
+    said = [subprocess.run([*start, "--help"], capture_output=True).stdout for start in ([script], COMMAND)]
+    assert said[0] == said[1] == (table.help_text() + os.linesep).encode()
+
+
+def test_docs_are_up_to_date_whatever_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = docs.pages()
+    assert CLI_MD.read_text("utf-8") == text, "run `make docs`"
+    assert all(f"\n## prlm-edge {verb}\n" in text and f"Usage: prlm-edge {verb} " in text for verb in table.VERBS)
+    assert all(f"\n| `{key}` |" in text for key in KEYS)
 
 
 # -- wrong command lines
@@ -90,8 +90,8 @@ def test_the_console_script_and_the_module_are_the_same():
 @pytest.mark.parametrize(
     ("args", "message", "hint"),
     [
-        (["prof"], "no command 'prof'", "did you mean 'prlm-edge profile'?"),
-        (["gen"], "no command 'gen'", "did you mean 'prlm-edge generate'?"),
+        (["prof"], "no command 'prof'", "did you mean profile? 'prlm-edge --help' lists the commands"),
+        (["gen"], "no command 'gen'", "did you mean generate?"),
         (["zork"], "no command 'zork'", "'prlm-edge --help' lists the commands"),
         (["--zork"], "no such option: --zork", "'prlm-edge --help' shows the options"),
         (["config", "shw"], "no such command 'shw'. Did you mean 'show'?", "'prlm-edge config --help'"),
@@ -117,53 +117,24 @@ def test_a_wrong_command_line_is_two_lines_and_exit_2(args, message, hint, capsy
 
 # -- weight
 
-
-def loaded_modules(code):
-    done = subprocess.run(
-        [sys.executable, "-c", code + "\nimport sys\nsys.stderr.write(' '.join(sys.modules))"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return {name.partition(".")[0] for name in done.stderr.split()}
-
-
 HEAVY = {
-    "numpy",
-    "rich",
-    "pydantic",
-    "typer",
-    "torch",
-    "onnxruntime",
-    "llama_cpp",
-    "tokenizers",
-    "huggingface_hub",
-    "rank_bm25",
-    "numkong",
-    "platformdirs",
-    "filelock",
-    "asyncio",
-}
+    "huggingface_hub", "llama_cpp", "numkong", "numpy", "onnxruntime", "rank_bm25", "rich", "tokenizers", "torch"
+}  # fmt: skip
+NOT_FOR_HELP = HEAVY | {"asyncio", "difflib", "filelock", "platformdirs", "pydantic", "typer"}
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import prlm_edge",
-        "from prlm_edge.cli import main; main(['--help'])",
-        "from prlm_edge.cli import main; main([])",
-    ],
-)
-def test_nothing_heavy_is_loaded(code):
-    assert not loaded_modules(code) & HEAVY
+def loaded_modules(code, *argv):
+    code = f"import sys\n{code}\nsys.stderr.write(chr(10) + ' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in done.stderr.rpartition("\n")[2].split()}
 
 
-@pytest.mark.parametrize("name", _table.VERBS)
-def test_a_verb_s_help_loads_no_model_runtime(name):
-    loaded = loaded_modules(f"from prlm_edge.cli import main; main([{name!r}, '--help'])")
-    assert not loaded & (HEAVY - {"typer", "pydantic", "platformdirs", "filelock", "asyncio"})
+def test_the_help_loads_nothing_but_itself():
+    code = "import prlm_edge; from prlm_edge.cli import main; main(['--help']); main([])"
+    assert not loaded_modules(code) & NOT_FOR_HELP
 
 
-def test_verbs_of_the_table_can_be_imported():
-    for verb in _table.VERBS.values():
-        assert isinstance(importlib.import_module(verb.module).app, typer.Typer)
+def test_the_help_of_no_verb_loads_what_is_heavy():
+    code = "from prlm_edge.cli import main\nfor verb in sys.argv[1:]: main([verb, '--help'])"
+    assert not loaded_modules(code, *table.VERBS) & HEAVY

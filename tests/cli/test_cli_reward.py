@@ -14,7 +14,7 @@ from tiny_reward import make_reward_model
 
 from prlm_edge.backends.scripted import Scripted
 from prlm_edge.cli import main
-from prlm_edge.cli.doctor import system as _checks_system
+from prlm_edge.cli.doctor import system
 from prlm_edge.models.store import hash_file
 from prlm_edge.rerank.reward import lazy as lazy_reward
 from prlm_edge.rerank.reward.scorer import CARD
@@ -123,7 +123,7 @@ def test_a_flag_without_effect_is_noted(generate: Run, folder: Path) -> None:
 @pytest.fixture
 def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """What it finds of the reward model, under these settings; a server answers, so nothing else is needed."""
-    monkeypatch.setattr(_checks_system, "check_packages", lambda found: [])
+    monkeypatch.setattr(system, "check_packages", lambda found: [])
     monkeypatch.setenv("PRLM_BASE_URL", "http://127.0.0.1:1/v1")
 
     def run(**settings: object) -> dict[str, Any]:

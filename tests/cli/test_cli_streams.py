@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import pytest
 import typer
 
 from prlm_edge.cli import main
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared import table as _table
+from prlm_edge.cli.shared import console, table
+from prlm_edge.cli.shared.progress import progress
 from prlm_edge.errors import MissingError, PrlmError
 
 COMMAND = [sys.executable, "-m", "prlm_edge"]
@@ -29,10 +30,8 @@ def verb(monkeypatch):
     def install(body):
         app = typer.Typer(add_completion=False)
         app.command()(body)
-        module = type(sys)("prlm_edge_probe")
-        module.app = app
-        monkeypatch.setitem(sys.modules, "prlm_edge_probe", module)
-        monkeypatch.setitem(_table.VERBS, "probe", _table.Verb("prlm_edge_probe", "A probe."))
+        monkeypatch.setitem(sys.modules, "prlm_edge.cli.probe", SimpleNamespace(app=app))
+        monkeypatch.setitem(table.VERBS, "probe", "A probe.")
 
     return install
 
@@ -70,7 +69,7 @@ def raiser(error):
 )
 def test_every_error_has_its_code_and_its_line(verb, capsys, monkeypatch, error, code, text):
     monkeypatch.delenv("PRLM_DEBUG", raising=False)
-    monkeypatch.setattr(_console, "discard_stdout", lambda: None)  # pytest's own stdout must live on
+    monkeypatch.setattr(console, "discard_stdout", lambda: None)  # pytest's own stdout must live on
     verb(raiser(error))
     assert main(["probe"]) == code
     assert capsys.readouterr().err == text
@@ -146,10 +145,10 @@ def test_a_closed_stdout_is_said_and_its_descriptor_is_not_reused():
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
     code = (
         "import sys, time, typer\nfrom prlm_edge.cli import main\n"
-        "from prlm_edge.cli.shared import table as _table\napp = typer.Typer(add_completion=False)\n"
+        "from prlm_edge.cli.shared import table\napp = typer.Typer(add_completion=False)\n"
         "@app.command()\ndef probe() -> None:\n    print('ready', flush=True); time.sleep(30)\n"
-        "sys.modules['probe'] = type(sys)('probe'); sys.modules['probe'].app = app\n"
-        "_table.VERBS['probe'] = _table.Verb('probe', '')\nsys.exit(main(['probe']))"
+        "sys.modules['prlm_edge.cli.probe'] = sys.modules['__main__']\n"
+        "table.VERBS['probe'] = ''\nsys.exit(main(['probe']))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
@@ -183,7 +182,7 @@ def test_json_keeps_letters_and_knows_our_types(capsys):
 
     inner = {"path": PurePosixPath("a/b"), "set": {2, 1}, "more": (Point("é…"),), "bad": "\ud800"}
     value = Point(np.float32(0.5), inner)
-    _console.emit_json(value)
+    console.emit_json(value)
     out = capsys.readouterr().out
     assert "é…" in out
     assert json.loads(out) == {
@@ -211,12 +210,12 @@ class Terminal:
 def test_text_cannot_drive_the_terminal(monkeypatch, capsys):
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
-    _console.out("a\x1b[2Jb\tc\nd\x9b\u00a0e")
+    console.out("a\x1b[2Jb\tc\nd\x9b\u00a0e")
     assert screen.text == "a\\x1b[2Jb\tc\nd\\x9b\u00a0e\n"
 
 
 def test_a_pipe_gets_the_bytes_as_they_are(capsys):
-    _console.out("a\x1b[2Jb")
+    console.out("a\x1b[2Jb")
     assert capsys.readouterr().out == "a\x1b[2Jb\n"
 
 
@@ -234,12 +233,12 @@ def test_dim_only_where_it_can_be_seen(monkeypatch, env, expected):
         monkeypatch.setenv(name, value)
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    _console.dim("thinking")
+    console.dim("thinking")
     assert screen.text == expected
 
 
 def test_dim_is_plain_in_a_file(capsys):
-    _console.dim("thinking", end="")
+    console.dim("thinking", end="")
     assert capsys.readouterr().err == "thinking"
 
 
@@ -247,8 +246,8 @@ def test_dim_is_plain_in_a_file(capsys):
 
 
 def test_progress_is_silent_in_a_file(capsys):
-    with _console.progress("reading") as update:
-        update(1, 2)
+    with progress("reading") as update:
+        update(1, 2, "half")
         update(2)
     assert capsys.readouterr() == ("", "")
 
@@ -258,16 +257,16 @@ def test_progress_waits_unless_told_to_draw_at_once(monkeypatch):
     for at_once in (False, True):
         screen = Terminal()
         monkeypatch.setattr(sys, "stderr", screen)
-        with _console.progress("writing", "answers", at_once=at_once) as update:
-            update(0, 8)
-        assert ("0/8" in screen.text) == at_once
+        with progress("writing", "answers", at_once=at_once) as update:
+            update(0, 8, "reward 0.5")
+        assert ("0/8" in screen.text) == ("reward 0.5" in screen.text) == at_once
 
 
 def test_progress_draws_on_a_terminal_and_clears_it(monkeypatch):
     pty = pytest.importorskip("pty")
     code = (
-        "from prlm_edge.cli.shared import console as c; import time; c.PROGRESS_DELAY_S = 0\n"
-        "with c.progress('reading [x]', 'bytes') as u:\n"
+        "from prlm_edge.cli.shared import console as c, progress as p; import time; p.DELAY_S = 0\n"
+        "with p.progress('reading [x]', 'bytes') as u:\n"
         "    for i in range(4): u(i * 1000000, 4000000); time.sleep(0.12)\n"
         "c.out('done')"
     )

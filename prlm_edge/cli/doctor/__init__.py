@@ -1,1 +1,5 @@
 """`prlm-edge doctor`: what is installed, what is missing, and the command that mends it."""
+
+from prlm_edge.cli.doctor.command import app
+
+__all__ = ["app"]

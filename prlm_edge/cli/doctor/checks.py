@@ -1,8 +1,4 @@
-"""What `prlm-edge doctor` looks at: settings, profile, models and folders, each with the command that mends it.
-
-Not here: packages and the CPU (`_checks_system.py`), and printing (`doctor.py`). Nothing is changed and nothing touches
-the network.
-"""
+"""What `prlm-edge doctor` finds out about settings, task, profile and folders, and the form of every finding."""
 
 from __future__ import annotations
 
@@ -14,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from prlm_edge import cpu, models, settings, storage
-from prlm_edge.errors import MissingError, PrlmError
-from prlm_edge.models import store as model_store
+from prlm_edge import settings, storage
+from prlm_edge.cli.shared.console import count
+from prlm_edge.errors import PrlmError
 from prlm_edge.settings import Settings
 
+State = Literal["ok", "note", "warn", "missing", "bad"]
 LOW_SPACE = 200_000_000  # bytes: room for the default model twice over, as when one is replaced
 DENSE = ("dense", "hybrid")
 
@@ -38,7 +35,7 @@ class Check:
 
     section: str
     name: str
-    state: Literal["ok", "note", "warn", "missing", "bad"]
+    state: State
     text: str
     fix: str = ""
     needed: bool = False
@@ -71,15 +68,6 @@ def check_settings(config: Path | None) -> tuple[Settings, list[Check]]:
     return found, [*checks, _task(found), _profile(found)]
 
 
-def check_models(found: Settings) -> Iterator[Check]:
-    """The language model that `generate` would load, and the embedder of dense and hybrid retrieval."""
-    if found.base_url:
-        yield Check("Models", "server", "note", f"{found.base_url} answers instead of a local model (not contacted)")
-    else:
-        yield _model(found.model, "llm", needed=True)
-    yield _model("minilm", "embedder", needed=found.retriever in DENSE)
-
-
 def check_folders() -> Iterator[Check]:
     """The data, config and cache folders: may we write, may others read, how much room is there."""
     folders = {"data": storage.data_dir(), "config": storage.config_dir(), "cache": storage.cache_dir()}
@@ -102,63 +90,22 @@ def _task(found: Settings) -> Check:
 
 def _profile(found: Settings) -> Check:
     if found.user is None:
-        return Check(
-            "Settings", "profile", "note", "none set; generate takes --user", "prlm-edge config set user me.jsonl"
-        )
+        fix = "prlm-edge config set user me.jsonl"
+        return Check("Settings", "profile", "note", "none set; generate takes --user", fix)
     from prlm_edge.profile import Profile
 
     path = shlex.quote(found.user)
     try:
         profile = Profile.open(found.user)
-        count, bad = len(profile), len(profile.bad)
+        items, bad = len(profile), len(profile.bad)
     except PrlmError as error:
         fix = error.hint or f"prlm-edge profile verify --user {path}"
         return Check("Settings", "profile", "bad", error.message, fix, needed=True)
-    text = f"{found.user}: {count:,} {'item' if count == 1 else 'items'}"
+    text = f"{found.user}: {count(items, 'item')}"
     if bad:
-        text += f", {bad:,} unreadable " + ("line" if bad == 1 else "lines")
+        text += f", {count(bad, 'unreadable line')}"
         return Check("Settings", "profile", "warn", text, f"prlm-edge profile repair --user {path}")
     return Check("Settings", "profile", "ok", text)
-
-
-def _model(name: str, kind: str, needed: bool) -> Check:
-    label = "model" if kind == "llm" else "embedder"
-    try:
-        path = models.resolve(name, kind)
-        folder = path if path.is_dir() else path.parent
-        manifest = model_store.read_manifest(folder)
-        problems = model_store.verify(folder, manifest.name) if manifest else _local_problems(path)
-    except MissingError as error:
-        state: Literal["note", "missing"] = "missing" if needed else "note"
-        use = "" if needed else " (dense and hybrid retrieval)"
-        return Check("Models", label, state, error.message + use, error.hint, needed)
-    except PrlmError as error:
-        return Check("Models", label, "bad", error.message, error.hint, needed)
-    except OSError as error:
-        return Check("Models", label, "bad", f"{error.filename}: {error.strerror}", "mend its permissions", needed)
-    if problems:
-        return Check("Models", label, "bad", "; ".join(problems), f"prlm-edge model pull {shlex.quote(name)}", needed)
-    size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
-    text = f"{name}, {size / 1e6:.0f} MB, {'hashes verified' if manifest else 'a file of your own'}: {path}"
-    memory = cpu.memory()
-    if memory is not None and size > memory[1]:
-        return Check(
-            "Models",
-            label,
-            "warn",
-            f"{text}; only {memory[1] / 1e6:.0f} MB of memory are available",
-            "close other programs, or use a smaller model (`prlm-edge model list`)",
-            needed,
-        )
-    return Check("Models", label, "ok", text)
-
-
-def _local_problems(path: Path) -> list[str]:
-    """What is wrong with a model that `model pull` didn't install, by its first bytes."""
-    if path.is_dir():
-        return []
-    with path.open("rb") as stream:
-        return [] if stream.read(4) == b"GGUF" else [f"{path} is not a GGUF file"]
 
 
 def _folder(name: str, folder: Path) -> Check:

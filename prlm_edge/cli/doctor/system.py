@@ -1,7 +1,7 @@
 """What `prlm-edge doctor` says about this machine: packages that load or don't, the CPU, threads and memory.
 
 A package is tried in a process of its own: one built for another CPU dies of an illegal instruction, and then only that
-process does. Not here: settings, models and folders (`_checks.py`).
+process does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -60,28 +61,25 @@ def check_packages(found: Settings) -> Iterator[Check]:
 
 def check_machine(found: Settings) -> Iterator[Check]:
     """The CPU, the threads that `generate` uses, and the memory."""
+    check = partial(Check, "Machine")
     flags = cpu.cpu_flags()
     offers = "unknown instruction sets" if flags is None else " ".join(flags) or "no vector instructions that help"
-    yield Check("Machine", "cpu", "ok", f"{cpu.cpu_name() or 'unknown CPU'}: {offers}")
+    yield check("cpu", "ok", f"{cpu.cpu_name() or 'unknown CPU'}: {offers}")
     quota = cpu.quota_cores()
     limits = f", a quota of {quota:.3g}" if quota else ""
     usable, physical = cpu.usable_cores(), cpu.physical_cores()
-    yield Check(
-        "Machine", "cores", "ok", f"{len(cpu.affinity())} logical and {physical} physical for this process{limits}"
-    )
+    yield check("cores", "ok", f"{len(cpu.affinity())} logical and {physical} physical for this process{limits}")
     if found.threads > usable:
-        yield Check(
-            "Machine",
-            "threads",
-            "warn",
-            f"{found.threads} set, but only {usable} cores may be used",
-            "prlm-edge config unset threads",
-        )
+        fix = "prlm-edge config unset threads"
+        yield check("threads", "warn", f"{found.threads} set, but only {usable} cores may be used", fix)
+    elif found.threads:
+        yield check("threads", "ok", f"{found.threads} for generate")
     else:
-        yield Check("Machine", "threads", "ok", _threads(found.threads))
+        threads = f"{cpu.default_threads()} to read prompts and to decode; small models decode on 1"
+        yield check("threads", "ok", threads)
     memory = cpu.memory()
     text = "unknown" if memory is None else f"{memory[0] / 1e9:.1f} GB, {memory[1] / 1e9:.1f} GB available"
-    yield Check("Machine", "memory", "ok", text)
+    yield check("memory", "ok", text)
 
 
 def pip_command(*packages: str) -> str:
@@ -106,46 +104,21 @@ def _needed(found: Settings) -> set[str]:
 
 
 def _package(package: Package, process: subprocess.Popen[str] | None, needed: bool) -> Check:
-    requirement = f"{PROG}[{package.extra}]" if package.extra else PROG
+    check = partial(Check, "Packages", package.name, needed=needed)
     if process is None:
-        return Check(
-            "Packages",
-            package.name,
-            "missing" if needed else "note",
-            f"not installed: {package.purpose}",
-            pip_command(requirement),
-            needed,
-        )
+        fix = pip_command(f"{PROG}[{package.extra}]" if package.extra else PROG)
+        return check("missing" if needed else "note", f"not installed: {package.purpose}", fix)
     version, wanted = _version(package.name), _pinned(package.name)
+    reinstall = pip_command(f"{package.name}=={version}") + " --force-reinstall --no-deps --no-cache-dir"
     problem, said = _outcome(process)
     if problem:
-        return Check(
-            "Packages",
-            package.name,
-            "bad",
-            f"{version} does not load: {problem}",
-            _reinstall(package.name, version),
-            needed,
-        )
+        return check("bad", f"{version} does not load: {problem}", reinstall)
     if wanted and version != wanted:
-        return Check(
-            "Packages",
-            package.name,
-            "warn",
-            f"{version}, but prlm-edge was made for {wanted}",
-            pip_command(f"{package.name}=={wanted}"),
-            needed,
-        )
+        fix = pip_command(f"{package.name}=={wanted}")
+        return check("warn", f"{version}, but prlm-edge was made for {wanted}", fix)
     if package.name == "llama-cpp-python" and (slow := _unused_flags(said)):
-        return Check(
-            "Packages",
-            package.name,
-            "warn",
-            f"{version} was built without {slow}, which this CPU has",
-            _reinstall(package.name, version),
-            needed,
-        )
-    return Check("Packages", package.name, "ok", f"{version}: {package.purpose}")
+        return check("warn", f"{version} was built without {slow}, which this CPU has", reinstall)
+    return check("ok", f"{version}: {package.purpose}")
 
 
 def trial(code: str) -> str:
@@ -181,10 +154,6 @@ def _outcome(process: subprocess.Popen[str]) -> tuple[str, str]:
     return (lines[-1] if lines else f"exit code {process.returncode}"), said
 
 
-def _reinstall(name: str, version: str | None) -> str:
-    return pip_command(f"{name}=={version}") + " --force-reinstall --no-deps --no-cache-dir"
-
-
 def _unused_flags(system_info: str) -> str:
     """Instruction sets that matter most, that the CPU has and llama.cpp was built without."""
     built = set(re.findall(r"(\w+) = 1", system_info))
@@ -208,9 +177,3 @@ def _pinned(name: str) -> str | None:
         return None
     pins = (re.match(rf"{re.escape(name)}\s*==\s*([\w.]+)", line) for line in lines)
     return next((match[1] for match in pins if match), None)
-
-
-def _threads(chosen: int) -> str:
-    if chosen:
-        return f"{chosen} for generate"
-    return f"{cpu.default_threads()} to read prompts and to decode; small models decode on 1"

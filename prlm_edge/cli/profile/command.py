@@ -1,28 +1,19 @@
-"""`prlm-edge profile`: keep your past writing. Here: add, list, show and rm.
-
-Not here: verify, repair and stats (`_profile_upkeep.py`), import (`_profile_import.py`), the store itself
-(`prlm_edge.profile.store`).
-"""
+"""`prlm-edge profile add`, `list`, `show` and `rm`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from prlm_edge.cli.profile import importers as _profile_import
-from prlm_edge.cli.profile import upkeep as _profile_upkeep
-from prlm_edge.cli.profile.common import UserOption, count, day, item_line, item_record, open_profile
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, new_app
-from prlm_edge.cli.shared.table import VERBS
+from prlm_edge.cli.profile.common import app, day, item_line, note_bad, open_or_create, open_profile
+from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.console import count
+from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, UserOption, YesFlag, adds
 from prlm_edge.errors import ProfileError, UsageError, did_you_mean
-from prlm_edge.profile import LineError, Profile, item_from
+from prlm_edge.profile import LineError, Profile, fields_of, item_from
 from prlm_edge.types import Item
-
-app = new_app(help=VERBS["profile"].help, no_args_is_help=True)
 
 _N_SHOWN = 5
 
@@ -55,7 +46,7 @@ def add(
         )
     if words and text:
         raise UsageError("TEXT and --text exclude each other", "give the text once")
-    profile = open_profile(user, config, create=True)
+    profile = open_or_create(user, config)
     rejected: list[tuple[str, str]] = []
     if jsonl:
         items = _items_from_stdin(rejected)
@@ -63,7 +54,7 @@ def add(
         items = [_item({**given, "text": _read_text() if piped else " ".join(words or []) or text}, profile)]
     done = profile.append(items)
     if json:
-        _console.emit_json(
+        console.emit_json(
             {
                 "added": done.added,
                 "duplicates": done.duplicates,
@@ -73,11 +64,11 @@ def add(
         )
     else:
         for new_id in done.ids:
-            _console.out(new_id)
+            console.out(new_id)
     if done.duplicates:
-        _console.note(f"{count(done.duplicates, 'item')} skipped: there already")
+        console.note(f"{count(done.duplicates, 'item')} skipped: there already")
     for where, reason in rejected:
-        _console.note(f"{where}: {reason}")
+        console.note(f"{where}: {reason}")
     if rejected:
         raise ProfileError(
             f"{count(len(rejected), 'line')} of standard input could not be added",
@@ -86,52 +77,52 @@ def add(
 
 
 @app.command(name="list")
+@adds("profile", open_profile)
 def list_(
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0 for all.")] = 20,
     kind: Annotated[str, typer.Option("--kind", help="Only this kind.", show_default=False)] = "",
     source: Annotated[str, typer.Option("--source", help="Only from there.", show_default=False)] = "",
     since: Annotated[str, typer.Option("--since", help="Only from this date on.", show_default=False)] = "",
-    user: UserOption = None,
-    config: ConfigFile = None,
+    *,
+    profile: Profile,
     json: JsonFlag = False,
 ) -> None:
     """List the items, newest first."""
     start = day(since, "--since")
-    profile = open_profile(user, config)
     found = [item for item in reversed(profile.items) if _fits(item, kind, source) and item.date >= start]
     found.sort(key=lambda item: item.date, reverse=True)
     shown = found[:limit] if limit else found
     if json:
-        _console.emit_json([item_record(item) for item in shown])
+        console.emit_json([fields_of(item) for item in shown])
     else:
         for item in shown:
-            _console.out(item_line(item))
+            console.out(item_line(item))
     if len(shown) < len(found):
-        _console.note(f"{len(shown)} of {count(len(found), 'item')}; --limit 0 shows all")
+        console.note(f"{len(shown)} of {count(len(found), 'item')}; --limit 0 shows all")
     elif not found:
-        _console.note(f"no items of that sort among {len(profile):,}" if len(profile) else "the profile is empty")
-    _profile_upkeep.note_bad(profile)
+        console.note(f"no items of that sort among {len(profile):,}" if len(profile) else "the profile is empty")
+    note_bad(profile)
 
 
 @app.command()
+@adds("profile", open_profile)
 def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="Its id, or enough of the beginning.")],
-    user: UserOption = None,
-    config: ConfigFile = None,
+    profile: Profile,
     json: JsonFlag = False,
 ) -> None:
     """Show one item whole."""
-    item = _find(open_profile(user, config), id)
+    item = _find(profile, id)
     if json:
-        _console.emit_json(item_record(item))
+        console.emit_json(fields_of(item))
         return
     for name in ("id", "title", "date", "kind", "source"):
         if value := getattr(item, name):
-            _console.out(f"{name + ':':<8}{value}")
+            console.out(f"{name + ':':<8}{value}")
     for key, value in item.meta.items():
-        _console.out(f"{key + ':':<8}{value}")
+        console.out(f"{key + ':':<8}{value}")
     if item.text:
-        _console.out(f"\n{item.text}")
+        console.out(f"\n{item.text}")
 
 
 @app.command()
@@ -140,7 +131,7 @@ def rm(
     source: Annotated[
         str, typer.Option("--source", help="All items from there, such as git:repo.", show_default=False)
     ] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: YesFlag = False,
     user: UserOption = None,
     config: ConfigFile = None,
     json: JsonFlag = False,
@@ -152,13 +143,14 @@ def rm(
     items = [_exact(profile, id) for id in ids or ()] or [item for item in profile if item.source == source]
     if not items:
         raise UsageError(f"no items from {source!r}", "`prlm-edge profile stats` shows the sources")
-    if not yes:
-        _confirm(items)
+    more = [f"and {len(items) - _N_SHOWN:,} more"] if len(items) > _N_SHOWN else []
+    details = [*map(item_line, items[:_N_SHOWN]), *more]
+    console.confirm(f"Remove {count(len(items), 'item')}?", yes=yes, details=details)
     removed = profile.remove(item.id for item in items)
     if json:
-        _console.emit_json({"removed": removed, "left": len(profile)})
+        console.emit_json({"removed": removed, "left": len(profile)})
     else:
-        _console.note(f"{count(removed, 'item')} removed, {len(profile):,} left")
+        console.note(f"{count(removed, 'item')} removed, {len(profile):,} left")
 
 
 def _item(fields: dict[str, str], profile: Profile) -> Item:
@@ -226,20 +218,3 @@ def _find(profile: Profile, id: str) -> Item:
 def _nearest(profile: Profile, id: str) -> str:
     ids = (item.id for item in profile.items[:10_000])
     return did_you_mean(id, ids, "`prlm-edge profile list --limit 0` shows the ids")
-
-
-def _confirm(items: Sequence[Item]) -> None:
-    """Ask before deleting; whoever can't be asked has to say --yes."""
-    if not sys.stdin.isatty():
-        raise UsageError(f"{count(len(items), 'item')} would be removed", "add --yes")
-    for item in items[:_N_SHOWN]:
-        _console.note(item_line(item))
-    if len(items) > _N_SHOWN:
-        _console.note(f"and {len(items) - _N_SHOWN:,} more")
-    if not typer.confirm(f"Remove {count(len(items), 'item')}?", err=True):
-        _console.note("nothing was removed")
-        raise typer.Exit(1)
-
-
-_profile_upkeep.register(app)
-app.add_typer(_profile_import.app, name="import")

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
 
-import typer
-
+from prlm_edge.cli.shared.console import clip, count, note
+from prlm_edge.cli.shared.options import ConfigFile, UserOption, new_app
+from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import UsageError
-from prlm_edge.profile import Profile, fields_of
+from prlm_edge.profile import Profile
+from prlm_edge.settings import load_settings
 from prlm_edge.types import Item
 
-UserOption = Annotated[
-    str | None, typer.Option("--user", "-u", metavar="FILE", help="The profile; else the setting `user`.")
-]
+app = new_app(help=VERBS["profile"], no_args_is_help=True)
 _ID_COLUMNS = 16
 
 
-def open_profile(user: str | None, config: Path | None, *, create: bool = False) -> Profile:
+def open_profile(user: UserOption = None, config: ConfigFile = None) -> Profile:
+    """The profile that is meant, which must exist."""
+    return open_or_create(user, config, create=False)
+
+
+def open_or_create(user: str | None, config: Path | None, *, create: bool = True) -> Profile:
     """The profile that is meant.
 
     Raises:
         UsageError: None is named, or it can't be opened as a profile.
     """
-    from prlm_edge.settings import load_settings
-
     path = load_settings(config=config, flags={"user": user}).user
     if not path:
         raise UsageError(
@@ -53,18 +53,10 @@ def day(text: str, option: str) -> str:
 def item_line(item: Item) -> str:
     """One line of a list: id, date, kind and title (or the beginning of the text), cut to the terminal's width."""
     title = " ".join((item.title or item.text[:500]).split())
-    line = f"{item.id:<{_ID_COLUMNS}}  {item.date[:10]:<10}  {item.kind:<8}  {title}"
-    if sys.stdout is not None and sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        return line if len(line) <= width else line[: width - 1] + "…"
-    return line
+    return clip(f"{item.id:<{_ID_COLUMNS}}  {item.date[:10]:<10}  {item.kind:<8}  {title}")
 
 
-def item_record(item: Item) -> dict[str, Any]:
-    """An item as it would stand in a profile."""
-    return fields_of(item)
-
-
-def count(n: int, noun: str) -> str:
-    """A number with its noun: "1 item", "2,000 items"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+def note_bad(profile: Profile) -> None:
+    """Say that some lines can't be read."""
+    if profile.bad:
+        note(f"{count(len(profile.bad), 'line')} can't be read: `prlm-edge profile verify` names them")

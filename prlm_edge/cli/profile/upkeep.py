@@ -1,7 +1,4 @@
-"""`prlm-edge profile verify`, `repair` and `stats`.
-
-Not here: what is wrong with a line (`prlm_edge.profile.lines`) and how it is mended (`prlm_edge.profile.store`).
-"""
+"""`prlm-edge profile verify`, `repair` and `stats`."""
 
 from __future__ import annotations
 
@@ -12,26 +9,23 @@ from typing import Any
 
 import typer
 
-from prlm_edge.cli.profile.common import UserOption, count, open_profile
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared.options import ConfigFile, JsonFlag
+from prlm_edge.cli.profile.common import app, note_bad, open_profile
+from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.console import count
+from prlm_edge.cli.shared.options import JsonFlag, adds
+from prlm_edge.errors import ProfileError
 from prlm_edge.profile import Profile
 
 _N_LISTED = 10
 _N_FACTS = 6
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to `app`."""
-    for command in (verify, repair, stats):
-        app.command()(command)
-
-
-def verify(user: UserOption = None, config: ConfigFile = None, json: JsonFlag = False) -> None:
+@app.command()
+@adds("profile", open_profile)
+def verify(profile: Profile, json: JsonFlag = False) -> None:
     """Name every line that can't be read, and why. Exit code 3 when there is one."""
-    profile = open_profile(user, config)
     if json:
-        _console.emit_json(
+        console.emit_json(
             {
                 "profile": str(profile.path),
                 "items": len(profile),
@@ -40,24 +34,25 @@ def verify(user: UserOption = None, config: ConfigFile = None, json: JsonFlag = 
         )
     else:
         for line in profile.bad:
-            _console.out(f"{profile.path}:{line.number}: {line.reason}")
-    _console.note(f"{count(len(profile), 'item')}, {count(len(profile.bad), 'bad line')}")
+            console.out(f"{profile.path}:{line.number}: {line.reason}")
+    console.note(f"{count(len(profile), 'item')}, {count(len(profile.bad), 'bad line')}")
     if os.name == "posix" and profile.path.stat().st_mode & 0o077:
-        _console.note(f"others on this machine may read it: chmod 600 {profile.path}")
+        console.note(f"others on this machine may read it: chmod 600 {profile.path}")
     if profile.bad:
-        _console.note(f"  prlm-edge profile repair --user {profile.path}  moves them to a file of their own")
-        raise typer.Exit(3)
+        console.note(f"  prlm-edge profile repair --user {profile.path}  moves them to a file of their own")
+        raise typer.Exit(ProfileError.exit_code)
 
 
-def repair(user: UserOption = None, config: ConfigFile = None, json: JsonFlag = False) -> None:
+@app.command()
+@adds("profile", open_profile)
+def repair(profile: Profile, json: JsonFlag = False) -> None:
     """Move lines that can't be read to a file of their own beside the profile. Nothing is dropped.
 
     A sound line whose id an earlier line has stays, with a new id.
     """
-    profile = open_profile(user, config)
     done = profile.repair()
     if json:
-        _console.emit_json(
+        console.emit_json(
             {
                 "profile": str(profile.path),
                 "items": len(profile),
@@ -68,47 +63,42 @@ def repair(user: UserOption = None, config: ConfigFile = None, json: JsonFlag = 
         )
         return
     for number, old, new in done.renamed:
-        _console.note(f"line {number}: id {old} was taken, now {new}")
+        console.note(f"line {number}: id {old} was taken, now {new}")
     if done.side_file:
-        _console.note(f"{count(done.moved, 'line')} moved to {done.side_file}")
+        console.note(f"{count(done.moved, 'line')} moved to {done.side_file}")
     if not done.changed:
-        _console.note("nothing to repair")
-    _console.note(f"{count(len(profile), 'item')} in {profile.path}")
+        console.note("nothing to repair")
+    console.note(f"{count(len(profile), 'item')} in {profile.path}")
 
 
-def stats(user: UserOption = None, config: ConfigFile = None, json: JsonFlag = False) -> None:
+@app.command()
+@adds("profile", open_profile)
+def stats(profile: Profile, json: JsonFlag = False) -> None:
     """Count what is in the profile: items, dates, kinds, sources, lengths, and what your titles have in common."""
-    profile = open_profile(user, config)
     found = _stats(profile)
     if json:
-        _console.emit_json(found)
+        console.emit_json(found)
         return
     dates = found["dates"]
-    _console.out(
+    console.out(
         f"{count(found['items'], 'item')}: {found['with_title']:,} with a title, "
         f"{found['with_text']:,} with a text; {found['bytes']:,} bytes"
     )
     if dates["first"]:
-        _console.out(f"dates: {dates['first']} to {dates['last']}; {dates['missing']:,} without")
+        console.out(f"dates: {dates['first']} to {dates['last']}; {dates['missing']:,} without")
     for name in ("kinds", "sources"):
         if counted := found[name]:
             more = f" and {len(counted) - _N_LISTED} more" if len(counted) > _N_LISTED else ""
-            _console.out(f"{name}: {', '.join(f'{k} {n:,}' for k, n in list(counted.items())[:_N_LISTED])}{more}")
+            console.out(f"{name}: {', '.join(f'{k} {n:,}' for k, n in list(counted.items())[:_N_LISTED])}{more}")
     for name in ("title_words", "text_words"):
         if span := found[name]:
-            _console.out(
+            console.out(
                 f"words in a {name.partition('_')[0]}: {span['least']:,} to {span['most']:,}, "
                 f"half of them up to {span['median']:,}"
             )
     if found["style"]:
-        _console.out(f"your titles: {'; '.join(fact['phrase'] for fact in found['style'])}")
+        console.out(f"your titles: {'; '.join(fact['phrase'] for fact in found['style'])}")
     note_bad(profile)
-
-
-def note_bad(profile: Profile) -> None:
-    """Say that some lines can't be read."""
-    if profile.bad:
-        _console.note(f"{count(len(profile.bad), 'line')} can't be read: `prlm-edge profile verify` names them")
 
 
 def _stats(profile: Profile) -> dict[str, Any]:

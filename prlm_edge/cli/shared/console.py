@@ -1,22 +1,20 @@
-"""How verbs speak: data on stdout, everything else on stderr, and streams that survive closed pipes and odd locales.
+"""How verbs speak and listen: data on stdout, all else on stderr, in streams that survive closed pipes and odd locales.
 
-Not here: what is said, and the error lines of `main()`.
+Progress bars are in `progress.py`, the lines of an error in `prlm_edge.cli`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TextIO
 
-from prlm_edge.errors import PrlmError
+from prlm_edge.errors import PrlmError, UsageError
 
-Update = Callable[[int, "int | None"], None]
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}  # C0, DEL and C1
-PROGRESS_DELAY_S = 0.4  # work that ends sooner shows no bar
 
 
 def out(text: str = "", end: str = "\n") -> None:
@@ -68,6 +66,45 @@ def printable(text: str, keep: str = "") -> str:
     return text.translate({code: escape for code, escape in _CONTROLS.items() if chr(code) not in keep})
 
 
+def count(n: int, noun: str) -> str:
+    """A number with its noun: "1 item", "2,000 items"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def clip(line: str) -> str:
+    """`line`, cut to the width of the terminal where stdout is one."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def words_or_stdin(words: Sequence[str]) -> str:
+    """What a verb was given as words; "-" among them stands for what is piped in, on lines of its own."""
+    piped = sys.stdin.buffer.read().decode("utf-8", "replace").strip() if "-" in words else ""
+    parts = [piped if word == "-" else word for word in words]
+    return ("\n" if piped else " ").join(part for part in parts if part).strip()
+
+
+def confirm(question: str, *, yes: bool, details: Sequence[str] = ()) -> None:
+    """Ask before something is deleted, unless `yes`; `details` are shown above the question.
+
+    Raises:
+        UsageError: There is nobody to ask.
+        PrlmError: The answer is no.
+    """
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UsageError("there is nobody to ask", "add --yes to go on without asking")
+    for line in details:
+        note(line)
+    import typer
+
+    if not typer.confirm(question, err=True):
+        raise PrlmError("nothing was removed")
+
+
 def hush_libraries() -> None:
     """Keep what training's libraries advise developers of off the terminal."""
     import logging
@@ -75,81 +112,6 @@ def hush_libraries() -> None:
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-
-
-@contextlib.contextmanager
-def progress(label: str, unit: str = "items", *, at_once: bool = False) -> Iterator[Update]:
-    """Yield `update(done, total)`, which draws a bar on stderr when that is a terminal, and does nothing otherwise.
-
-    Args:
-        label: What is going on, such as "pulling smollm2-135m".
-        unit: What is counted; "bytes" is shown as MB with a rate.
-        at_once: Draw from the first update on, for work that tells little before it is nearly done.
-    """
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield _no_update
-        return
-    bar = _Bar(label, unit, 0.0 if at_once else PROGRESS_DELAY_S)
-    try:
-        yield bar.update
-    finally:
-        bar.close()
-
-
-def _no_update(done: int, total: int | None = None) -> None:
-    """Progress that nobody watches."""
-
-
-class _Bar:
-    """A Rich bar that appears `delay_s` after its first update and vanishes at the end."""
-
-    def __init__(self, label: str, unit: str, delay_s: float) -> None:
-        self._label, self._unit, self._delay_s = label, unit, delay_s
-        self._started = 0.0  # of the first update: what comes before is no work of this bar
-        self._rich: Any = None
-        self._task: Any = None
-
-    def update(self, done: int, total: int | None = None) -> None:
-        if self._rich is None:
-            self._started = self._started or time.monotonic()
-            if time.monotonic() - self._started < self._delay_s:
-                return
-            self._open()
-        self._rich.update(self._task, completed=done, total=total)
-
-    def _open(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        counted = (
-            [DownloadColumn(), TransferSpeedColumn()]
-            if self._unit == "bytes"
-            else [MofNCompleteColumn(), TextColumn(self._unit)]
-        )
-        self._rich = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            *counted,
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._task = self._rich.add_task(printable(self._label), total=None)
-        self._rich.start()
-
-    def close(self) -> None:
-        if self._rich is not None:
-            self._rich.stop()
 
 
 def prepare_streams() -> None:

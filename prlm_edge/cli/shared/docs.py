@@ -1,18 +1,13 @@
-"""Writes docs/cli.md from the real help: `python -m prlm_edge.cli.shared.docs > docs/cli.md` (`make docs`).
-
-Not here: any wording about a verb; that is in the verb's own module.
-"""
+"""Writes docs/cli.md from the real help: `python -m prlm_edge.cli.shared.docs > docs/cli.md` (`make docs`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from typer import _click
-from typer.core import TyperCommand, TyperGroup
+import typer
 
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared import group as _group
-from prlm_edge.cli.shared import table as _table
+from prlm_edge.cli.shared import console, dispatch, table
 from prlm_edge.cli.shared.table import PROG
 from prlm_edge.settings import DEFAULTS, ENV_PREFIX, KEYS
 
@@ -39,43 +34,40 @@ _SETTINGS = f"""## Settings
 Strongest first: a flag, a `{ENV_PREFIX}*` environment variable, the file of `--config`, your `config.toml`
 (`{PROG} config path`), the default. A variable that starts with `{ENV_PREFIX}` and is no setting is an error, so that
 a misspelt one is noticed; `PRLM_HOME` (a folder for everything: models, settings, caches) and `PRLM_DEBUG` are the two
-that are not settings. An empty variable counts as not set.
+that are not settings. An empty variable counts as not set. In Python, those marked "yes" may be given for one request:
+`writer.generate(query, k=5)`.
 
-| setting | default | what it is |
-|---|---|---|
+| setting | default | one request | what it is |
+|---|---|---|---|
 """
 
 
 def pages() -> str:
     """The whole of docs/cli.md."""
-    parts = [_INTRO, f"```text\n{_table.help_text()}\n```\n", _SETTINGS + _settings()]
-    for verb in _table.VERBS:
+    parts = [_INTRO, f"```text\n{table.help_text()}\n```\n", _SETTINGS + "".join(map(_row, KEYS))]
+    for verb in table.VERBS:
         parts.append(f"## {PROG} {verb}\n")
-        parts += [f"```text\n{text.rstrip()}\n```\n" for text in _helps(_group.load(verb), _root())]
+        parts += [f"```text\n{text.rstrip()}\n```\n" for text in _helps(dispatch.load(verb), PROG, None)]
     return "\n".join(parts)
 
 
-def _root() -> _click.Context:
-    return _click.Context(
-        _group.root(), info_name=PROG, terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=["-h", "--help"]
+def _helps(command: Any, before: str, parent: typer.Context | None) -> Iterator[str]:
+    """The help of a command and of those below it."""
+    name = f"{before} {command.name}".strip()
+    context = typer.Context(
+        command, parent, name, terminal_width=WIDTH, max_content_width=WIDTH, **dispatch.HELP_OPTIONS
     )
-
-
-def _helps(command: TyperCommand | TyperGroup, parent: _click.Context) -> Iterator[str]:
-    context = _click.Context(command, info_name=command.name, parent=parent)
     yield "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     for child in getattr(command, "commands", {}).values():
-        yield from _helps(child, context)
+        yield from _helps(child, "", context)
 
 
-def _settings() -> str:
-    rows = []
-    for key, spec in KEYS.items():
-        default = "" if DEFAULTS[key] in (None, "") else f"`{DEFAULTS[key]}`"
-        choices = f": {', '.join(spec.choices)}" if spec.choices else ""
-        rows.append(f"| `{key}` | {default} | {spec.about}{choices} |\n")
-    return "".join(rows)
+def _row(key: str) -> str:
+    spec = KEYS[key]
+    default = "" if DEFAULTS[key] in (None, "") else f"`{DEFAULTS[key]}`"
+    choices = f": {', '.join(spec.choices)}" if spec.choices else ""
+    return f"| `{key}` | {default} | {'yes' if spec.request else ''} | {spec.about}{choices} |\n"
 
 
 if __name__ == "__main__":
-    _console.out(pages(), end="")
+    console.out(pages(), end="")

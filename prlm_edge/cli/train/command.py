@@ -1,89 +1,110 @@
-"""`prlm-edge train`: teach a small model how people write.
-
-Not here: stages on the terminal (`_train_stages.py`), how they are done (`prlm_edge.train`).
-"""
+"""`prlm-edge train`: teach a small model how people write."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prlm_edge.cli import EXIT_INTERRUPTED
-from prlm_edge.cli.shared import console as _console
-from prlm_edge.cli.shared.options import JsonFlag, new_app
+from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.options import JsonFlag, adds, new_app
 from prlm_edge.cli.shared.table import VERBS
-from prlm_edge.errors import MissingError, UsageError
+from prlm_edge.errors import EXIT_INTERRUPTED, MissingError, UsageError
 
 if TYPE_CHECKING:
     from prlm_edge.train.config import Recipe
 
-app = new_app(help=VERBS["train"].help, invoke_without_command=True)
+app = new_app(help=VERBS["train"], invoke_without_command=True)
 _NEEDED = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "gguf", "yaml")
 
-DEFAULT = "edge-cpu"
-RECIPE = typer.Option("--recipe", metavar="NAME|FILE", help="`train recipes` lists ours.")
 OUT = typer.Option("--out", "-o", metavar="RUN", help="The run's folder, new or to go on with.")
-RecipeOption = Annotated[str, RECIPE]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as warmstart.lr=1e-4.")]
-DataOption = Annotated[list[Path] | None, typer.Option("--data", "-d", help="A data set; several make a mixture.")]
-DevOption = Annotated[list[Path] | None, typer.Option("--dev", help="Other users' data, to choose the adapter by.")]
-ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A name, a GGUF file, a Hugging Face folder.")]
 OutOption = Annotated[Path, OUT]
 AdapterOption = Annotated[
     Path | None, typer.Option("--adapter", metavar="DIR", help="Begin with this adapter, such as RUN/adapter.")
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Users of each file, drawn by the seed.")]
-RewardModelOption = Annotated[Path | None, typer.Option("--reward-model", help="An exported reward model's folder.")]
-QloraFlag = Annotated[bool, typer.Option("--qlora", help="Keep the base in 4 bits (NF4): base.precision=nf4.")]
 
 
-@app.callback()
+@dataclass(frozen=True)
+class _Asked:
+    """The options that make a stage's recipe."""
+
+    data: Annotated[list[Path] | None, typer.Option("--data", "-d", help="A data set; several make a mixture.")] = None
+    dev: Annotated[list[Path] | None, typer.Option("--dev", help="Other users' data, to choose the adapter by.")] = None
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="`train recipes` lists ours.")] = (
+        "edge-cpu"
+    )
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A name, a GGUF file, a Hugging Face folder.")] = (
+        None
+    )
+    reward_model: Annotated[Path | None, typer.Option("--reward-model", help="An exported reward model's folder.")] = (
+        None
+    )
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Users of each file, drawn by the seed.")] = None
+    qlora: Annotated[bool, typer.Option("--qlora", help="Keep the base in 4 bits (NF4): base.precision=nf4.")] = False
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as warmstart.lr=1e-4.")] = (
+        None
+    )
+
+    def load(self, *before: str) -> Recipe:
+        """The recipe with what the options change in it, after the changes `before`."""
+        from prlm_edge.train import config
+
+        given: dict[str, Any] = {
+            "data.files": [str(path) for path in self.data] if self.data else None,
+            "data.dev_files": [str(path) for path in self.dev] if self.dev else None,
+            "base.model": self.model,
+            "data.limit": self.limit,
+            "base.precision": "nf4" if self.qlora else None,
+            "grpo.reward_model": str(self.reward_model) if self.reward_model else None,
+        }
+        return config.load(self.recipe, [*before, *(self.set_ or ())], given)
+
+
+@app.callback(
+    help="""Teach a small model how people write: the whole recipe in order, or one of its stages.
+
+Stopped by Ctrl-C or killed, the same command goes on and ends in the same adapter. With --qlora and nothing else said,
+the base is kept in 4 bits.
+
+\b
+prlm-edge train --qlora --data train.jsonl --dev dev.jsonl --out RUN
+prlm-edge generate --adapter RUN/adapter.gguf --user me.jsonl "title for ..."
+"""
+)
+@adds("asked", _Asked, without=("reward_model",))
 def whole(
     context: typer.Context,
+    asked: _Asked,
     out: Annotated[Path | None, OUT] = None,
-    data: DataOption = None,
-    dev: DevOption = None,
-    recipe: Annotated[str | None, RECIPE] = None,
-    model: ModelOption = None,
     adapter: AdapterOption = None,
-    limit: LimitOption = None,
-    qlora: QloraFlag = False,
-    set_: SetOption = None,
     json: JsonFlag = False,
 ) -> None:
-    r"""Teach a small model how people write: the whole recipe in order, or one of its stages.
-
-    Stopped by Ctrl-C or killed, the same command goes on and ends in the same adapter. With --qlora and nothing else
-    said, the base is kept in 4 bits.
-
-    \b
-      prlm-edge train --qlora --data train.jsonl --dev dev.jsonl --out RUN
-      prlm-edge generate --adapter RUN/adapter.gguf --user me.jsonl "title for ..."
-    """
+    """Run the whole recipe."""
     missing = [name for name in _NEEDED if not find_spec(name)]
     if missing:  # said at once, not after an hour
         raise MissingError(f"training needs {', '.join(missing)}", 'pip install "prlm-edge[train]"')
-    _console.hush_libraries()
-    given = [one for one in (out, data, dev, recipe, model, adapter, limit, set_) if one is not None]
+    console.hush_libraries()
+    sources = map(context.get_parameter_source, context.params)
+    given = any(source is not None and source.name == "COMMANDLINE" for source in sources)
     if context.invoked_subcommand:
-        if given or qlora or json:
+        if given:
             raise UsageError(
                 f"options of the whole recipe stand before {context.invoked_subcommand}",
                 f"write them behind it: train {context.invoked_subcommand} --out RUN ...",
             )
         return
-    if not given and not qlora:
-        _console.out(context.get_help())
+    if not given:
+        console.out(context.get_help())
         return
     if out is None:
         raise UsageError("no folder for the run", "name one: --out RUN")
     from prlm_edge.cli.train import stages
 
-    wanted = _recipe(recipe or DEFAULT, set_, data, dev, model, limit, qlora=qlora)
-    _say(stages.recipe_in_order(wanted, out, adapter), wanted, json=json)
+    recipe = asked.load()
+    _say(stages.recipe_in_order(recipe, out, adapter), recipe, json=json)
 
 
 @app.command()
@@ -99,28 +120,23 @@ def recipes(
     if name is None:
         found = [{"name": one, "about": config.about(one)} for one in config.named()]
         if json:
-            _console.emit_json(found)
+            console.emit_json(found)
         else:
-            _console.table([[one["name"], one["about"]] for one in found])
+            console.table([[one["name"], one["about"]] for one in found])
         return
     recipe = config.load(name)
     if json:
-        _console.emit_json(recipe.model_dump(mode="json"))
+        console.emit_json(recipe.model_dump(mode="json"))
     else:
-        _console.out(config.explained(recipe))
+        console.out(config.explained(recipe))
 
 
 @app.command()
+@adds("asked", _Asked, without=("reward_model",))
 def warmstart(
     out: OutOption,
-    data: DataOption = None,
-    dev: DevOption = None,
-    recipe: RecipeOption = DEFAULT,
-    model: ModelOption = None,
+    asked: _Asked,
     adapter: AdapterOption = None,
-    limit: LimitOption = None,
-    qlora: QloraFlag = False,
-    set_: SetOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn from what users really wrote: an adapter over a frozen model, on a GPU or on a CPU.
@@ -129,20 +145,23 @@ def warmstart(
     """
     from prlm_edge.cli.train import stages
 
-    wanted = _recipe(recipe, set_, data, dev, model, limit, qlora=qlora)
-    _say(stages.warmstart(wanted, out, adapter), wanted, json=json)
+    recipe = asked.load()
+    _say(stages.warmstart(recipe, out, adapter), recipe, json=json)
 
 
 @app.command()
+@adds(
+    "asked",
+    _Asked,
+    without=(
+        "qlora",
+        "reward_model",
+    ),
+)
 def reward(
     out: OutOption,
-    data: DataOption = None,
-    dev: DevOption = None,
-    recipe: RecipeOption = DEFAULT,
-    model: ModelOption = None,
+    asked: _Asked,
     adapter: AdapterOption = None,
-    limit: LimitOption = None,
-    set_: SetOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Train the reward model: how likely it is that this user wrote this answer. `--select reward` uses it.
@@ -155,26 +174,33 @@ def reward(
     from prlm_edge.cli.train import stages
     from prlm_edge.cli.train.show import show_reward
 
-    wanted = _recipe(recipe, set_, data, dev, model, limit, qlora=False)
-    found = stages.reward(wanted, out, adapter)
+    recipe = asked.load()
+    found = stages.reward(recipe, out, adapter)
     if found is None:
         raise _stopped()
     if json:
-        _console.emit_json({"reward_model": str(found.folder), "dev": found.figures})
+        console.emit_json({"reward_model": str(found.folder), "dev": found.figures})
         return
     if found.figures:
         show_reward(found.figures)
-    _console.out(str(found.folder))
+    console.out(str(found.folder))
 
 
 @app.command()
+@adds(
+    "asked",
+    _Asked,
+    without=(
+        "dev",
+        "limit",
+        "qlora",
+        "reward_model",
+    ),
+)
 def blend(
     out: OutOption,
-    data: DataOption = None,
-    recipe: RecipeOption = DEFAULT,
-    model: ModelOption = None,
+    asked: _Asked,
     adapter: AdapterOption = None,
-    set_: SetOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn how to choose among several answers: weights for `--select blend`, from candidates for training users.
@@ -186,26 +212,31 @@ def blend(
     from prlm_edge.cli.train import stages
     from prlm_edge.cli.train.show import show_blend
 
-    wanted = _recipe(recipe, set_, data, None, model, None, qlora=False)
-    found = stages.blend(wanted, out, adapter)
+    recipe = asked.load()
+    found = stages.blend(recipe, out, adapter)
     if found is None:
         raise _stopped()
     if json:
-        _console.emit_json({"blend_weights": str(found)})
+        console.emit_json({"blend_weights": str(found)})
         return
     show_blend(found)
-    _console.out(str(found))
+    console.out(str(found))
 
 
 @app.command()
+@adds(
+    "asked",
+    _Asked,
+    without=(
+        "dev",
+        "qlora",
+        "reward_model",
+    ),
+)
 def rejection(
     out: OutOption,
+    asked: _Asked,
     adapter: Annotated[Path, typer.Option("--adapter", help="The warm start that draws, and is trained on.")],
-    data: DataOption = None,
-    recipe: RecipeOption = DEFAULT,
-    model: ModelOption = None,
-    limit: LimitOption = None,
-    set_: SetOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn from the model's own best answers: draw several with reasoning, keep the good and true, fine-tune on them.
@@ -214,22 +245,16 @@ def rejection(
     """
     from prlm_edge.cli.train import stages
 
-    wanted = _recipe(recipe, ["data.reasoning=true", *(set_ or [])], data, None, model, limit, qlora=False)
-    _say(stages.rejection(wanted, out, adapter), wanted, json=json)
+    recipe = asked.load("data.reasoning=true")
+    _say(stages.rejection(recipe, out, adapter), recipe, json=json)
 
 
 @app.command()
+@adds("asked", _Asked)
 def grpo(
     out: OutOption,
-    data: DataOption = None,
-    dev: DevOption = None,
-    recipe: RecipeOption = DEFAULT,
-    model: ModelOption = None,
+    asked: _Asked,
     adapter: AdapterOption = None,
-    reward_model: RewardModelOption = None,
-    limit: LimitOption = None,
-    qlora: QloraFlag = False,
-    set_: SetOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn from rewards: answers are drawn, judged and learned from, group by group (GRPO).
@@ -239,8 +264,8 @@ def grpo(
     """
     from prlm_edge.cli.train import stages
 
-    wanted = _recipe(recipe, set_, data, dev, model, limit, qlora=qlora, reward_model=reward_model)
-    _say(stages.grpo(wanted, out, adapter), wanted, json=json)
+    recipe = asked.load()
+    _say(stages.grpo(recipe, out, adapter), recipe, json=json)
 
 
 @app.command()
@@ -252,7 +277,7 @@ def report(
     """Write a run's report: one HTML file with curves, recipe and samples. Nothing is loaded from elsewhere."""
     from prlm_edge.train.run.report import write_report
 
-    _console.out(str(write_report(run, out, samples=samples)))
+    console.out(str(write_report(run, out, samples=samples)))
 
 
 def _say(adapter: Path | None, recipe: Recipe, *, json: bool) -> None:
@@ -260,37 +285,13 @@ def _say(adapter: Path | None, recipe: Recipe, *, json: bool) -> None:
     if adapter is None:
         raise _stopped()
     if json:
-        _console.emit_json({"adapter": str(adapter), "fingerprint": recipe.fingerprint()})
+        console.emit_json({"adapter": str(adapter), "fingerprint": recipe.fingerprint()})
     else:
-        _console.out(str(adapter))
+        console.out(str(adapter))
 
 
 def _stopped() -> typer.Exit:
     from prlm_edge.cli.train import stages
 
-    _console.note(stages.how_to_go_on())
+    console.note(stages.how_to_go_on())
     return typer.Exit(EXIT_INTERRUPTED)
-
-
-def _recipe(
-    name: str,
-    overrides: list[str] | None,
-    data: list[Path] | None,
-    dev: list[Path] | None,
-    model: str | None,
-    limit: int | None,
-    *,
-    qlora: bool,
-    reward_model: Path | None = None,
-) -> Recipe:
-    from prlm_edge.train import config
-
-    given: dict[str, Any] = {
-        "data.files": [str(path) for path in data] if data else None,
-        "data.dev_files": [str(path) for path in dev] if dev else None,
-        "base.model": model,
-        "data.limit": limit,
-        "base.precision": "nf4" if qlora else None,
-        "grpo.reward_model": str(reward_model) if reward_model else None,
-    }
-    return config.load(name, overrides or (), given)

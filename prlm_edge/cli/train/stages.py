@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from prlm_edge.cli.shared import console as _console
+from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
+from prlm_edge.cli.shared.progress import Update, progress
 from prlm_edge.cli.shared.table import PROG
 from prlm_edge.errors import ModelError, UsageError
 from prlm_edge.types import Cancel
@@ -44,16 +45,16 @@ def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     tokens = base.load_tokens(folder_of_base, recipe.data.max_tokens)
     examples = _read(recipe, tokens, dev=False)
     judged = _read(recipe, tokens, dev=True) if recipe.data.dev_files else None
-    _console.note(f"to learn from: {examples.say()}")
+    console.note(f"to learn from: {examples.say()}")
     if judged:
-        _console.note(f"to choose by: {judged.say()}")
+        console.note(f"to choose by: {judged.say()}")
     memory.check(folder_of_base, recipe, max(len(example.ids) for example in examples.examples))
     sha256 = examples.sha256 | (_dev(judged.sha256) if judged else {})
     folder = TrainFolder.open(out, "warmstart", recipe, sha256)
     if folder.adapter.exists():
         return folder.adapter
     cancel = Cancel()
-    with cancel_on_interrupt(cancel), _console.progress("warm start", unit="steps", at_once=True) as update:
+    with cancel_on_interrupt(cancel), progress("warm start", unit="steps", at_once=True) as update:
         dev = judged.examples if judged else ()
         whole = stage.train(folder, recipe, examples.examples, dev, start=adapter, cancel=cancel, progress=update)
     return _ended(folder, recipe) if whole else None
@@ -74,7 +75,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"reasoning": True})})
     source = base.resolve(recipe.base.model)
     tokens = base.load_tokens(source, recipe.data.max_tokens)
-    with _console.progress("reading the data", unit="rows") as update:
+    with progress("reading the data", unit="rows") as update:
         asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=recipe.data.limit, progress=update)
     folder = TrainFolder.open(out, "rejection", recipe, sha256)
     if folder.adapter.exists():
@@ -84,7 +85,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         engine = rollout.open_engine(recipe, source, out / "engine", tokens)
         try:
             engine.load_folder(adapter)
-            with _console.progress("drawing", unit="prompts", at_once=True) as update:
+            with progress("drawing", unit="prompts", at_once=True) as update:
                 whole = stage.sample(
                     out / "draws.jsonl",
                     asked,
@@ -99,12 +100,12 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
             return None
         found = stage.examples(asked, stage.read(out / "draws.jsonl"), tokens, recipe.rejection)
         n_prompts = len({one.row.rpartition("#")[0] for one in found})
-        _console.note(f"{n_prompts} of {len(asked)} prompts have answers to learn from: {len(found)} in all")
+        console.note(f"{n_prompts} of {len(asked)} prompts have answers to learn from: {len(found)} in all")
         if not found:
             raise UsageError(
                 "nothing to learn from", "lower rejection.min_score or rejection.min_true, or warm-start longer"
             )
-        with _console.progress("training", unit="steps", at_once=True) as update:
+        with progress("training", unit="steps", at_once=True) as update:
             whole = tuning.train(folder, recipe, found, (), start=adapter, cancel=cancel, progress=update)
     return _ended(folder, recipe) if whole else None
 
@@ -114,7 +115,7 @@ def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun | None:
     from prlm_edge.train.reward import base as reward_base
     from prlm_edge.train.reward import stage as reward_stage
 
-    with _console.progress("fetching the reward model's base", unit="bytes") as update:
+    with progress("fetching the reward model's base", unit="bytes") as update:
         start = reward_base.fetch_base(update)
     adapter = _as_gguf(adapter, recipe, out)
     cancel = Cancel()
@@ -126,7 +127,7 @@ def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun | None:
             adapter=adapter,
             cancel=cancel,
             bars=_bars,
-            say=_console.note,
+            say=console.note,
         )
 
 
@@ -136,7 +137,7 @@ def blend(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
 
     adapter, cancel = _as_gguf(adapter, recipe, out), Cancel()
     with cancel_on_interrupt(cancel):
-        return stage.run(out, recipe, adapter=adapter, cancel=cancel, bars=_bars, say=_console.note)
+        return stage.run(out, recipe, adapter=adapter, cancel=cancel, bars=_bars, say=console.note)
 
 
 def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
@@ -152,11 +153,11 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     from prlm_edge.train.run.live import make_view
 
     tokens = base.load_tokens(base.resolve(recipe.base.model), recipe.data.max_tokens)
-    with _console.progress("reading the data", unit="rows") as update:
+    with progress("reading the data", unit="rows") as update:
         limits = recipe.data.limit, recipe.data.dev_limit
         asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=limits[0], progress=update)
         judged, dev_sha256 = prompts.read(recipe.data.dev_files, recipe, tokens, limit=limits[1], progress=update)
-    _console.note(f"{len(asked)} prompts to draw from, {len(judged)} to choose by")
+    console.note(f"{len(asked)} prompts to draw from, {len(judged)} to choose by")
     scorer, judge = _reward_model(recipe)
     folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **_dev(dev_sha256), **judge})
     if folder.adapter.exists():
@@ -168,7 +169,7 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         )
     if outcome.verdict.stop:
         _ended(folder, recipe)
-        _console.note(f"stopped for cause: {outcome.verdict.reason}\n{outcome.verdict.advice}")
+        console.note(f"stopped for cause: {outcome.verdict.reason}\n{outcome.verdict.advice}")
         raise typer.Exit(1)
     return _ended(folder, recipe) if outcome.whole else None
 
@@ -194,7 +195,7 @@ def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path | N
     from prlm_edge.train.run.folder import TrainFolder
 
     for number, name in enumerate(recipe.stages, 1):
-        _console.note(f"stage {number} of {len(recipe.stages)}: {name}")
+        console.note(f"stage {number} of {len(recipe.stages)}: {name}")
         folder = out / f"{number}-{name}"
         if name == "blend":
             if blend(recipe, folder, adapter) is None:
@@ -233,7 +234,7 @@ def _ended(folder: TrainFolder, recipe: Recipe) -> Path:
     try:
         write_report(folder.path, folder.path / REPORT)
     except (ImportError, MissingError, UsageError):
-        _console.note(f'no {REPORT}: `pip install "prlm-edge[eval]"`, then `{PROG} train report {folder.path}`')
+        console.note(f'no {REPORT}: `pip install "prlm-edge[eval]"`, then `{PROG} train report {folder.path}`')
     return folder.adapter
 
 
@@ -242,8 +243,8 @@ def _dev(sha256: Mapping[str, str]) -> dict[str, str]:
     return {f"dev {name}": value for name, value in sha256.items()}
 
 
-def _bars(label: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
-    return _console.progress(label, unit=unit, at_once=True)
+def _bars(label: str, unit: str) -> AbstractContextManager[Update]:
+    return progress(label, unit=unit, at_once=True)
 
 
 def _as_gguf(adapter: Path | None, recipe: Recipe, out: Path) -> Path | None:
@@ -264,7 +265,7 @@ def _write_gguf(adapter: Path, recipe: Recipe) -> None:
     try:
         write_lora_gguf(adapter, _config_of_base(recipe), adapter.parent / GGUF)
     except ModelError as error:  # the training itself has not failed
-        _console.note(f"no {GGUF}: {error.message}")
+        console.note(f"no {GGUF}: {error.message}")
 
 
 def _config_of_base(recipe: Recipe) -> dict[str, Any]:
@@ -277,7 +278,7 @@ def _config_of_base(recipe: Recipe) -> dict[str, Any]:
 def _read(recipe: Recipe, tokens: Any, *, dev: bool) -> Examples:
     from prlm_edge.train.data.examples import read
 
-    with _console.progress("reading the dev data" if dev else "reading the data", unit="rows") as update:
+    with progress("reading the dev data" if dev else "reading the data", unit="rows") as update:
         return read(
             recipe.data.dev_files if dev else recipe.data.files,
             tokens,

@@ -1,7 +1,9 @@
 """Serves the judging page on loopback.
 
-A request without the token of the address gets no answer, and pages of other sites can't send one: Host and
-Content-Type are checked.
+Whoever lacks the token in the address gets nothing, and no other site's page can use it: Host and Content-Type are
+checked.
+
+Not here: votes (`votes.py`).
 """
 
 from __future__ import annotations
@@ -66,10 +68,6 @@ def serve(votes: Votes, *, port: int = 0, on_ready: Callable[[str], None] = lamb
             return
 
 
-def _file(name: str) -> str:
-    return resources.files("prlm_edge.evaluate").joinpath(name).read_text("utf-8")
-
-
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "prlm-edge", ""
@@ -80,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         what = self._asked()
         if what == "":
             nonce = secrets.token_urlsafe(12)
-            page = _file("ab/page.html").replace("BASE_CSS", _file("report/base.css"))
+            page = resources.files("prlm_edge.evaluate.ab").joinpath("page.html").read_text("utf-8")
             policy = f"default-src 'none'; connect-src 'self'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
             self._send(HTTPStatus.OK, page.replace("NONCE", nonce).encode(), "text/html; charset=utf-8", policy)
         elif what == "state":
@@ -107,12 +105,12 @@ class _Handler(BaseHTTPRequestHandler):
         votes = self.server.votes
         pair = votes.next()
         state: dict[str, Any] = {"done": votes.done, "total": len(votes.pairs), "pair": pair.shown() if pair else None}
-        if pair is None:  # the judge learns it at the end only
+        if pair is None:  # only now may the judge know
             state["result"] = asdict(votes.result())
         self._send(HTTPStatus.OK, json.dumps(state).encode(), "application/json")
 
     def _asked(self) -> str | None:
-        """What the path names after the token; None for a request of a wrong host or token."""
+        """What stands behind the token; None for anybody who isn't meant."""
         hosts = {f"{name}:{self.server.server_port}" for name in (_HOST, "localhost")}
         start = f"/{self.server.token}/"
         if self.headers.get("Host", "") not in hosts or not self.path.startswith(start):

@@ -1,0 +1,82 @@
+"""What `prlm-edge doctor` finds out about models: there, whole, and small enough for the memory."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from prlm_edge import cpu, models
+from prlm_edge.cli.doctor.checks import DENSE, Check, chooses_by_reward
+from prlm_edge.cli.doctor.system import pip_command, trial
+from prlm_edge.cli.shared.table import PROG
+from prlm_edge.errors import MissingError, PrlmError
+from prlm_edge.models import store
+from prlm_edge.rerank.reward.lazy import LazyReward
+from prlm_edge.settings import Settings
+
+_USE = " (select reward)"
+_UNSET = f"{PROG} config unset select"  # the default way needs no model
+_PROOF = "from pathlib import Path; from prlm_edge.rerank.reward.scorer import RewardScorer; RewardScorer(Path({!r}))"
+
+
+def check_models(found: Settings) -> Iterator[Check]:
+    """The language model that `generate` would load, and the embedder of dense and hybrid retrieval."""
+    if found.base_url:
+        yield Check("Models", "server", "note", f"{found.base_url} answers instead of a local model (not contacted)")
+    else:
+        yield _model(found.model, "llm", needed=True)
+    yield _model("minilm", "embedder", needed=found.retriever in DENSE)
+
+
+def check_reward_model(found: Settings) -> Check:
+    """The model that select reward asks; loaded, in a process of its own, only where it is the setting."""
+    needed, model = chooses_by_reward(found), LazyReward(found.reward_model)
+    check = partial(Check, "Models", "reward model", needed=needed)
+    try:
+        card = model.card()
+    except MissingError as error:
+        fix = pip_command(f"{PROG}[onnx]") if model.folder.is_dir() else error.hint
+        return check("missing" if needed else "note", error.message + ("" if needed else _USE), fix)
+    except PrlmError as error:
+        return check("bad", error.message, error.hint)
+    if found.select == "reward" and (problem := trial(_PROOF.format(str(model.folder)))):
+        return check("bad", f"{model.folder} does not load: {problem}", _UNSET)
+    size = sum(file.stat().st_size for file in model.folder.iterdir() if file.is_file())
+    layers = f", {card['layers']} layers" if "layers" in card else ""
+    loads = "it loads" if found.select == "reward" else "hashes verified"
+    return check("ok", f"{size / 1e6:.0f} MB{layers}, {loads}{_USE}: {model.folder}")
+
+
+def _model(name: str, kind: str, needed: bool) -> Check:
+    check = partial(Check, "Models", "model" if kind == "llm" else "embedder", needed=needed)
+    try:
+        path = models.resolve(name, kind)
+        folder = path if path.is_dir() else path.parent
+        manifest = store.read_manifest(folder)
+        problems = store.verify(folder, manifest.name) if manifest else _local_problems(path)
+    except MissingError as error:
+        use = "" if needed else " (dense and hybrid retrieval)"
+        return check("missing" if needed else "note", error.message + use, error.hint)
+    except PrlmError as error:
+        return check("bad", error.message, error.hint)
+    except OSError as error:
+        return check("bad", f"{error.filename}: {error.strerror}", "mend its permissions")
+    if problems:
+        return check("bad", "; ".join(problems), f"prlm-edge model pull {shlex.quote(name)}")
+    size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
+    text = f"{name}, {size / 1e6:.0f} MB, {'hashes verified' if manifest else 'a file of your own'}: {path}"
+    memory = cpu.memory()
+    if memory is not None and size > memory[1]:
+        text += f"; only {memory[1] / 1e6:.0f} MB of memory are available"
+        return check("warn", text, "close other programs, or use a smaller model (`prlm-edge model list`)")
+    return check("ok", text)
+
+
+def _local_problems(path: Path) -> list[str]:
+    """What is wrong with a model that `model pull` didn't install, by its first bytes."""
+    if path.is_dir():
+        return []
+    with path.open("rb") as stream:
+        return [] if stream.read(4) == b"GGUF" else [f"{path} is not a GGUF file"]

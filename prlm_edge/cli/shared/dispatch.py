@@ -1,0 +1,101 @@
+"""Runs one verb, and answers the shell's completion requests: all that needs Typer. A verb is imported when asked for.
+
+Only public names of Typer are used, so that any version from 0.28 on will do.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.table import COMPLETE_VAR, PROG, VERBS
+from prlm_edge.errors import PrlmError, UsageError
+
+HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+_PLAINER = {  # pydantic's words
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "not a whole number",
+    "Input should be a valid number, unable to parse string as a number": "not a number",
+}
+
+
+def load(verb: str) -> TyperCommand | TyperGroup:
+    """Import the module of `verb` (a key of VERBS) and return its command, named after the verb."""
+    app: typer.Typer = importlib.import_module(f"prlm_edge.cli.{verb}").app
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperCommand | TyperGroup)
+    command.name = verb
+    return command
+
+
+def run(args: list[str]) -> int:
+    """Run the verb that `args` names and return its exit code.
+
+    Raises:
+        UsageError: The command line is wrong.
+        KeyboardInterrupt: Ctrl-C, also at a prompt.
+    """
+    verb = args[0]
+    command = load(verb)
+    try:
+        with command.make_context(f"{PROG} {verb}", args[1:]) as context:
+            command.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except typer.TyperException as error:
+        if error.exit_code != UsageError.exit_code:
+            raise PrlmError(error.format_message()) from error
+        if error.message.startswith("Usage: "):  # a group without a command: its help, as an error
+            console.note(error.message)
+            return error.exit_code
+        raise _usage_error(error, f"{PROG} {verb}") from error
+    return 0
+
+
+class _Later(TyperCommand):
+    """Stands for a verb until something is to be known of it besides its name and help."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the verb itself."""
+        return load(str(self.name)).make_context(info_name, args, parent, **extra)
+
+
+def complete(instruction: str) -> int:
+    """Do what a completion script asks for, such as "complete_bash", or print one: "source_bash".
+
+    The words typed so far are in environment variables that depend on the shell.
+    """
+    app = typer.Typer(rich_markup_mode=None, context_settings=HELP_OPTIONS)
+
+    @app.callback()
+    def _options(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
+        """What stands before a verb."""
+
+    for name, about in VERBS.items():
+        app.command(name, short_help=about, cls=_Later)(_options)
+    group = typer.main.get_command(app)
+    group.params = [param for param in group.params if param.name == "version"]  # not Typer's --install-completion
+    os.environ[COMPLETE_VAR] = instruction  # Typer reads it there
+    try:
+        group.main([], prog_name=PROG, complete_var=COMPLETE_VAR)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    finally:
+        del os.environ[COMPLETE_VAR]
+    return 0
+
+
+def _usage_error(error: typer.TyperException, command: str) -> UsageError:
+    message = " ".join(error.format_message().split())
+    for theirs, ours in _PLAINER.items():
+        message = message.replace(theirs, ours)
+    context: typer.Context | None = getattr(error, "ctx", None)  # not every error knows where it was raised
+    command = context.command_path if context is not None else command
+    return UsageError(message[:1].lower() + message[1:].rstrip("."), f"'{command} --help' shows the options")
