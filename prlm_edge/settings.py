@@ -132,8 +132,9 @@ class Settings:
     select: str = _setting(
         "blend",
         "how the best of several answers is chosen",
-        "consensus rouge chrf logprob style blend reward",
+        "consensus logprob style blend reward",
         request=True,
+        advice="consensus does what rouge and chrf did",
     )
     reward_model: str | None = _setting(
         None,

@@ -8,15 +8,12 @@ Draws are kept as they come: a stopped run goes on where it was. Not here: the e
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from prlm_edge.errors import PrlmError
-from prlm_edge.evaluate.run_folder import cut_torn_line
-from prlm_edge.storage import append_bytes, atomic_write
+from prlm_edge.storage import append_json, atomic_write, cut_torn_line, json_lines
 from prlm_edge.style import check_line
 from prlm_edge.train.config import RejectionConfig
 from prlm_edge.train.data.examples import Example
@@ -85,8 +82,7 @@ def sample(
             return False
         found = draw(asked[number], calls[number][0].id)
         drawn = [_judged(prompt, one) for prompt, one in zip(asked[number], found, strict=True)]
-        lines = "".join(json.dumps(vars(one), ensure_ascii=False) + "\n" for one in drawn)
-        append_bytes(path, lines.encode("utf-8", "replace"))
+        append_json(path, *map(vars, drawn))
     progress(len(prompts), len(prompts))
     return True
 
@@ -112,18 +108,9 @@ def read(path: Path) -> list[Draw]:
     """The draws in `path`; [] where there is no such file.
 
     Raises:
-        PrlmError: A line is damaged.
+        DataError: A line is damaged.
     """
-    if not path.exists():
-        return []
-    found = []
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                found.append(Draw(**json.loads(line)))
-            except (ValueError, TypeError):
-                raise PrlmError(f"{path}:{number}: damaged", "delete that file: it is drawn again") from None
-    return found
+    return list(json_lines(path, lambda record: Draw(**record), "delete that file: it is drawn again"))
 
 
 def kept(draws: Iterable[Draw], config: RejectionConfig) -> dict[str, list[Draw]]:

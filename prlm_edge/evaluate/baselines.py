@@ -1,7 +1,4 @@
-"""Trivial baselines: what costs no model. A model that does not beat them has learned nothing.
-
-Not here: conditions that run a model (`runner.py`).
-"""
+"""Trivial baselines: answers that need no model. A model that does not beat them has learned nothing."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge import models
+from prlm_edge.cpu import cpu_name
 from prlm_edge.evaluate.conditions import SET_BY_THE_RUN, settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Condition
@@ -52,7 +53,7 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
         },
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "machine": {
-            "cpu": _cpu(),
+            "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "system": platform.platform(),
             "python": platform.python_version(),
@@ -101,11 +102,3 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -67,6 +67,9 @@ class Shown:
     score: float
 
 
+_TYPES: Mapping[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float)}  # by annotation
+
+
 @dataclass(frozen=True)
 class Answer:
     """One line of a run's answers.jsonl: all of it that the model said, and what it was asked.
@@ -116,12 +119,15 @@ class Answer:
         """From a JSON object; unknown keys are left out.
 
         Raises:
-            TypeError: A key is missing.
+            TypeError, ValueError: A key is missing, or holds something of another type.
         """
         known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        for f in fields(cls):
+            if f.name in known and not isinstance(known[f.name], _TYPES.get(str(f.type), object)):
+                raise TypeError(f"{f.name} is {known[f.name]!r}")
         known["used"] = tuple(Shown(**shown) for shown in record.get("used", ()))
-        known["retrieved"] = tuple(record.get("retrieved", ()))
-        known["candidates"] = tuple(record.get("candidates", ()))
+        known["retrieved"] = tuple(map(float, record.get("retrieved", ())))
+        known["candidates"] = tuple(map(dict, record.get("candidates", ())))
         return cls(**known)
 
 

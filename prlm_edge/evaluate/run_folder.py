@@ -2,25 +2,27 @@
 
     RUN/run.json       command, data and model with hashes, conditions, seed, versions, machine
     RUN/answers.jsonl  one `Answer` a line, appended as it comes: a killed run goes on where it was
+    RUN/timings.jsonl  rows answered and seconds, a line for each uninterrupted stretch of a draw
     RUN/scores.jsonl   one line an answer: its metrics
     RUN/summary.json   each condition's mean of each metric, with a confidence interval
 
-Answers hold what users wrote, so files are 0600. Not here: making answers (`runner.py`), scoring (`metrics/`).
+Answers hold what users wrote, so only the owner may read the files (0600).
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import DataError, UsageError
 from prlm_edge.evaluate.records import Answer
-from prlm_edge.storage import append_bytes, atomic_write, private_dir
+from prlm_edge.storage import append_json, atomic_write, json_lines, private_dir, write_json
 
 FORMAT = 1
+_AGAIN = "evaluate again into a new folder"
+_FILLS_IN = "delete that line; `prlm-edge eval run` then fills it in"
 
 
 class RunFolder:
@@ -28,13 +30,14 @@ class RunFolder:
 
     Raises:
         UsageError: There is none, or it is of another version of prlm-edge.
+        DataError: run.json is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: Mapping[str, Any] = _load(path / "run.json")
         if self.header.get("format") != FORMAT:
-            raise UsageError(f"{path}: a run of another version of prlm-edge", "evaluate again into a new folder")
+            raise UsageError(f"{path}: a run of another version of prlm-edge", _AGAIN)
 
     @classmethod
     def create(cls, path: Path, header: Mapping[str, Any]) -> RunFolder:
@@ -65,20 +68,29 @@ class RunFolder:
 
     def append(self, answer: Answer) -> None:
         """Add an answer; it is on disk when this returns."""
-        line = json.dumps(answer.record(), ensure_ascii=False) + "\n"
-        append_bytes(self.path / "answers.jsonl", line.encode("utf-8", "replace"))
+        append_json(self.path / "answers.jsonl", answer.record())
 
     def answers(self) -> list[Answer]:
-        """All answers, one for each condition and row: of several the last. A torn last line doesn't count.
+        """All answers, one for each condition and row: of several the last.
 
         Raises:
-            UsageError: A line is damaged.
+            DataError: A line is damaged.
         """
-        found: dict[tuple[str, str], Answer] = {}
-        for record in _lines(self.path / "answers.jsonl"):
-            answer = Answer.of(record)
-            found[answer.condition, answer.row] = answer
-        return list(found.values())
+        lines = json_lines(self.path / "answers.jsonl", Answer.of, _FILLS_IN)
+        return list({(answer.condition, answer.row): answer for answer in lines}.values())
+
+    def append_timing(self, conditions: Iterable[str], rows: int, seconds: float) -> None:
+        """Note that `rows` rows were answered under each of `conditions` together in `seconds`."""
+        record = {"conditions": list(conditions), "rows": rows, "seconds": round(seconds, 3)}
+        append_json(self.path / "timings.jsonl", record)
+
+    def timings(self) -> list[tuple[list[str], int, float]]:
+        """What `append_timing` noted: (conditions, rows, seconds).
+
+        Raises:
+            DataError: A line is damaged.
+        """
+        return list(json_lines(self.path / "timings.jsonl", _timing, "delete that line"))
 
     def write_scores(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Replace scores.jsonl."""
@@ -86,60 +98,45 @@ class RunFolder:
             stream.writelines(json.dumps(record).encode() + b"\n" for record in records)
 
     def scores(self) -> list[Mapping[str, Any]]:
-        """The lines of scores.jsonl; [] before the run is scored."""
-        return list(_lines(self.path / "scores.jsonl"))
+        """The lines of scores.jsonl; [] before the run is scored.
+
+        Raises:
+            DataError: A line is damaged.
+        """
+        hint = f"`prlm-edge eval score {self.path}` writes it anew"
+        return list(json_lines(self.path / "scores.jsonl", _score, hint))
 
     def summary(self) -> Mapping[str, Any]:
         """What summary.json holds.
 
         Raises:
             UsageError: The run isn't scored yet.
+            DataError: The file is damaged.
         """
         return _load(self.path / "summary.json")
 
 
-def cut_torn_line(path: Path) -> None:
-    """Cut off a last line that a killed process left half written."""
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        with path.open("rb+") as stream:
-            stream.truncate(end)
-            os.fsync(stream.fileno())
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file, indented for people."""
-    with atomic_write(path) as stream:
-        stream.write(json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
 def _load(path: Path) -> Mapping[str, Any]:
+    run, score = path.name == "run.json", f"`prlm-edge eval score {path.parent}` makes it"
     try:
         value = json.loads(path.read_bytes())
+        if not isinstance(value, dict) or (run and not isinstance(value["asked"], dict)):
+            raise TypeError
     except FileNotFoundError:
-        hint = "`prlm-edge eval run` makes one" if path.name == "run.json" else "`prlm-edge eval score RUN` makes it"
-        raise UsageError(f"{path}: no such file", hint) from None
-    except ValueError:
-        raise UsageError(f"{path}: damaged", "evaluate again into a new folder") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: damaged", "evaluate again into a new folder")
+        raise UsageError(f"{path}: no such file", "`prlm-edge eval run` makes one" if run else score) from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise DataError(f"{path}: damaged", _AGAIN if run else score) from None
     return value
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.endswith(b"\n"):
-                return  # being written, or torn by a kill: that answer is asked for again
-            try:
-                yield json.loads(line)
-            except ValueError:
-                raise UsageError(f"{path}:{number}: not JSON", "delete that line; the run then fills it in") from None
+def _timing(record: dict[str, Any]) -> tuple[list[str], int, float]:
+    return [str(name) for name in record["conditions"]], int(record["rows"]), float(record["seconds"])
+
+
+def _score(record: dict[str, Any]) -> Mapping[str, Any]:
+    if not all(isinstance(record[key], str) for key in ("condition", "row", "user")):
+        raise TypeError
+    return record
 
 
 def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:

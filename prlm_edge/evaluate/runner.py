@@ -7,7 +7,6 @@ answers are worth (`scoring.py`).
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +17,12 @@ from prlm_edge.evaluate import baselines
 from prlm_edge.evaluate.conditions import settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Answer, Condition, Row, Shown
-from prlm_edge.evaluate.run_folder import RunFolder, cut_torn_line
+from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.prompt import Plan, make_plan
 from prlm_edge.rerank import make_scorer, rank
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.settings import Settings
-from prlm_edge.storage import append_bytes
+from prlm_edge.storage import cut_torn_line
 from prlm_edge.types import Backend, Cancel, Candidate, Item, Request
 from prlm_edge.writer import Pool, Reply, make_pool
 
@@ -105,14 +104,10 @@ def _answered(
                 n_rows += 1
                 yield [_answer(condition, finished) for condition in draw.conditions]
     finally:
-        record = {
-            "conditions": [condition.name for condition in draw.conditions],
-            "rows": n_rows,
-            "seconds": round(time.perf_counter() - started, 3),
-        }
-        # Shared draws of several sizes tell no speed of any one of them.
+        # Where conditions of several best_of share a draw, its time says nothing about any one of them.
         if n_rows and len({_best_of(condition) for condition in draw.conditions}) == 1:
-            append_bytes(run.path / "timings.jsonl", json.dumps(record).encode() + b"\n")
+            names = [condition.name for condition in draw.conditions]
+            run.append_timing(names, n_rows, time.perf_counter() - started)
 
 
 @dataclass

@@ -1,23 +1,22 @@
 """Scores a run: a line of metrics an answer, then means with intervals, speed and failure signatures.
 
-Computed from answers.jsonl and the data set alone, so it can be done again at any time. Not here: the metrics.
+Computed from answers.jsonl and the data set alone, so it can be done again at any time.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from prlm_edge import tasks
 from prlm_edge.evaluate.data import Dataset
-from prlm_edge.evaluate.metrics import METRICS, score_answer
-from prlm_edge.evaluate.metrics.similarity import similarities
+from prlm_edge.evaluate.metrics import METRICS, score_answer, similarities
 from prlm_edge.evaluate.records import Answer, Condition, Row
-from prlm_edge.evaluate.run_folder import RunFolder, write_json
+from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.signatures import signatures
 from prlm_edge.evaluate.stats import summarize
+from prlm_edge.storage import write_json
 from prlm_edge.style import Style, style_of
 
 _USAGE = ("prompt_tokens", "reasoning_tokens", "answer_tokens")
@@ -32,7 +31,10 @@ def score_run(
         run: The run, whole or not.
         data: What it answered.
         seed: Of the bootstrap.
-        progress: Told of answers scored.
+        progress: Called with (answers scored, answers in all).
+
+    Raises:
+        DataError: A line of the run is damaged.
     """
     rows = {row.id: row for row in data.rows}
     answers = [answer for answer in run.answers() if answer.row in rows]
@@ -61,7 +63,7 @@ def score_run(
         },
         "users_per_minute": _speeds(run),
         "signatures": [
-            found.record() for one in asked for found in signatures(one, by_condition.get(one.name, []), past)
+            asdict(found) for one in asked for found in signatures(one, by_condition.get(one.name, []), past)
         ],
     }
     write_json(run.path / "summary.json", summary)
@@ -77,10 +79,8 @@ def _speeds(run: RunFolder) -> dict[str, float]:
     """Rows answered a minute, by condition. Conditions that share their draws share the time."""
     rows: dict[str, float] = {}
     seconds: dict[str, float] = {}
-    path = run.path / "timings.jsonl"
-    for line in path.read_text().splitlines() if path.exists() else ():
-        record = json.loads(line)
-        for name in record["conditions"]:
-            rows[name] = rows.get(name, 0) + record["rows"]
-            seconds[name] = seconds.get(name, 0) + record["seconds"]
+    for names, n_rows, taken in run.timings():
+        for name in names:
+            rows[name] = rows.get(name, 0) + n_rows
+            seconds[name] = seconds.get(name, 0) + taken
     return {name: round(60 * rows[name] / seconds[name], 2) for name in rows if seconds[name]}

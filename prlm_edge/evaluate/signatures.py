@@ -1,21 +1,19 @@
 """Named ways in which a condition fails, each with the figure that shows it and what to do about it.
 
-    retrieval irrelevant   what the search found fits little better than what it did not take
-    generic reasoning      the same reasoning for many users
-    copied answer          the answer is a past title, word for word
-    ignored request        the answer has no content word of the request, though the user's own has
-    truncated reasoning    the reasoning runs into its budget, and takes the answer's room
-    empty answer           nothing was written
-    loop                   the answer repeats itself
-
-Not here: metrics of one answer (`metrics/`).
+retrieval irrelevant   what the search found fits little better than what it did not take
+generic reasoning      the same reasoning for many users
+copied answer          the answer is a past title, word for word
+ignored request        the answer has no content word of the request, though the user's own has
+truncated reasoning    the reasoning runs into its budget, and takes the answer's room
+empty answer           nothing was written
+loop                   the answer repeats itself
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from prlm_edge.evaluate.conditions import settings_of
 from prlm_edge.evaluate.metrics.manner import is_copy
@@ -23,8 +21,8 @@ from prlm_edge.evaluate.records import Answer, Condition
 from prlm_edge.style import content_words
 
 _SCORED = ("bm25", "dense")
-_MIN_MARGIN = 0.15  # of the best score: less between the best and the last hit, and the ranking says little
-_MIN_REPEATS = 3  # users with one reasoning, numbers and quoted words aside
+_MIN_MARGIN = 0.15  # of the best score: with less between the best and the last hit, the ranking says little
+_MIN_REPEATS = 3  # users with the same reasoning, numbers and quoted words aside
 _LOOP_WORDS, _LOOP_SHARE = 3, 0.25  # seq-rep-3 (arXiv 1908.04319) beyond which a text loops; long names recur too
 _N_EXAMPLES = 3
 _DETAIL = re.compile(r"'[^']*'|\d+")
@@ -37,9 +35,9 @@ class Signature:
     Attributes:
         condition: Its name.
         name: As the module lists them.
-        share: Of the answers for which it can be told.
+        share: Of the answers that can show it.
         n: How many answers show it.
-        limit: The share from which it is worth a word.
+        limit: The share from which it is reported.
         advice: What to do.
         examples: Rows that show it.
     """
@@ -52,16 +50,12 @@ class Signature:
     advice: str
     examples: tuple[str, ...]
 
-    def record(self) -> dict[str, object]:
-        """As JSON holds it."""
-        return asdict(self)
-
 
 def signatures(condition: Condition, answers: Sequence[Answer], past: Mapping[str, Sequence[str]]) -> list[Signature]:
     """What is wrong with a condition's answers, the most frequent first; [] where nothing stands out.
 
     Args:
-        condition: It.
+        condition: The condition.
         answers: Its answers.
         past: The past texts of each row's user, by row id.
     """
@@ -107,7 +101,7 @@ def _copied(past: Mapping[str, Sequence[str]]) -> Callable[[Answer], bool | None
 
 
 def _ignored(answer: Answer) -> bool | None:
-    """Told only where the user's own text shares a content word with the request."""
+    """None where the user's own text shares no content word with the request."""
     request = set(content_words(answer.query))
     if request.isdisjoint(content_words(answer.target)) or not answer.answer.strip():
         return None
@@ -115,7 +109,7 @@ def _ignored(answer: Answer) -> bool | None:
 
 
 def _irrelevant(answer: Answer) -> bool | None:
-    """Told only where the search found several items."""
+    """None where the search found fewer than two items."""
     scores = answer.retrieved
     if len(scores) < 2:
         return None
@@ -123,7 +117,7 @@ def _irrelevant(answer: Answer) -> bool | None:
 
 
 def _untold(_answer: Answer) -> None:
-    """Ranks, dates and dice say nothing of how well an item fits."""
+    """For retrievers whose scores (ranks, dates, random numbers) don't say how well an item fits."""
 
 
 def _loops(text: str) -> bool:

@@ -1,7 +1,7 @@
 """How sure a figure is: bootstrap over users, of one condition and of the difference between two.
 
 A user's rows are averaged first, then users: somebody with many rows counts once. Resampling is of users, percentile
-intervals, 95%. Not here: the figures (`metrics/`).
+intervals, 95%.
 """
 
 from __future__ import annotations

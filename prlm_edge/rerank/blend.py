@@ -1,13 +1,13 @@
-"""Chooses by all that is known of a candidate at once, each thing weighed as training users' candidates taught.
+"""Chooses by a weighted sum of counted features; the weights are learned from other users' candidates.
 
     agreement      mean ROUGE-1 with the other candidates
-    logprob        the model's own belief, nats a token; left out where the backend told none
+    logprob        mean log-probability of a token, in nats; 0 for all where the backend gives none
     style          share of the user's steady habits kept
     past           mean ROUGE-1 with what the user wrote for the items shown, and `nearest` the highest
-    request        share of the words that the request has too, and `phrases` its ROUGE-2 with the request
-    length         log(1 + words), and `unusual` how far that is from the past's
+    request        share of the candidate's words that the request has too, and `phrases` its ROUGE-2 with the request
+    length         log(1 + words), and `unusual` how far that is from the mean of the past texts
 
-Not here: learning the weights (`prlm_edge.train.blend`).
+`prlm-edge train blend` learns weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAKE = "`prlm-edge train blend` makes one; the setting blend_weights names it"
 
 
 def evidence(candidates: Sequence[Candidate], context: Scoring) -> list[dict[str, float]]:
-    """What is known of each candidate, by the names of `FEATURES`."""
+    """The features of each candidate, by the names of `FEATURES`."""
     texts, request = [Counted(one.answer) for one in candidates], Counted(context.query)
     past, asked = [Counted(text) for text in context.past], frozenset(request.words)
     usual = _mean([math.log1p(len(one.words)) for one in past or texts])
@@ -56,10 +56,10 @@ def evidence(candidates: Sequence[Candidate], context: Scoring) -> list[dict[str
 
 
 class Blend:
-    """A weighted sum of a candidate's `evidence`.
+    """A scorer: the weighted sum of a candidate's features (`evidence`).
 
     Args:
-        weights: The file that holds them; None takes the one that comes with prlm-edge. It is read at the first score.
+        weights: The file of the weights, read at the first score; None takes the one that comes with prlm-edge.
     """
 
     name = "blend"
@@ -79,7 +79,7 @@ class Blend:
         _ = self._weights
 
     def score(self, candidates: Sequence[Candidate], context: Scoring) -> list[float]:
-        """Sums of weight x evidence; only differences between candidates of one call mean anything.
+        """Weighted sums; only differences between candidates of one call mean anything.
 
         Raises:
             PrlmError: As `check` says.
@@ -99,7 +99,7 @@ def read_weights(path: Path) -> dict[str, float]:
     """The weights in a file that `prlm-edge train blend` wrote.
 
     Raises:
-        UsageError: It can't be read.
+        UsageError: The file can't be read.
         ModelError: It holds no weights, or those of another version.
     """
     try:

@@ -1,9 +1,9 @@
-"""How much two texts share: ROUGE-1, -2 and -L (F1) and chrF, all from 0 to 1.
+"""How much two texts share: ROUGE-1, -2 and -L (F1) and chrF, all from 0 to 1, without stemming.
 
-Own code, because rouge-score brings nltk and absl into an install on a device and sacrebleu more; equal to both where
-they apply (tests/parity). Where we differ: rouge-score knows words of a-z and 0-9 only, so that a Greek title is empty
-for it; here words are runs of letters, digits and their marks of any script, and scripts written without spaces count
-character by character. No stemming. Not here: what is made of the figures (`scorers.py`).
+This is our own code because rouge-score would bring nltk and absl into an install on a device, and sacrebleu more; it
+is equal to both where they apply (tests/parity). One difference: rouge-score knows only words of a-z and 0-9, so a
+Greek title is empty for it. Here a word is a run of letters, digits and marks of any script, and each character counts
+as a word in scripts written without spaces.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-CHAR_ORDER = 6  # chrF counts character n-grams up to this length
-BETA = 2  # and weighs recall this much
+CHAR_ORDER = 6  # chrF counts runs of up to six characters
+BETA = 2  # how much more recall weighs than precision in chrF
 # Thai, Lao, Myanmar, Khmer, kana and Han: written without spaces.
 _UNSPACED = re.compile(
     "[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
@@ -56,7 +56,7 @@ class Counted:
 
     @cached_property
     def chars(self) -> tuple[Counter[str], ...]:
-        """For n from 1 to `CHAR_ORDER` its runs of n characters, white space left out, with their counts."""
+        """For each n from 1 to `CHAR_ORDER` its runs of n characters with their counts; white space is left out."""
         line = "".join(self.text.split())
         orders = range(1, CHAR_ORDER + 1)
         return tuple(Counter(line[i : i + n] for i in range(len(line) - n + 1)) for n in orders)
@@ -112,7 +112,7 @@ def _f1(shared: int, n_a: int, n_b: int) -> float:
 
 def longest_common(a: Sequence[str], b: Sequence[str]) -> int:
     """Length of the longest common subsequence of two lists of words."""
-    # a row of its table at a time, as the bits of one number
+    # the usual table of lengths, row by row, each row held as the bits of one number
     where: dict[str, int] = {}
     for i, word in enumerate(a):
         where[word] = where.get(word, 0) | 1 << i

@@ -1,54 +1,47 @@
-"""What makes one candidate better than another: agreement, belief, style, all of it, a model trained on users.
+"""Scorers for best-of-n, and the ranking of candidates by their scores.
 
-A scorer is anything that looks like `types.Scorer`; an app hands its own to the Writer. Not here: how the best is
-found from the scores (`prlm_edge.rerank`).
+A scorer is any object with the methods of `types.Scorer`; an app may hand its own to the Writer. To add one here, write
+the class and give it a line in `SCORERS`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from prlm_edge.errors import UsageError, did_you_mean
+from prlm_edge.errors import UsageError, nearest
 from prlm_edge.rerank.blend import Blend
 from prlm_edge.rerank.overlap import Counted, chrf, rouge
 from prlm_edge.rerank.reward.lazy import LazyReward
 from prlm_edge.settings import Settings
 from prlm_edge.types import Candidate, Scorer, Scoring
 
-Utility = Callable[[Counted, Counted], float]
-
 
 class Consensus:
-    """Minimum Bayes risk: the mean utility of a candidate, each of the others taken for what should have been written.
+    """Prefers the answer most like the others: the mean of ROUGE and chrF with each of them (minimum Bayes risk).
 
-    Equal candidates vote for each other. A lone candidate scores 0.
+    Equal candidates agree with each other. A lone candidate scores 0.
     """
 
+    name = "consensus"
     needs_logprobs = False
-
-    def __init__(self, name: str, *utilities: Utility) -> None:
-        self.name = name
-        self._utilities = utilities
 
     def score(self, candidates: Sequence[Candidate], context: Scoring) -> list[float]:
         """From 0 to 1: 1 where all candidates are equal."""
         counted = {text: Counted(text) for text in (candidate.answer for candidate in candidates)}
-        texts = [counted[candidate.answer] for candidate in candidates]
-        table = {(a.text, b.text): self._utility(a, b) for a in counted.values() for b in counted.values()}
+        texts = [candidate.answer for candidate in candidates]
+        table = {(a, b): (rouge(x, y) + chrf(x, y)) / 2 for a, x in counted.items() for b, y in counted.items()}
         n_others = max(len(texts) - 1, 1)
         # fsum does not depend on the order: equal candidates get equal scores, and the earliest wins.
         return [
-            math.fsum(table[text.text, other.text] for j, other in enumerate(texts) if i != j) / n_others
+            math.fsum(table[text, other] for j, other in enumerate(texts) if i != j) / n_others
             for i, text in enumerate(texts)
         ]
 
-    def _utility(self, a: Counted, b: Counted) -> float:
-        return sum(utility(a, b) for utility in self._utilities) / len(self._utilities)
-
 
 class LogProb:
-    """The model's own belief: mean log-probability of the answer's tokens, so that length does not count against it."""
+    """Prefers the answer that the model finds likeliest: the mean log-probability of a token, whatever the length."""
 
     name = "logprob"
     needs_logprobs = True
@@ -57,7 +50,7 @@ class LogProb:
         """In nats a token, 0 at most.
 
         Raises:
-            UsageError: The backend told no log-probabilities.
+            UsageError: The backend gives no log-probabilities.
         """
         known = [candidate.logprob for candidate in candidates if candidate.logprob is not None]
         if len(known) < len(candidates):
@@ -66,7 +59,7 @@ class LogProb:
 
 
 class StyleMatch:
-    """How many of the user's steady habits an answer keeps (`Style.match`)."""
+    """Prefers the answer that keeps most of the user's steady habits (`Style.match`)."""
 
     name = "style"
     needs_logprobs = False
@@ -76,10 +69,9 @@ class StyleMatch:
         return [context.style.match(candidate.answer) for candidate in candidates]
 
 
+#: What the setting `select` may name.
 SCORERS: dict[str, Callable[[Settings], Scorer]] = {
-    "consensus": lambda settings: Consensus("consensus", rouge, chrf),
-    "rouge": lambda settings: Consensus("rouge", rouge),
-    "chrf": lambda settings: Consensus("chrf", chrf),
+    "consensus": lambda settings: Consensus(),
     "logprob": lambda settings: LogProb(),
     "style": lambda settings: StyleMatch(),
     "blend": lambda settings: Blend(settings.blend_weights),
@@ -88,29 +80,55 @@ SCORERS: dict[str, Callable[[Settings], Scorer]] = {
 
 
 def make_scorer(settings: Settings) -> Scorer:
-    """The scorer that `settings.select` names. Cheap: what one needs is loaded when it first scores.
+    """The scorer that `settings.select` names. Cheap: what it needs is loaded at its first score.
 
     Raises:
-        UsageError: There is none; the hint names the nearest.
+        UsageError: There is no such scorer; the hint names the nearest.
     """
     name = settings.select
     if name in SCORERS:
         return SCORERS[name](settings)
-    hint = did_you_mean(name, SCORERS, f"there are: {', '.join(SCORERS)}")
-    raise UsageError(f"no way of selecting is called {name!r}", hint)
+    near = nearest(name.lower(), SCORERS)
+    hint = f"did you mean {near}? " if near else ""
+    raise UsageError(f"no way of selecting is called {name!r}", f"{hint}there are: {', '.join(SCORERS)}")
 
 
 def check_scorer(scorer: Scorer) -> None:
-    """Say before anything is drawn what would keep `scorer` from choosing.
+    """Find out before anything is drawn whether `scorer` can work.
 
     Raises:
-        PrlmError: The files or packages of a reward model, or the weights to blend by, are missing or damaged.
+        PrlmError: Files or packages of a reward model, or the weights to blend by, are missing or damaged.
     """
     if isinstance(scorer, (LazyReward, Blend)):
         scorer.check()
 
 
 def no_logprobs() -> UsageError:
-    """What to say where the log-probabilities are missing."""
+    """The error for a backend that gives no log-probabilities."""
     others = ", ".join(name for name in SCORERS if name != LogProb.name)
-    return UsageError("this model's backend tells no log-probabilities, which select logprob needs", f"use {others}")
+    return UsageError("this model's backend gives no log-probabilities, which select logprob needs", f"use {others}")
+
+
+def rank(candidates: Sequence[Candidate], scorer: Scorer, context: Scoring) -> tuple[Candidate, ...]:
+    """The candidates with their scores, best first; of equal ones the earliest.
+
+    Finished answers stand before those cut at their limit, whatever their scores. Empty ones are not scored and stand
+    last.
+
+    Raises:
+        UsageError: The scorer did not give one finite number a candidate, or can't work with these.
+    """
+    written = [candidate for candidate in candidates if candidate.answer]
+    scores = [float(score) for score in scorer.score(written, context)] if written else []
+    if len(scores) != len(written) or not all(map(math.isfinite, scores)):
+        raise UsageError(
+            f"the scorer {scorer.name!r} gave {scores} for {len(written)} answers", "it must give each a finite number"
+        )
+    scored = iter(scores)
+    rated = [replace(one, score=next(scored) if one.answer else None) for one in candidates]
+    return tuple(sorted(rated, key=lambda one: (-_soundness(one), -(one.score or 0.0))))
+
+
+def _soundness(candidate: Candidate) -> int:
+    """0 for an empty answer, 1 for one cut at its limit, 2 for a finished one."""
+    return 0 if not candidate.answer else 1 + (candidate.finish_reason == "stop")

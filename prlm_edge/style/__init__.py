@@ -1,7 +1,10 @@
-"""A user's habits: what can be counted in past texts, said as facts, and judged in new ones."""
+"""A user's habits: observed in each past text, counted to steady facts, said in reasoning lines, checked in new texts.
 
-from prlm_edge.style.counts import STYLE_VERSION, TRAITS, Counts, Fact, Style, n_with_any, plural, style_of
-from prlm_edge.style.facts import IMPLIES
+observe.py (one text) -> counts.py (many) -> facts.py (what is steady) -> lines.py (what is said of it)
+"""
+
+from prlm_edge.style.counts import STYLE_VERSION, Counts, n_with_any, style_of
+from prlm_edge.style.facts import IMPLIES, TRAITS, Fact, Style, plural
 from prlm_edge.style.lines import Claim, check_line, example_line, judge_line, line_claims, style_line
 from prlm_edge.style.observe import content_words, observe
 

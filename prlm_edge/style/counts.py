@@ -1,8 +1,6 @@
-"""Countable facts of a writer's style: computed from their texts, said in plain words, checkable against any text.
+"""Finds the steady facts of a writer's style by counting what `observe` sees in their texts.
 
-`style_of(titles).facts` holds only what is steady, the most telling first. `Counts` can be kept and go on counting. Not
-here: what a fact is (style_facts.py), what is seen of one text (style_traits.py) and the reasoning lines built from
-facts (style_lines.py).
+`style_of(titles).facts` holds only what is steady, the most telling first. `Counts` can be stored and go on counting.
 """
 
 from __future__ import annotations
@@ -17,20 +15,18 @@ from typing import Any
 from prlm_edge.style.facts import IMPLIES, TRAITS, Fact, Style, plural
 from prlm_edge.style.observe import carries_meaning, long_words, observe, usual_length_share
 
-__all__ = ["STYLE_VERSION", "TRAITS", "Counts", "Fact", "Style", "n_with_any", "plural", "style_of"]
-
-STEADY = 0.6  # the least share, drawn towards what is usual by PRIOR_WEIGHT texts, that makes a fact
+STEADY = 0.6  # the least share, smoothed by PRIOR_WEIGHT texts of the usual share, that makes a fact
 PRIOR_WEIGHT = 2
-MIN_GAIN = 0.02  # nats; a trait that is as usual for everybody says nothing of this writer
+MIN_GAIN = 0.02  # nats; a trait that everybody has says nothing about this writer
 N_RECURRING = 12
-STYLE_VERSION = 1  # to be raised when a text is observed or counted in another way: kept counts are then made anew
+STYLE_VERSION = 1  # raise it when texts are observed or counted in another way: stored counts are then made anew
 
 
 def style_of(texts: Sequence[str]) -> Style:
     """Count the style of one writer's texts (titles, subjects, posts); blank ones don't count.
 
-    A trait becomes a fact when its share, drawn towards the usual share as if by two more texts, is at least 0.6: so
-    one text shows nothing, three equal ones do, and in a long list more than half must agree.
+    A trait becomes a fact when its share is at least 0.6 after two texts of the usual share are added: so one text
+    shows nothing, three equal ones do, and in a long list more than half must agree.
     """
     counts = Counts()
     counts.add(texts)
@@ -39,7 +35,7 @@ def style_of(texts: Sequence[str]) -> Style:
 
 @dataclass
 class Counts:
-    """What `style_of` counts: may be kept and go on counting, and says the same as if all texts had come at once.
+    """What `style_of` counts. Counting may go on later, and gives the same as counting all texts at once.
 
     Attributes:
         n: Number of texts that were not blank.
@@ -59,7 +55,7 @@ class Counts:
 
     def add(self, texts: Sequence[str]) -> None:
         """Count these too."""
-        # Counters are fed whole iterables: a call to update() for each text would cost as much as looking at it.
+        # One update() with all texts: a call for each text would cost as much as observing it.
         texts = [text for text in texts if text and not text.isspace()]
         seen = list(map(observe, texts))
         self.n += len(seen)
@@ -70,7 +66,7 @@ class Counts:
         self.words.update(chain.from_iterable(map(set, map(long_words, texts))))
 
     def style(self, n_with_any: Callable[[tuple[str, ...]], int]) -> Style:
-        """The style of all texts so far; `n_with_any` is asked in how many of them any of a few words stands."""
+        """The style of all texts so far; `n_with_any(words)` says how many of them hold any of the words."""
         n = self.n
         if not n:
             return Style()
@@ -86,23 +82,23 @@ class Counts:
         return Style(tuple(sorted(kept, key=lambda fact: -fact.gain)), n, recurring)
 
     def to_json(self) -> list[Any]:
-        """What `from_json` takes. Pairs, in the order of counting: among equals the first one counted wins."""
+        """What `from_json` takes. The order of counting is kept: among equal counts the first one wins."""
         counters = (self.lengths, self.traits, self.tags, self.firsts, self.words)
         return [self.n, *([list(counter), list(counter.values())] for counter in counters)]
 
     @classmethod
     def from_json(cls, value: list[Any]) -> Counts:
-        """The counts of `to_json`.
+        """The counts that `to_json` made.
 
         Raises:
-            ValueError, TypeError: They are not.
+            ValueError, TypeError: `value` is something else.
         """
         n, *counters = value
         return cls(n, *(Counter(dict(zip(keys, counts, strict=True))) for keys, counts in counters))
 
 
 def n_with_any(words: tuple[str, ...], texts: Iterable[str]) -> int:
-    """In how many of `texts` any of the words stands."""
+    """How many of `texts` hold any of the words."""
     wanted = set(words)
     return sum(1 for text in texts if not wanted.isdisjoint(long_words(text)))
 
@@ -159,7 +155,7 @@ def _vocabulary_fact(
 ) -> Iterator[Fact]:
     top = [pair for pair in recurring[:4] if pair[1] >= max(2, n / 8)]
     if sum(count for _, count in top) < STEADY * n:
-        return  # even without overlap they are in too few texts: spare the second pass
+        return  # even without overlap they are in too few texts: no second pass is needed
     chosen = tuple(word for word, _ in top)
     phrase = "says " + " or ".join(f"'{word}'" for word in chosen)
     yield from _fact("vocabulary", chosen, n_with_any(chosen), n, phrase, 0.2)

@@ -1,7 +1,4 @@
-"""What a fact of a writer's style is, how it is said, and whether a text keeps it.
-
-Not here: finding the facts of a writer's texts (style.py), looking at a text (style_traits.py).
-"""
+"""What a fact of a writer's style is, how it is worded, and whether a text keeps it."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from functools import cached_property
 
 from prlm_edge.style.observe import Observation, long_words, observe
 
-# Trait -> (how it is said, how much of titles in general has it). The shares are rounded from some 50,000 paper titles
-# and commit subjects by a few thousand writers; they only decide what is worth saying first.
+# Trait -> (its wording, the share of titles in general that have it). The shares are rounded from some 50,000 paper
+# titles and commit subjects by a few thousand writers; they only decide which facts come first.
 TRAITS: dict[str, tuple[str, float]] = {
     "case:lower": ("lower case", 0.1),
     "case:title": ("title case", 0.4),
@@ -43,7 +40,7 @@ TRAITS: dict[str, tuple[str, float]] = {
     "hashtag:yes": ("a hashtag", 0.01),
     "emoji:yes": ("an emoji", 0.01),
 }
-# A trait that says more silences those it implies.
+# A trait or fact -> the traits it implies, which are then not said.
 IMPLIES = {
     "case:lower": {"start:lower"},
     "tag": {"tag:word", "tag:scope", "tag:bracket", "colon:yes", "parentheses:yes"},
@@ -57,17 +54,18 @@ IMPLIES = {
 
 @dataclass(frozen=True)
 class Fact:
-    """One steady thing about a writer's texts.
+    """One steady habit of a writer.
 
     Attributes:
         name: What it is about: "words", "case", "start", "tag", "colon", "end", "period", "verb", "first word",
             "vocabulary", "person" or a sign such as "number".
         value: What holds: a (low, median, high) number of words, a literal tag or word, a tuple of words, or the
             trait's value, such as "lower" of "case".
-        share: Steadiness: the fraction of the texts that keep it, 0 to 1.
+        share: The fraction of the texts that keep it, 0 to 1.
         n: Number of texts counted.
         phrase: The fact as a short clause.
-        gain: How telling it is, in nats: p * ln(p / usual share), p being the share drawn towards the usual one.
+        gain: How much it tells this writer from others, in nats: p * ln(p / usual share), where p is the share after
+            smoothing towards the usual one.
     """
 
     name: str
@@ -77,12 +75,8 @@ class Fact:
     phrase: str
     gain: float = 0.0
 
-    def holds(self, text: str) -> bool:
-        """Whether `text` keeps this fact."""
-        return self.seen_in(observe(text), text)
-
     def seen_in(self, seen: Observation, text: str) -> bool:
-        """`holds` for a text already observed."""
+        """Whether `text`, of which `seen` is the observation, keeps this fact."""
         if self.name == "words":
             return self.value[0] <= seen.words <= self.value[2]  # type: ignore[operator]
         if self.name == "vocabulary":

@@ -1,14 +1,13 @@
 """Reasoning lines from style facts, and the check of any line's claims.
 
 A line such as "About sourdough and starter. [1] is closest. 6 words, lower case, tag 'docs:', no final period." says
-only what is true of the very answer it stands before. The same words are parsed out of a model's own reasoning
-(`line_claims`) and checked against what it then wrote (`check_line`): the faithfulness figure. Not here: `<think>` tags
-and untrusted text (prompt.py).
+only what is true of the answer that follows it. The same phrases are found in a model's own reasoning (`line_claims`)
+and checked against what the model then wrote (`check_line`), which gives the metric "faithfulness".
 
 Why this order: on the untrained SmolLM2-135M, greedy, a line that ends in a list of key words ran on ("waste, waste,
-waste") or otherwise used up its budget in 13 of 48 requests and took the answer with it. With the topic first, of at
-most three words and ended by "and", it was 0 of 18, and 1 of 36 with a repeat penalty of 1.1. What other orders and
-lengths of such lines differ by is less than so few requests can tell.
+waste") or used up its budget in 13 of 48 requests, and no answer came. With the topic first, at most three words with
+an "and" before the last, that was 0 of 18, and 1 of 36 with a repeat penalty of 1.1. Other orders and lengths differ by
+less than so few requests can show.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prlm_edge.style.counts import TRAITS, Style, plural
+from prlm_edge.style.facts import TRAITS, Style, plural
 from prlm_edge.style.observe import Observation, content_words, long_words, observe
 
-MAX_FACTS = 3  # of a line, beside the length
+MAX_FACTS = 3  # of a line, besides the length
 MAX_KEY_WORDS = 3
-MIN_SHARED_WORDS = 2  # content words shared with an earlier item, for it to be named,
-MIN_COSINE = 0.08  # and their cosine; among nearest items: 1 pair in 6 of the example profile, half of paper authors'
-_MAX_TAG = 30  # characters of a literal tag worth repeating
+MIN_SHARED_WORDS = 2  # content words that an earlier item must share to be cited,
+MIN_COSINE = 0.08  # and their least cosine; 1 pair in 6 of the example profile's nearest items, half of paper authors'
+_MAX_TAG = 30  # characters of a literal tag that a line repeats
 
 _WRITER = "Usual style:"
 _RECURS = "Recurring words:"
@@ -77,17 +76,17 @@ def style_line(style: Style) -> str:
 
 
 def example_line(index: int, item_answer: str, item_text: str, earlier: Sequence[tuple[int, str]], style: Style) -> str:
-    """The reasoning line of one past turn: true of `item_answer`, different from item to item, never the answer itself.
+    """The reasoning line of one past turn: true of `item_answer`, and never holding the answer itself.
 
     Args:
         index: The example's own number; an earlier item of this number is never cited.
         item_answer: What the user wrote.
         item_text: What it was written for.
-        earlier: Number and text of the examples before it; the closest is named if it truly overlaps.
-        style: The writer's steady facts: they choose what is worth saying.
+        earlier: Number and text of the examples before it; the closest is cited if it shares enough words.
+        style: The writer's steady facts, which choose what is said.
 
     Returns:
-        At most some 25 words.
+        About 25 words at most.
     """
     seen = observe(item_answer)
     said = [plural(seen.words), *_own_facts(seen, style)]
@@ -95,7 +94,7 @@ def example_line(index: int, item_answer: str, item_text: str, earlier: Sequence
     closest = _closest(f"{item_text} {item_answer}", [pair for pair in earlier if pair[0] != index])
     cites = [] if closest is None else [f"[{closest}] is closest."]
     topic = key_words(item_answer, item_text)
-    # The answer must not stand in the line: fewer key words, then no citation, then fewer facts.
+    # The line must not hold the answer: try fewer key words, then no citation, then fewer facts.
     choices = [[f"{_ABOUT} {_joined(topic[:n])}."] for n in range(len(topic), 0, -1)]
     lines = [" ".join([*about, *cites, facts]) for about in [*choices, []]]
     lines += [facts, f"{said[0]}.", f"about {said[0]}."]
@@ -120,7 +119,7 @@ def line_claims(line: str) -> list[Claim]:
     rest = line
     for match in _TAG_CLAIM.finditer(line):
         claims.append(Claim("tag", match[1], _of(line, match.start())))
-        rest = _blank(rest, match)  # a tag is quoted text: nothing in it is a claim
+        rest = _blank(rest, match)  # a tag is quoted text: what it holds is no claim
     for match in _LIST.finditer(rest):
         of: Literal["answer", "writer"] = "writer" if match[1].lower() == _RECURS.lower() else "answer"
         claims += [Claim("key word", word.strip().lower(), of) for word in _AND.split(match[2]) if word.strip()]
@@ -133,9 +132,9 @@ def check_line(line: str, answer: str, n_items: int, style: Style, text: str = "
 
     Args:
         line: A reasoning line.
-        answer: The answer it stands before.
+        answer: The answer that follows it.
         n_items: Number of items in the prompt; a citation is true if such an item exists.
-        style: The writer's style, for what is said of it.
+        style: The writer's style, for claims about it.
         text: What the answer was written for: a key word is true if answer or text has it.
     """
     judged = judge_line(line, answer, n_items, style, text)
@@ -150,10 +149,10 @@ def judge_line(line: str, answer: str, n_items: int, style: Style, text: str = "
 
 
 def _own_facts(seen: Observation, style: Style) -> Iterator[str]:
-    """What this text does in the dimensions in which the writer is steady, the most telling first."""
+    """How this text does what the writer does steadily, the most telling first."""
     names = [fact.name for fact in style.facts if fact.name not in ("words", "vocabulary", "first word")] or _DEFAULT
     chosen = sorted(dict.fromkeys(names).keys(), key=names.index)[:MAX_FACTS]
-    if seen.tag and style.n:  # the tag says more than that there is a colon
+    if seen.tag and style.n:  # the tag implies the colon
         chosen = [*[name for name in chosen if name not in ("tag", "colon")][: MAX_FACTS - 1], "tag"]
     for name in sorted(chosen, key=lambda name: _ORDER.index(name) if name in _ORDER else 3):
         phrase = _own_phrase(name, seen)
@@ -186,13 +185,13 @@ def _closest(text: str, earlier: Sequence[tuple[int, str]]) -> int | None:
 
 
 def _leaks(answer: str, line: str) -> bool:
-    """Whether the answer, as a run of whole words, stands in the line."""
+    """Whether the line holds the answer as a run of whole words."""
     answer, line = (" ".join(_WORDS.findall(text.casefold())) for text in (answer, line))
     return bool(answer) and f" {answer} " in f" {line} "
 
 
 def _of(line: str, at: int) -> Literal["answer", "writer"]:
-    """Whose style is spoken of there: the writer's from "Usual style:" to the end of that sentence."""
+    """Whose style position `at` is about: the writer's from "Usual style:" to the end of that sentence."""
     start = line.lower().find(_WRITER.lower())
     return "writer" if 0 <= start <= at and not re.search(r"\.\s", line[start:at]) else "answer"
 

@@ -1,10 +1,10 @@
-"""What can be seen of one text's style: its length, case, tag, ending, signs, first word. Pure string work, no model.
+"""Observes one text's style: its length, case, tag, ending, signs, first word. String work alone, no model.
 
-A text is observed once (`observe`); every fact of `style.py` and every claim of `style_lines.py` is a question to that
-observation, so what is said can be checked. Not here: counting over a writer's texts (style.py).
+`observe` looks at a text once. Whether a fact (`facts.py`) or a claim (`lines.py`) is true of the text is then read off
+that observation.
 
-Known limits: words are what white space parts, so scripts without spaces count as one word a line; function words and
-verb forms are English.
+Known limits: words are what white space separates, so scripts without spaces count as one word a line; function words
+and verb forms are English.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ class Observation(NamedTuple):
     """What was seen of one text.
 
     Attributes:
-        words: Number of words, as white space parts them.
+        words: Number of words, as white space separates them.
         tag: The tag's literal text with its colon ("docs:", "feat(api):", "[net]"), "" without one.
-        first: First word behind the tag, lower-case, without signs around it.
+        first: First word after the tag, lower-case, without signs around it.
         traits: "name:value" keys that hold, such as "case:lower", "end:none", "colon:yes", "verb:imperative".
     """
 
@@ -107,7 +107,7 @@ class Observation(NamedTuple):
 
 
 def observe(text: str) -> Observation:
-    """Look at one text; white space around it doesn't count."""
+    """Observe one text; white space around it doesn't count."""
     text = text.strip()
     traits: list[str] = []
     tag, body = "", text
@@ -132,7 +132,7 @@ def observe(text: str) -> Observation:
 
 
 def _add_case(text: str, body: str, traits: list[str]) -> None:
-    """Lower case and capitals are those of the whole text; a sentence or a title begins behind the tag."""
+    """Lower case and capitals are judged on the whole text, sentence and title case on what follows the tag."""
     if text.islower():
         traits += ("case:lower", "start:lower")
         return
@@ -140,7 +140,7 @@ def _add_case(text: str, body: str, traits: list[str]) -> None:
         traits.append("case:capitals")
         return
     if body.isupper():
-        return  # "docs: API", "I": could be anything
+        return  # "docs: API", "I": too little to tell
     first = next(filter(str.isalpha, body), "")
     if first.islower():
         traits.append("start:lower")
@@ -149,7 +149,7 @@ def _add_case(text: str, body: str, traits: list[str]) -> None:
 
 
 def _is_title_case(body: str) -> bool:
-    """Whether the words behind the first that can show it start with capitals: no function words, acronyms, numbers."""
+    """Whether the words after the first start with capitals; function words, acronyms and numbers don't count."""
     words = body.split()[1:]
     small = set(filter(str.islower, words)) - FUNCTION_WORDS
     large = [w for w in words if not w.islower() and not w.isupper() and w[0].isupper()]
@@ -197,7 +197,7 @@ def content_words(text: str) -> list[str]:
 
 
 def usual_length_share(low: int, high: int) -> float:
-    """How much of titles in general has `low` to `high` words: a log-normal with median 8, sigma 0.5.
+    """The share of titles in general that have `low` to `high` words: a log-normal with median 8, sigma 0.5.
 
     Fitted by eye to paper titles (median 9) and commit subjects (median 7).
     """

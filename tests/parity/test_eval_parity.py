@@ -15,8 +15,7 @@ from rouge_chinese import Rouge
 
 from prlm_edge.evaluate.baselines import answer
 from prlm_edge.evaluate.data import load
-from prlm_edge.evaluate.metrics.overlap import overlap
-from prlm_edge.evaluate.metrics.paper import paper
+from prlm_edge.evaluate.metrics.target import overlap, paper
 
 ODD = [
     "a",

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.evaluate.records import Row
 from prlm_edge.style import Fact, Style, style_of
 from prlm_edge.train.reward import broken, pairs
@@ -240,7 +240,7 @@ def test_answers_of_a_run_are_read(tmp_path):
 )
 def test_answers_that_can_not_be_used(tmp_path, conditions, torn):
     file = answers_file(tmp_path / "answers.jsonl", [{"row": "r", "condition": "a", "answer": "x"}], torn=torn)
-    with pytest.raises(UsageError):
+    with pytest.raises(PrlmError):
         read_generated(file, conditions)
 
 

@@ -12,9 +12,10 @@ from html.parser import HTMLParser
 import pytest
 
 from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.evaluate.report import figure
 from prlm_edge.train.run.log import RunLog
 from prlm_edge.train.run.plots import MAX_POINTS, Curve, curves, running_mean, thinned
-from prlm_edge.train.run.report import figure, write_report
+from prlm_edge.train.run.report import write_report
 from prlm_edge.train.run.stopping import Verdict
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>"

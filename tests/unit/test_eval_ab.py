@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from evaluation import scored_run
 
-from prlm_edge.errors import UsageError
-from prlm_edge.evaluate.ab import Pair, Votes, make_server, pairs
+from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.evaluate.ab import AnswerPair, Votes, make_server, pairs
 from prlm_edge.evaluate.ab.server import Server
 from prlm_edge.evaluate.compare import side
 
-PAIRS = [Pair(f"r{i}", f"u{i % 3}", "q", (), f"a{i}", f"b{i}", bool(i % 2)) for i in range(6)]
+PAIRS = [AnswerPair(f"r{i}", f"u{i % 3}", "q", (), f"a{i}", f"b{i}", bool(i % 2)) for i in range(6)]
 
 
-def votes(tmp_path: Path, chosen: list[Pair] = PAIRS, a: str = "A", b: str = "B") -> Votes:
+def votes(tmp_path: Path, chosen: list[AnswerPair] = PAIRS, a: str = "A", b: str = "B") -> Votes:
     return Votes(tmp_path / "votes.jsonl", a, b, chosen)
 
 
@@ -76,15 +76,15 @@ def test_after_a_torn_line_votes_go_on_in_a_sound_file(tmp_path: Path) -> None:
 
 
 def test_equal_answers_are_not_shown(tmp_path: Path) -> None:
-    same = Pair("x", "u", "q", (), "one", "one", True)
+    same = AnswerPair("x", "u", "q", (), "one", "one", True)
     found = votes(tmp_path, [same, PAIRS[0]])
     assert (len(found.pairs), found.result().equal) == (1, 1)
 
 
-@pytest.mark.parametrize("content", ["", "hello\n", '{"a": "A", "b": "C"}\n', "[]\n"])
+@pytest.mark.parametrize("content", ["", "hello\n", '{"a": "A", "b": "C"}\n', "[]\n", '{"a": "A", "b": "B"}\n{}\n'])
 def test_other_files_are_left_alone(tmp_path: Path, content: str) -> None:
     (tmp_path / "votes.jsonl").write_text(content)
-    with pytest.raises(UsageError):
+    with pytest.raises(PrlmError):
         votes(tmp_path)
     assert (tmp_path / "votes.jsonl").read_text() == content
 

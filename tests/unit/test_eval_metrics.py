@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prlm_edge.evaluate.metrics import METRICS, score_answer
-from prlm_edge.evaluate.metrics.paper import _jieba
+from prlm_edge.evaluate.metrics.target import _jieba
 from prlm_edge.evaluate.records import Answer, Condition, Shown
 from prlm_edge.evaluate.signatures import signatures
 from prlm_edge.storage import cache_dir

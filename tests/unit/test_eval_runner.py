@@ -10,7 +10,7 @@ import pytest
 from evaluation import row, write_rows
 
 from prlm_edge.backends.scripted import Scripted
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import DataError, UsageError
 from prlm_edge.evaluate import runner
 from prlm_edge.evaluate.conditions import make
 from prlm_edge.evaluate.data import Dataset, load
@@ -147,9 +147,21 @@ def test_a_run_is_private_and_scored_whole_or_not(home: Path, tmp_path: Path, ru
     assert score_run(RunFolder(tmp_path / "run"), data) == summary
 
 
-def test_a_damaged_line_is_named(tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("line", [b"{", b"[1]", b"{}", b"5", b"\xff", b"[" * 10_000, b'"own"'])
+@pytest.mark.parametrize(("name", "read"), [("answers", "answers"), ("timings", "timings"), ("scores", "scores")])
+def test_a_damaged_line_is_named(tmp_path: Path, run: Run, data: Dataset, name: str, read: str, line: bytes) -> None:
+    run([make("own", {})])
+    score_run(RunFolder(tmp_path / "run"), data)
+    path = tmp_path / "run" / f"{name}.jsonl"
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    with pytest.raises(DataError, match=rf"{name}\.jsonl:1: damaged"):
+        getattr(RunFolder(tmp_path / "run"), read)()
+
+
+@pytest.mark.parametrize("key", ["answer", "seconds", "used", "candidates", "retrieved", "reasoning_truncated"])
+def test_a_value_of_another_type_is_damage_too(tmp_path: Path, run: Run, key: str) -> None:
     run([make("own", {})])
     path = tmp_path / "run" / "answers.jsonl"
-    path.write_bytes(b"{\n" + path.read_bytes())
-    with pytest.raises(UsageError, match=r"answers.jsonl:1: not JSON"):
+    path.write_text(json.dumps({**lines(tmp_path)[0], key: {"x": [None]}}) + "\n")
+    with pytest.raises(DataError, match=r"answers\.jsonl:1: damaged"):
         RunFolder(tmp_path / "run").answers()

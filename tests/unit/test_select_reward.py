@@ -102,8 +102,8 @@ def test_the_answer_with_the_highest_score_is_kept(profile: Profile, turned: Pat
     assert {one.answer: one.score for one in result.candidates} == expected
     assert [one.answer for one in result.candidates] == sorted(ANSWERS, key=lambda answer: -expected[answer])
     assert (result.answer, result.select) == (max(expected, key=lambda answer: expected[answer]), "reward")
-    others = {a_writer(profile, best_of=N, select=one).generate(REQUEST).answer for one in ("rouge", "consensus")}
-    assert result.answer not in {ANSWERS[0], *others}  # not by chance
+    other = a_writer(profile, best_of=N, select="consensus").generate(REQUEST).answer
+    assert result.answer not in {ANSWERS[0], other}  # not by chance
 
 
 def test_the_model_that_the_settings_name_is_asked(profile: Profile, folder: Path, turned: Path) -> None:

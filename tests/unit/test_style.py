@@ -170,7 +170,7 @@ def test_every_fact_is_true_of_the_texts_it_came_from(texts):
     assert style.n == len(kept)
     for fact in style.facts:
         assert fact.n == len(kept)
-        assert sum(map(fact.holds, kept)) / len(kept) == pytest.approx(fact.share)
+        assert sum(fact.seen_in(observe(text), text) for text in kept) / len(kept) == pytest.approx(fact.share)
         assert fact.share >= STEADY - 0.1
     assert len({(fact.name, fact.value) for fact in style.facts}) == len(style.facts)
     for word, count in style.recurring:

@@ -385,7 +385,7 @@ def test_an_app_plugs_its_own_scorer_in(profile: Profile) -> None:
     assert other.generate("title for x", select=Longest()).select == "longest"
     assert Writer.open(profile.path, scorer=scorer).scorer is scorer
     # A name given for one request is stronger than the Writer's scorer.
-    assert w.generate("title for x", select="chrf").select == "chrf"
+    assert w.generate("title for x", select="consensus").select == "consensus"
 
 
 @pytest.mark.parametrize("wrong", ["concensus", 5, ""])
@@ -405,9 +405,9 @@ def test_the_number_of_answers_has_bounds(profile: Profile, wrong: int) -> None:
     [
         (["the same"] * 3, "consensus", "all 3 answers are the same"),
         (["same", "same", ""], "consensus", "all 2 answers are the same"),
-        (["one thing", "other matter"], "rouge", "equally good: the first was kept"),
+        (["one thing", "other matter"], "style", "equally good: the first was kept"),
         ([""], "consensus", "empty answer"),
-        (["slow bread", "slow bread in winter", "bread"], "rouge", ""),
+        (["slow bread", "slow bread in winter", "bread"], "consensus", ""),
     ],
 )
 def test_a_choice_that_was_none_is_noted(profile: Profile, answers: list[str], select: str, note: str) -> None:
@@ -420,8 +420,8 @@ def test_a_choice_that_was_none_is_noted(profile: Profile, answers: list[str], s
 
 
 def test_a_way_of_selecting_without_a_choice_is_noted(profile: Profile) -> None:
-    assert "select chooses among several" in writer(profile).generate("title for rye", select="rouge").notes[0]
-    assert "select chooses among several" in writer(profile, select="rouge").generate("title for rye").notes[0]
+    assert "select chooses among several" in writer(profile).generate("title for rye", select="consensus").notes[0]
+    assert "select chooses among several" in writer(profile, select="consensus").generate("title for rye").notes[0]
     assert writer(profile).generate("title for rye").notes == ()
 
 
@@ -475,7 +475,7 @@ def test_usage_counts_the_prompt_once_and_every_answer(profile: Profile) -> None
 
 
 def test_the_async_twin_selects_too(profile: Profile) -> None:
-    result = asyncio.run(writer(profile, *FOUR).agenerate("title for x", best_of=4, select="chrf"))
+    result = asyncio.run(writer(profile, *FOUR).agenerate("title for x", best_of=4, select="consensus"))
     assert len(result.candidates) == 4
     assert result.answer == result.candidates[0].answer
 

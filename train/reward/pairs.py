@@ -16,17 +16,18 @@ becomes token ids (`prlm_edge.rerank.reward.encoder.Encoder`).
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.records import Owner, Row
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
+from prlm_edge.storage import json_lines
 from prlm_edge.style import Style
 from prlm_edge.train.reward.broken import break_style, plain, say_nothing
 from prlm_edge.train.reward.contexts import Contexts
@@ -152,15 +153,18 @@ def read_generated(path: Path, conditions: Mapping[str, str]) -> dict[str, dict[
         conditions: Which kind of generation (a key of `GENERATED`) each condition's answers are.
 
     Raises:
-        UsageError: No such file, a damaged line, an unknown kind, or a condition that answered nothing.
+        UsageError: No such file, an unknown kind, or a condition that answered nothing.
+        DataError: A line is damaged.
     """
     for kind in conditions.values():
         if kind not in GENERATED:
             raise UsageError(f"no generated answers are called {kind!r}", f"there are: {', '.join(GENERATED)}")
     file = path / "answers.jsonl" if path.is_dir() else path
+    if not file.exists():
+        raise UsageError(f"{file}: no such file", "`prlm-edge eval run` makes it")
     found: dict[str, dict[str, list[str]]] = {kind: {} for kind in conditions.values()}
     seen: set[str] = set()
-    for condition, row, answers in _answers(file):
+    for condition, row, answers in json_lines(file, _answers, "delete that line"):
         if condition not in conditions:
             continue
         seen.add(condition)
@@ -182,21 +186,10 @@ def merge(*several: Generated) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def _answers(file: Path) -> Iterator[tuple[str, str, list[str]]]:
-    try:
-        stream = file.open("rb")
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}", "`prlm-edge eval run` makes it") from None
-    with stream:
-        for number, line in enumerate(stream, 1):
-            if not line.endswith(b"\n"):
-                return  # being written, or torn by a kill
-            try:
-                record = json.loads(line)
-                candidates = [str(one["answer"]) for one in record.get("candidates") or ()]
-                yield str(record["condition"]), str(record["row"]), [str(record["answer"]), *candidates]
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise UsageError(f"{file}:{number}: no answer of a run", "delete that line") from None
+def _answers(record: Mapping[str, Any]) -> tuple[str, str, list[str]]:
+    """Condition, row and all answers of one line of answers.jsonl."""
+    candidates = [str(one["answer"]) for one in record.get("candidates") or ()]
+    return str(record["condition"]), str(record["row"]), [str(record["answer"]), *candidates]
 
 
 def _check(config: PairConfig, generated: Generated) -> None:

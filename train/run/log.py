@@ -21,9 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import PrlmError
-from prlm_edge.evaluate.run_folder import cut_torn_line
-from prlm_edge.storage import append_bytes, atomic_write, private_dir
+from prlm_edge.storage import append_bytes, atomic_write, cut_torn_line, json_lines, private_dir
 from prlm_edge.train.run.stopping import Verdict
 
 Record = Mapping[str, Any]
@@ -38,7 +36,7 @@ class RunLog:
         writes: False keeps records in memory alone: every process but the first of a distributed run.
 
     Raises:
-        PrlmError: A line is damaged.
+        DataError: A line is damaged.
     """
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
@@ -95,7 +93,7 @@ def read_records(path: Path) -> Iterator[Record]:
     """The records of a run.jsonl; a line that is not whole yet doesn't count.
 
     Raises:
-        PrlmError: A line is damaged.
+        DataError: A line is damaged.
     """
     for record in _read(path):
         yield _loaded(record)
@@ -107,19 +105,13 @@ def read_samples(path: Path) -> list[Record]:
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.endswith(b"\n"):
-                return  # being written, or torn by a kill
-            try:
-                record = json.loads(line)
-                if not isinstance(record["step"], int):
-                    raise TypeError
-            except (ValueError, TypeError, KeyError):
-                raise PrlmError(f"{path}:{number}: damaged", "delete that line") from None
-            yield record
+    return json_lines(path, _record, "delete that line")
+
+
+def _record(record: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(record["step"], int):
+        raise TypeError
+    return record
 
 
 def _line(record: Any) -> bytes:

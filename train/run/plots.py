@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from prlm_edge.evaluate.report.plots import _svg  # one look for both reports
+from prlm_edge.evaluate.report.plots import svg
 
 COLOURS = ("#2f5d8a", "#b4553c", "#4f7f52", "#8a6d2f", "#6f4f8a", "#5b6470", "#2f8a86", "#a34d7a")
 MAX_POINTS = 400  # of a curve
@@ -54,7 +54,7 @@ def curves(lines: list[Curve]) -> str:
             axes.set_ylabel(lines[0].name)
 
     with mpl.rc_context({"text.parse_math": False}):  # a name's dollar sign is a dollar sign
-        return _svg(draw, 4.6, 2.6)
+        return svg(draw, 4.6, 2.6)
 
 
 def running_mean(points: list[tuple[float, float]], window: int) -> list[tuple[float, float]]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from prlm_edge.errors import UsageError
-from prlm_edge.storage import atomic_write
+from prlm_edge.evaluate.report import write_page
 from prlm_edge.train.run.log import Record, read_records, read_samples
 from prlm_edge.train.run.plots import Curve, curves
 
@@ -56,7 +55,6 @@ def write_report(folder: Path, out: Path | None = None, *, title: str = "", samp
         UsageError: Nothing is logged there yet.
         PrlmError: The log is damaged, or the file can't be written.
     """
-    from jinja2 import Environment
     from markupsafe import Markup
 
     out = out or folder / "report.html"
@@ -66,12 +64,10 @@ def write_report(folder: Path, out: Path | None = None, *, title: str = "", samp
         raise UsageError(f"{folder}: nothing is logged there", "name the folder of a training run")
     drawn = [(name, about, _curves(steps, keys)) for name, about, keys in _FIGURES]
     drawn.insert(1, ("Dev", "Answers to dev users.", _dev_curves(records)))
-    source = resources.files("prlm_edge.train.run").joinpath("report.html.j2").read_text("utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["figure"] = figure
-    text = environment.from_string(
-        source
-    ).render(
+    write_page(
+        out,
+        "prlm_edge.train.run",
+        "report.html.j2",
         title=title or folder.resolve().name,
         plots=[(name, about, Markup(curves(lines))) for name, about, lines in drawn if lines],  # noqa: S704 - SVG text
         steps=steps,
@@ -81,16 +77,7 @@ def write_report(folder: Path, out: Path | None = None, *, title: str = "", samp
         samples=read_samples(folder / "samples.jsonl")[-_N_SAMPLES:] if samples else [],
         wall=float(steps[-1].get("wall_s", 0.0)),
     )
-    with atomic_write(out) as stream:
-        stream.write(text.encode("utf-8", "replace"))
     return out
-
-
-def figure(value: Any) -> str:
-    """A number for people; "–" where there is none."""
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _curves(steps: Sequence[Record], keys: Sequence[str]) -> list[Curve]:

@@ -5,7 +5,7 @@ votes.py (which pairs, in which order, what was voted) -> server.py (loopback on
 
 from prlm_edge.evaluate.ab.server import make_server as make_server
 from prlm_edge.evaluate.ab.server import serve as serve
-from prlm_edge.evaluate.ab.votes import Pair as Pair
+from prlm_edge.evaluate.ab.votes import AnswerPair as AnswerPair
 from prlm_edge.evaluate.ab.votes import VoteResult as VoteResult
 from prlm_edge.evaluate.ab.votes import Votes as Votes
 from prlm_edge.evaluate.ab.votes import pairs as pairs

@@ -1,9 +1,7 @@
 """Serves the judging page on loopback.
 
-Whoever lacks the token in the address gets nothing, and no other site's page can use it: Host and Content-Type are
-checked.
-
-Not here: votes (`votes.py`).
+A request without the token of the address gets no answer, and pages of other sites can't send one: Host and
+Content-Type are checked.
 """
 
 from __future__ import annotations
@@ -68,6 +66,10 @@ def serve(votes: Votes, *, port: int = 0, on_ready: Callable[[str], None] = lamb
             return
 
 
+def _file(name: str) -> str:
+    return resources.files("prlm_edge.evaluate").joinpath(name).read_text("utf-8")
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "prlm-edge", ""
@@ -78,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         what = self._asked()
         if what == "":
             nonce = secrets.token_urlsafe(12)
-            page = resources.files("prlm_edge.evaluate.ab").joinpath("page.html").read_text("utf-8")
+            page = _file("ab/page.html").replace("BASE_CSS", _file("report/base.css"))
             policy = f"default-src 'none'; connect-src 'self'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
             self._send(HTTPStatus.OK, page.replace("NONCE", nonce).encode(), "text/html; charset=utf-8", policy)
         elif what == "state":
@@ -105,12 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
         votes = self.server.votes
         pair = votes.next()
         state: dict[str, Any] = {"done": votes.done, "total": len(votes.pairs), "pair": pair.shown() if pair else None}
-        if pair is None:  # only now may the judge know
+        if pair is None:  # the judge learns it at the end only
             state["result"] = asdict(votes.result())
         self._send(HTTPStatus.OK, json.dumps(state).encode(), "application/json")
 
     def _asked(self) -> str | None:
-        """What stands behind the token; None for anybody who isn't meant."""
+        """What the path names after the token; None for a request of a wrong host or token."""
         hosts = {f"{name}:{self.server.server_port}" for name in (_HOST, "localhost")}
         start = f"/{self.server.token}/"
         if self.headers.get("Host", "") not in hosts or not self.path.startswith(start):

@@ -1,33 +1,31 @@
 """Pairs to judge and the votes on them: a JSONL file that only grows, so that judging can stop and go on.
 
 Order and sides are drawn from the seed: the judge can't tell which condition stands where, and a second sitting shows
-the same. Not here: the page (`server.py`, `page.html`).
+the same.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.compare import Side
 from prlm_edge.evaluate.records import Answer
-from prlm_edge.evaluate.run_folder import cut_torn_line
 from prlm_edge.evaluate.stats import estimate
-from prlm_edge.storage import append_bytes
+from prlm_edge.storage import append_json, cut_torn_line, json_lines
 
-Choice = Literal["left", "right", "tie", "skip"]
-CHOICES = ("left", "right", "tie", "skip")
+_CHOICES = ("left", "right", "tie", "skip")
+_ELSEWHERE = "choose a new file with --out"
 
 
 @dataclass(frozen=True)
-class Pair:
+class AnswerPair:
     """Two answers to one request; `a_left` says which side A's answer stands on."""
 
     row: str
@@ -73,7 +71,7 @@ class VoteResult:
     equal: int
 
 
-def pairs(a: Side, b: Side, *, seed: int = 0, limit: int | None = None) -> list[Pair]:
+def pairs(a: Side, b: Side, *, seed: int = 0, limit: int | None = None) -> list[AnswerPair]:
     """What both answered, in the order and on the sides that `seed` draws; `limit` takes the first of them.
 
     Raises:
@@ -88,7 +86,7 @@ def pairs(a: Side, b: Side, *, seed: int = 0, limit: int | None = None) -> list[
     if not rows:
         raise UsageError(f"{a.name} and {b.name} share no row", "judge runs over the same data")
     return [
-        Pair(
+        AnswerPair(
             row,
             ours[row].user,
             ours[row].query,
@@ -105,26 +103,25 @@ class Votes:
     """The votes in `path` on `pairs` of the conditions `a` and `b`. Thread-safe.
 
     Raises:
-        UsageError: The file holds votes on other conditions, or something else.
+        UsageError: The file holds votes on other conditions.
+        DataError: It is damaged, or holds something else.
     """
 
-    def __init__(self, path: Path, a: str, b: str, pairs: Sequence[Pair]) -> None:
+    def __init__(self, path: Path, a: str, b: str, pairs: Sequence[AnswerPair]) -> None:
         self.path, self.a, self.b = path, a, b
         self.equal = sum(pair.a == pair.b for pair in pairs)
         self.pairs = [pair for pair in pairs if pair.a != pair.b]
         self._by_row = {pair.row: pair for pair in self.pairs}
         self._choices: dict[str, str] = {}  # "a", "b", "tie" or "skip" by row, in the order of voting
         self._lock = threading.Lock()
-        for record in self._read():
-            self._take(record)
-        cut_torn_line(path)  # it was never confirmed to the page
+        self._read()
 
     @property
     def done(self) -> int:
         """How many pairs are voted on or skipped."""
         return len(self._choices)
 
-    def next(self) -> Pair | None:
+    def next(self) -> AnswerPair | None:
         """The first pair that is open; None at the end."""
         return next((pair for pair in self.pairs if pair.row not in self._choices), None)
 
@@ -135,7 +132,7 @@ class Votes:
             UsageError: No such pair or choice.
         """
         pair = self._by_row.get(row)
-        if pair is None or choice not in CHOICES:
+        if pair is None or choice not in _CHOICES:
             raise UsageError(f"no such vote: {row!r} {choice!r}", "reload the page")
         side = {"left": "a" if pair.a_left else "b", "right": "b" if pair.a_left else "a"}.get(choice, choice)
         self._write({"row": row, "user": pair.user, "vote": side, "reason": reason[:2000]})
@@ -159,33 +156,30 @@ class Votes:
     def _write(self, record: Mapping[str, Any]) -> None:
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with self._lock:
-            lines = [] if self.path.exists() else [{"a": self.a, "b": self.b}]
-            for line in [*lines, {**record, "at": at}]:
-                append_bytes(self.path, json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-            self._take(record)
+            header = [] if self.path.exists() else [{"a": self.a, "b": self.b}]
+            append_json(self.path, *header, {**record, "at": at})
+            self._take(record["row"], record["vote"])
 
-    def _take(self, record: Mapping[str, Any]) -> None:
-        row = str(record["row"])
-        if record["vote"] == "undo":
-            self._choices.pop(row, None)
-        elif row in self._by_row:
-            self._choices.pop(row, None)
-            self._choices[row] = str(record["vote"])
+    def _take(self, row: str, vote: str) -> None:
+        self._choices.pop(row, None)
+        if vote != "undo" and row in self._by_row:
+            self._choices[row] = vote
 
-    def _read(self) -> Iterator[Mapping[str, Any]]:
+    def _read(self) -> None:
         if not self.path.exists():
             return
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        try:
-            records = [json.loads(line) for line in lines if line.endswith(b"\n")]
-            header, *votes = records
-            if (header["a"], header["b"]) != (self.a, self.b):
-                raise UsageError(
-                    f"{self.path}: votes on {header['a']} and {header['b']}", "choose a new file with --out"
-                )
-        except (ValueError, KeyError, TypeError):
-            raise UsageError(f"{self.path}: not a file of votes", "choose a new file with --out") from None
-        yield from votes
+        lines = list(json_lines(self.path, _line, _ELSEWHERE))
+        if lines[:1] != [(self.a, self.b)]:
+            raise UsageError(f"{self.path}: no votes on {self.a} and {self.b}", _ELSEWHERE)
+        cut_torn_line(self.path)  # the page was never told that this vote is kept
+        for row, vote in lines[1:]:
+            self._take(row, vote)
+
+
+def _line(record: dict[str, Any]) -> tuple[str, str]:
+    """The first line names the conditions, each other one a row and the vote on it."""
+    keys = ("a", "b") if "a" in record else ("row", "vote")
+    return str(record[keys[0]]), str(record[keys[1]])
 
 
 def _answers(side: Side) -> dict[str, Answer]:

@@ -1,7 +1,4 @@
-"""How an answer is written: in the user's style, in their own words or copied, whole, and true to its reasoning.
-
-Not here: what it has in common with what the user wrote (`overlap.py`).
-"""
+"""How an answer is written: in the user's style, in its own words or copied, whole, and true to its reasoning."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from prlm_edge.evaluate.records import Answer
 from prlm_edge.rerank.overlap import words
 from prlm_edge.style import Style, check_line, line_claims
 
-_RUN = 4  # words in a row that are copied and no coincidence
+_RUN = 4  # so many equal words in a row count as copied
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<|im_")
 
 
@@ -37,7 +34,7 @@ def is_copy(text: str, past: Iterable[str]) -> bool:
 
 
 def format_ok(answer: Answer) -> bool:
-    """Whether it ended by itself, holds something, and nothing of the tags around it."""
+    """Whether the answer ended by itself, is not empty, and holds none of the tags around it."""
     text = answer.answer
     ended = answer.finish_reason in ("stop", "")  # baselines have none
     return ended and bool(text.strip()) and not any(tag in text for tag in _TAGS)
@@ -46,7 +43,7 @@ def format_ok(answer: Answer) -> bool:
 def faithfulness(answer: Answer, style: Style) -> float | None:
     """Share of the reasoning's checkable claims that hold: item numbers, style facts, key words; None without any.
 
-    What is said of the answer is held against the answer, what is said of the user against the profile.
+    Claims about the answer are checked against the answer, claims about the user against the profile.
     """
     true, claims = check_line(answer.reasoning, answer.answer, len(answer.used), style, answer.query)
     return true / claims if claims else None

@@ -1,4 +1,7 @@
-"""The HTML report: one file without scripts, links or fonts from elsewhere. Not here: what it shows (`view.py`)."""
+"""Writes reports: the HTML page of an evaluation, its tables as Markdown, and any page that extends base.html.j2.
+
+A page is one file without scripts, and with no link or font from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,39 @@ from prlm_edge.evaluate.metrics import METRICS
 from prlm_edge.evaluate.report.view import View
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.storage import atomic_write
+
+_HERE = "prlm_edge.evaluate.report"
+_HEADLINE = [name for name, metric in METRICS.items() if metric.headline]
+
+
+def write_page(out: Path, package: str, template: str, **values: Any) -> None:
+    """Render a Jinja template to `out`, which is replaced as a whole.
+
+    Args:
+        out: The HTML file.
+        package: The package that holds the template.
+        template: File name of the template; it may extend base.html.j2 of this package.
+        values: What the template shows. Text is escaped; "title" is the page's title.
+
+    Raises:
+        PrlmError: The file can't be written.
+    """
+    from jinja2 import Environment, FunctionLoader
+
+    def source(name: str) -> str:
+        return resources.files(package if name == template else _HERE).joinpath(name).read_text("utf-8")
+
+    page = Environment(loader=FunctionLoader(source), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page.filters |= {"pct": lambda value: f"{value:.0%}", "f3": lambda value: f"{value:.3f}", "figure": figure}
+    with atomic_write(out) as stream:
+        stream.write(page.get_template(template).render(**values).encode("utf-8", "replace"))
+
+
+def figure(value: Any) -> str:
+    """A number for people; "–" where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def write_report(runs: Sequence[RunFolder], out: Path, *, title: str = "Evaluation", examples: bool = True) -> None:
@@ -26,14 +62,10 @@ def write_report(runs: Sequence[RunFolder], out: Path, *, title: str = "Evaluati
         UsageError: A run isn't scored.
         PrlmError: The file can't be written.
     """
-    from jinja2 import Environment
     from markupsafe import Markup
 
     from prlm_edge.evaluate.report import plots
 
-    source = resources.files("prlm_edge.evaluate.report").joinpath("report.html.j2").read_text("utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"pct": lambda value: f"{value:.0%}", "f3": lambda value: f"{value:.3f}"}
     sections = []
     for view in map(View, runs):
         drawn: dict[str, Any] = {
@@ -41,18 +73,19 @@ def write_report(runs: Sequence[RunFolder], out: Path, *, title: str = "Evaluati
             "style": Markup(plots.ladder(view, "style_match")),  # noqa: S704
             "sweeps": [(key, Markup(plots.sweep(key, points))) for key, points in view.sweeps.items()],  # noqa: S704
             "diet": Markup(plots.diet(view)) if len(view.models) > 1 else "",  # noqa: S704
-            "scatter": Markup(plots.scatter(view.pairs)) if view.pairs else "",  # noqa: S704
+            "scatter": Markup(plots.scatter(view.gains)) if view.gains else "",  # noqa: S704
         }
         sections.append({"view": view, "plots": drawn, "rows": [_row(view, one.name) for one in view.conditions]})
-    text = environment.from_string(source).render(
+    write_page(
+        out,
+        _HERE,
+        "report.html.j2",
         title=title,
         sections=sections,
         metrics=METRICS,
-        headline=[name for name, metric in METRICS.items() if metric.headline],
+        headline=_HEADLINE,
         with_examples=examples,
     )
-    with atomic_write(out) as stream:
-        stream.write(text.encode("utf-8", "replace"))
 
 
 def _row(view: View, name: str) -> Mapping[str, Any]:
@@ -64,3 +97,35 @@ def _row(view: View, name: str) -> Mapping[str, Any]:
         "speed": view.summary["users_per_minute"].get(name),
         "best": view.best is not None and view.best.name == name,
     }
+
+
+def markdown_tables(runs: Sequence[RunFolder]) -> str:
+    """A heading and a table a run: headline metrics, mean over users ± half the 95% interval."""
+    return "\n".join(_markdown(View(run)) for run in runs)
+
+
+def _markdown(view: View) -> str:
+    data = view.header["asked"]["data"]
+    lines = [
+        f"### {view.name}",
+        "",
+        f"{data['name']}, {data['n_users']} users, {data['n_rows']} rows, seed {view.header['seed']}",
+        "",
+        "| condition | " + " | ".join([*_HEADLINE, "prompt tokens"]) + " |",
+        "|---|" + "---|" * (len(_HEADLINE) + 1),
+    ]
+    for condition in view.conditions:
+        found = view.of(condition.name)
+        tokens = found.get("prompt_tokens", {}).get("mean", 0)
+        cells = [_cell(found.get(name)) for name in _HEADLINE] + [f"{tokens:.0f}" if tokens else "-"]
+        label = f"*{condition.name}*" if condition.baseline else condition.name
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(found: Mapping[str, float] | None) -> str:
+    """Such as ".284 ±.047"."""
+    if not found:
+        return "-"
+    half = (found["high"] - found["low"]) / 2
+    return f"{found['mean']:.3f} ±{half:.3f}".replace("0.", ".")

@@ -1,6 +1,6 @@
 """The report's plots, drawn by matplotlib as SVG text: no pyplot, no global state, no date in the file.
 
-Colours follow the page (`currentColor` is not understood everywhere, so plots keep a light panel of their own).
+Plots stand on a light panel in dark pages too, since not every viewer understands `currentColor`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from prlm_edge.evaluate.report.view import QUALITY, Pair, Point, View, frontier
+from prlm_edge.evaluate.report.view import QUALITY, Point, UserGain, View, frontier
 
 _BLUE, _GREY, _RED, _INK = "#2f5d8a", "#b9bec6", "#b4553c", "#23272e"
 _STYLE = {
@@ -47,7 +47,7 @@ def ladder(view: View, metric: str = QUALITY) -> str:
         axes.set_xlabel(f"{metric}, mean over users, 95% interval")
         axes.set_xlim(left=0)
 
-    return _svg(draw, 6.6, 0.6 + 0.26 * len(shown))
+    return svg(draw, 6.6, 0.6 + 0.26 * len(shown))
 
 
 def sweep(key: str, points: Sequence[Point]) -> str:
@@ -69,11 +69,11 @@ def sweep(key: str, points: Sequence[Point]) -> str:
         axes.set_ylim(0, 1)
         axes.legend(frameon=False, fontsize=8)
 
-    return _svg(draw, 3.3, 2.6)
+    return svg(draw, 3.3, 2.6)
 
 
 def diet(view: View) -> str:
-    """Quality against prompt tokens, with the conditions that buy most for their tokens joined."""
+    """Quality against prompt tokens; a line joins the conditions that no cheaper one equals."""
     points = {one.name: (view.mean(one.name, "prompt_tokens"), view.mean(one.name)) for one in view.models}
     best = frontier(list(points.values()))
 
@@ -87,28 +87,28 @@ def diet(view: View) -> str:
         axes.set_xlabel("prompt tokens, mean")
         axes.set_ylabel(QUALITY)
 
-    return _svg(draw, 6.6, 3.0)
+    return svg(draw, 6.6, 3.0)
 
 
-def scatter(pairs: Sequence[Pair]) -> str:
+def scatter(gains: Sequence[UserGain]) -> str:
     """A point a user: quality without and with their profile."""
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
-        for pair in pairs:
-            colour = _BLUE if pair.with_profile >= pair.without else _RED
-            axes.scatter(pair.without, pair.with_profile, color=colour, s=14, alpha=0.7, linewidths=0)
+        for one in gains:
+            colour = _BLUE if one.with_profile >= one.without else _RED
+            axes.scatter(one.without, one.with_profile, color=colour, s=14, alpha=0.7, linewidths=0)
         axes.set_xlabel(f"{QUALITY} without a profile")
         axes.set_ylabel(f"{QUALITY} with their profile")
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_aspect("equal")
 
-    return _svg(draw, 4.0, 4.0)
+    return svg(draw, 4.0, 4.0)
 
 
-def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
-    """The <svg> element that `draw(axes)` makes; inches."""
+def svg(draw: Callable[[Any], None], width: float, height: float) -> str:
+    """The <svg> element of what `draw(axes)` draws; width and height in inches."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)

@@ -1,7 +1,4 @@
-"""What of a run is worth showing: its ladder, its sweeps, who gained and who lost, the best and the worst answers.
-
-Not here: how it looks (`plots.py`, `report.html.j2`).
-"""
+"""What a report shows of a run: its conditions, its sweeps, who gained and who lost, the best and the worst answers."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _UNSWEPT = ("model", "base_url", "api_key", "seed", "task", "origins")
 
 @dataclass(frozen=True)
 class Point:
-    """One condition of a sweep: the value of the swept setting, and what came of it."""
+    """One condition of a sweep: the value of the setting, and the condition's figures."""
 
     value: Any
     condition: str
@@ -31,7 +28,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Example:
+class ScoredAnswer:
     """One answer with its scores."""
 
     answer: Answer
@@ -40,7 +37,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Pair:
+class UserGain:
     """A user's mean quality without and with their profile."""
 
     user: str
@@ -90,7 +87,7 @@ class View:
     def sweeps(self) -> dict[str, list[Point]]:
         """By setting: the conditions that differ from the base in that setting alone, the base among them.
 
-        The base is the condition around which most others lie.
+        The base is the condition from which most others differ in one setting.
         """
         settings = {one.name: _swept(one) for one in self.models}
 
@@ -119,7 +116,7 @@ class View:
         return {(score["condition"], score["row"]): score for score in self.run.scores()}
 
     @cached_property
-    def pairs(self) -> list[Pair]:
+    def gains(self) -> list[UserGain]:
         """Quality of `zero_shot` and of `best` by user, the least gain first."""
         if not self.zero_shot or not self.best:
             return []
@@ -129,15 +126,15 @@ class View:
             if condition == self.zero_shot.name and other:
                 users.setdefault(score["user"], []).append((score[QUALITY], other[QUALITY]))
         found = [
-            Pair(user, sum(a for a, _ in each) / len(each), sum(b for _, b in each) / len(each))
+            UserGain(user, sum(a for a, _ in each) / len(each), sum(b for _, b in each) / len(each))
             for user, each in users.items()
         ]
-        return sorted(found, key=lambda pair: pair.with_profile - pair.without)
+        return sorted(found, key=lambda one: one.with_profile - one.without)
 
     @property
-    def hurt(self) -> list[Pair]:
-        """The users for whom the profile made it worse, the worst first."""
-        return [pair for pair in self.pairs if pair.with_profile < pair.without][:_N_HURT]
+    def hurt(self) -> list[UserGain]:
+        """The users whose answers the profile made worse, the worst first."""
+        return [one for one in self.gains if one.with_profile < one.without][:_N_HURT]
 
     @cached_property
     def gain(self) -> Difference | None:
@@ -151,7 +148,7 @@ class View:
         return difference(a, b)
 
     @cached_property
-    def examples(self) -> tuple[list[Example], list[Example]]:
+    def examples(self) -> tuple[list[ScoredAnswer], list[ScoredAnswer]]:
         """The best and the worst answers of `best` by ROUGE-1 and style match together."""
         if not self.best:
             return [], []
@@ -159,7 +156,7 @@ class View:
         for answer in self.run.answers():
             score = self.scores.get((answer.condition, answer.row))
             if answer.condition == self.best.name and score:
-                found.append(Example(answer, score[QUALITY], score["style_match"]))
+                found.append(ScoredAnswer(answer, score[QUALITY], score["style_match"]))
         found.sort(key=lambda one: -(one.rouge1 + (one.style or 0.0)))
         n = min(_N_EXAMPLES, len(found) // 2)
         return found[:n], found[len(found) - n :][::-1]
