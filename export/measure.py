@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prlm_edge.backends.engine.raw import Row
 from prlm_edge.backends.llama import lib as llama_lib
 from prlm_edge.backends.llama.adapter import Adapter
-from prlm_edge.backends.llama.raw import RawContext, Threads, Weights
+from prlm_edge.backends.llama.slots import LlamaSlots, Threads, Weights
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, UsageError
 
@@ -116,19 +115,16 @@ def gguf_logprobs(path: Path, wanted: Sequence[Probe], adapter: Path | None = No
     """
     import numpy as np
 
-    with _opened(path, max(len(probe.ids) for probe in wanted), adapter) as (raw, n_vocab):
+    with _opened(path, max(len(probe.ids) for probe in wanted), adapter) as slots:
         for probe in wanted:
-            raw.clear()
-            said = np.empty((len(probe.at), n_vocab), np.float32)
-            n = 0
+            slots.clear()
+            said = []
             for start in range(0, probe.at[-1] + 1, _BATCH):
-                chunk = range(start, min(start + _BATCH, probe.at[-1] + 1))
-                raw.decode([Row(probe.ids[p], p, 0, p in probe.at) for p in chunk])
-                for p in sorted(set(chunk) & set(probe.at)):
-                    pointer = raw.lib.llama_get_logits_ith(raw.ctx, p - start)
-                    said[n] = np.ctypeslib.as_array(pointer, (n_vocab,))
-                    n += 1
-            yield log_softmax(said)
+                end = min(start + _BATCH, probe.at[-1] + 1)
+                rows = [p - start for p in probe.at if start <= p < end]
+                slots.append([(0, probe.ids[start:end])], wanted=rows)
+                said += [slots.logits(row).copy() for row in rows]
+            yield log_softmax(np.stack(said))
 
 
 def compare(
@@ -178,28 +174,22 @@ def speed_gguf(path: Path, ids: Sequence[int], n_decode: int = 32, *, adapter: P
 
     A small prompt before warms it up. Files are comparable only when measured in one run.
     """
-    import numpy as np
-
-    with _opened(path, len(ids) + n_decode, adapter) as (raw, n_vocab):
-        raw.decode([Row(token, p, 0, p == 0) for p, token in enumerate(ids[:8])])
-        raw.clear()
+    with _opened(path, len(ids) + n_decode, adapter) as slots:
+        slots.append([(0, ids[:8])])
+        slots.clear()
         begin = time.perf_counter()
         for start in range(0, len(ids), _BATCH):
-            chunk = range(start, min(start + _BATCH, len(ids)))
-            raw.decode([Row(ids[p], p, 0, p == len(ids) - 1) for p in chunk])
+            slots.append([(0, ids[start : start + _BATCH])])
         evaluated = time.perf_counter()
-        row = (len(ids) - 1) % _BATCH
-        for n in range(n_decode):
-            likes = np.ctypeslib.as_array(raw.lib.llama_get_logits_ith(raw.ctx, row), (n_vocab,)).argmax()
-            raw.decode([Row(int(likes), len(ids) + n, 0, True)])
-            row = 0
+        for _ in range(n_decode):
+            slots.append([(0, [int(slots.logits().argmax())])])
         decoded = time.perf_counter()
     return Speed(len(ids) / (evaluated - begin), n_decode / (decoded - evaluated))
 
 
 @contextmanager
-def _opened(path: Path, n_ctx: int, adapter: Path | None) -> Iterator[tuple[RawContext, int]]:
-    """A context over a GGUF file, and the size of its vocabulary."""
+def _opened(path: Path, n_ctx: int, adapter: Path | None) -> Iterator[LlamaSlots]:
+    """A single slot of a GGUF file."""
     lib = llama_lib.load()
     llama_lib.last_errors.clear()
     model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
@@ -210,11 +200,12 @@ def _opened(path: Path, n_ctx: int, adapter: Path | None) -> Iterator[tuple[RawC
         over = Adapter(lib, model, adapter) if adapter else None
         threads = default_threads()
         n_ctx = -(-n_ctx // 256) * 256  # llama.cpp rounds up, and warns
-        raw = RawContext(lib, Weights(model, over and over.pointer), n_ctx, Threads(threads, threads), n_batch=_BATCH)
+        weights = Weights(model, over and over.pointer)
+        slots = LlamaSlots(lib, weights, n_ctx, Threads(threads, threads), n_batch=_BATCH)
         try:
-            yield raw, int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)))
+            yield slots
         finally:
-            raw.close()
+            slots.close()
     finally:
         lib.llama_model_free(model)
 

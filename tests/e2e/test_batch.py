@@ -14,9 +14,8 @@ from helpers import SYSTEM, fold, shot
 
 from prlm_edge.backends.engine import batch, local
 from prlm_edge.backends.engine.decoding import Decoding
-from prlm_edge.backends.llama import backend as llamacpp
 from prlm_edge.backends.llama.backend import LlamaCpp
-from prlm_edge.backends.llama.cells import Cells
+from prlm_edge.backends.llama.slots import BatchSlots
 from prlm_edge.errors import UsageError
 from prlm_edge.types import Cancel, Completion, Request, Sampling, Span, Turn
 
@@ -81,6 +80,13 @@ def together(
     return [(text["reasoning"], text["answer"], done[place]) for place, text in enumerate(texts)]
 
 
+def batch_sizes(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Slots of each batch from now on."""
+    sizes, make = [], backend._batch_slots
+    monkeypatch.setattr(backend, "_batch_slots", lambda n_slots, n: (sizes.append(n_slots), make(n_slots, n))[1])
+    return sizes
+
+
 def test_a_batch_says_what_each_request_would_say_alone(backend: LlamaCpp, alone: list[tuple[str, str, str]]) -> None:
     assert [told(*one) for one in together(backend, MIXED)] == alone
     assert len(set(alone)) > 8
@@ -90,9 +96,9 @@ def test_so_does_a_batch_that_has_to_wait_and_to_move_its_cells(
     backend: LlamaCpp, alone: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved: list[Sequence[int]] = []
-    compact = Cells.compact
-    monkeypatch.setattr(Cells, "compact", lambda cells: (moved.append(list(cells.lengths)), compact(cells)))
-    monkeypatch.setattr(batch, "MAX_SLOTS", 4)
+    compact = BatchSlots.compact
+    monkeypatch.setattr(BatchSlots, "compact", lambda slots: (moved.append(list(slots.lengths)), compact(slots)))
+    monkeypatch.setattr(backend, "_max_slots", 4)
     monkeypatch.setattr(batch, "_SLACK", 1.2)
     monkeypatch.setattr(batch, "_GRAIN", 1)
     assert [told(*one) for one in together(backend, MIXED)] == alone
@@ -102,10 +108,8 @@ def test_so_does_a_batch_that_has_to_wait_and_to_move_its_cells(
 def test_little_memory_means_fewer_at_a_time(
     backend: LlamaCpp, alone: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = []
-    make = llamacpp.Cells
+    sizes = batch_sizes(backend, monkeypatch)
     monkeypatch.setattr(local, "BATCH_BYTES", 1)
-    monkeypatch.setattr(llamacpp, "Cells", lambda *args: (sizes.append(args[3]), make(*args))[1])
     assert [told(*one) for one in together(backend, MIXED)] == alone
     assert set(sizes) == {1}
 
@@ -118,10 +122,8 @@ def test_one_prompt_is_evaluated_once(backend: LlamaCpp) -> None:
 
 
 def test_groups_that_share_their_prompt_run_more_at_a_time(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    make = llamacpp.Cells
-    monkeypatch.setattr(llamacpp, "Cells", lambda *args: (sizes.append(args[3]), make(*args))[1])
-    monkeypatch.setattr(backend, "many_slots", 32)
+    sizes = batch_sizes(backend, monkeypatch)
+    monkeypatch.setattr(backend, "_max_slots", 32)
     requests = [ask("a talk on ants", sampling=Sampling(temperature=0.9, seed=seed)) for seed in range(24)]
     found = together(backend, requests)
     assert sizes == [24]
@@ -160,7 +162,7 @@ def test_log_probabilities_are_those_of_the_model(backend: LlamaCpp, smollm2_pat
     assert completion.usage.reasoning_tokens <= len(reasoning) <= 8
     assert completion.usage.answer_tokens <= len(answer) <= 16
     llama = llama_cpp.Llama(str(smollm2_path), n_ctx=1024, logits_all=True, verbose=True)
-    prompt = backend._decoding(request).prompt.tokens
+    prompt = backend._decoding(0, request).prompt.tokens
     ids = [token.id for token in reasoning]
     llama.eval([*prompt, *ids])
     scores = np.asarray(llama.scores[len(prompt) - 1 : len(prompt) + len(ids) - 1], np.float64)
@@ -212,11 +214,12 @@ def test_a_request_too_large_is_refused(backend: LlamaCpp) -> None:
     assert fold(backend, MIXED[0])
 
 
-def test_the_room_that_is_planned_is_never_exceeded(backend: LlamaCpp) -> None:
-    for request in MIXED[:4]:
-        (_, _, completion), _ = together(backend, [request, request])
-        used = completion.usage.reasoning_tokens + completion.usage.answer_tokens
-        assert used <= Decoding.room(backend._vocab, request)
+def test_the_room_that_is_planned_is_never_exceeded(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(Decoding, "close", lambda one: left.append(one.room))
+    together(backend, MIXED)
+    assert len(left) == len(MIXED)
+    assert min(left) >= 0
 
 
 def test_a_thousand_answers_leak_nothing(backend: LlamaCpp) -> None:

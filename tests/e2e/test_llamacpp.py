@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from helpers import SYSTEM, fold, shot
 
+from prlm_edge.backends.engine.decoding import Decoding
 from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.errors import ModelError, UsageError
 from prlm_edge.types import Cancel, Completion, Request, Sampling, Span, Turn
@@ -50,10 +51,11 @@ def test_reasons_then_answers_in_the_forced_format(backend: LlamaCpp) -> None:
     assert 0 < completion.usage.answer_tokens <= 24
 
 
-def test_the_cache_holds_the_canonical_tags(backend: LlamaCpp) -> None:
+def test_the_cache_holds_the_canonical_tags(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[list[int]] = []
+    monkeypatch.setattr(Decoding, "close", lambda one: held.append(one.tokens))
     reasoning, _, _ = run(backend)
-    assert backend._context is not None
-    text = b"".join(map(backend._vocab.piece, backend._context.tokens)).decode()
+    text = b"".join(map(backend._vocab.piece, held[0])).decode()
     assert text.count(f"<think>{reasoning}</think>\n<answer>") == 1
 
 

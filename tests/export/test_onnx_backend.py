@@ -16,6 +16,7 @@ pytest.importorskip("onnxruntime_genai")
 from tiny_onnx import exported, in_pytorch
 
 from prlm_edge.backends import open_backend
+from prlm_edge.backends.engine.decoding import Decoding
 from prlm_edge.backends.onnx.backend import Onnx
 from prlm_edge.errors import MissingError, ModelError, UsageError
 from prlm_edge.settings import Settings
@@ -67,7 +68,7 @@ def test_greedy_tokens_and_their_probabilities_are_those_of_transformers(root, k
     n_drawn = 0
     for text in TEXTS:
         request = ask(text, sampling=PLAIN, reasoning_tokens=0, answer_tokens=24)
-        prompt = torch.tensor([backend._decoding(request).prompt.tokens])
+        prompt = torch.tensor([backend._decoding(0, request).prompt.tokens])
         drawn = say(backend, request)[2].tokens
         with torch.no_grad():
             theirs = model.generate(prompt, do_sample=False, max_new_tokens=24, eos_token_id=None, pad_token_id=0)
@@ -81,7 +82,9 @@ def test_greedy_tokens_and_their_probabilities_are_those_of_transformers(root, k
     backend.close()
 
 
-def test_both_phases_are_forced_and_budgets_kept_to_the_token(backend):
+def test_both_phases_are_forced_and_budgets_kept_to_the_token(backend, monkeypatch):
+    held = []
+    monkeypatch.setattr(Decoding, "close", lambda one: held.append(one.tokens))
     # An untrained model may end a phase by chance, and its tokenizer is not the same in every run.
     found = (say(backend, ask(text))[2] for text in TEXTS)
     completion = next(one for one in found if len(one.tokens) == 24)
@@ -89,8 +92,8 @@ def test_both_phases_are_forced_and_budgets_kept_to_the_token(backend):
     assert (usage.reasoning_tokens, completion.reasoning_truncated) == (12, True)
     assert (usage.answer_tokens, completion.finish_reason) == (12, "length")
     assert [token.channel for token in completion.tokens] == ["reasoning"] * 12 + ["answer"] * 12
-    held = b"".join(map(backend._vocab.piece, backend._context.tokens)).decode("utf-8", "replace")
-    assert held.count("</think>\n<answer>") == held.count("<think>") == 3  # two past turns and ours
+    text = b"".join(map(backend._vocab.piece, held[-1])).decode("utf-8", "replace")
+    assert text.count("</think>\n<answer>") == text.count("<think>") == 3  # two past turns and ours
     assert say(backend, replace(REQUEST, reasoning_tokens=0))[0] == ""
 
 

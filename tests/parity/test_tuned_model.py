@@ -9,9 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from prlm_edge import models
-from prlm_edge.backends.engine.raw import Row
 from prlm_edge.backends.llama.backend import LlamaCpp
-from prlm_edge.backends.llama.raw import RawContext, Threads
+from prlm_edge.backends.llama.slots import LlamaSlots, Threads
 
 pytestmark = pytest.mark.model
 TEXT = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
@@ -20,15 +19,14 @@ N_TOKENS, CALL = 512, 128
 
 def log_probabilities(path: Path) -> NDArray[np.float64]:
     backend = LlamaCpp(path, prefix_cache="off")
-    raw = RawContext(backend._lib, backend._weights, N_TOKENS, Threads(2, 1), n_batch=CALL)
+    slots = LlamaSlots(backend._lib, backend._weights, N_TOKENS, Threads(2, 1), n_batch=CALL)
     tokens, rows = backend._vocab.encode_text(TEXT)[:N_TOKENS], []
     for start in range(0, N_TOKENS, CALL):
-        raw.decode([Row(token, start + i, 0, True) for i, token in enumerate(tokens[start : start + CALL])])
-        logits = backend._lib.llama_get_logits(raw.ctx)
-        rows.append(np.ctypeslib.as_array(logits, (CALL, backend._vocab.n_tokens)).astype(np.float64))
-    raw.close()
+        slots.append([(0, tokens[start : start + CALL])], wanted=range(CALL))
+        rows += [slots.logits(row).astype(np.float64) for row in range(CALL)]
+    slots.close()
     backend.close()
-    logits = np.concatenate(rows)
+    logits = np.stack(rows)
     logits -= logits.max(axis=1, keepdims=True)
     result: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     return result

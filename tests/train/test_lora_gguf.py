@@ -33,19 +33,14 @@ def adapted(smollm2_folder, tmp_path_factory):
 
 
 def llama_logprobs(backend, tokens):
-    from prlm_edge.backends.engine.raw import Row
-    from prlm_edge.backends.llama.raw import RawContext, Threads
+    from prlm_edge.backends.llama.slots import LlamaSlots, Threads
 
-    raw = RawContext(backend._lib, backend._weights, 512, Threads(1, 1), n_batch=512)
+    slots = LlamaSlots(backend._lib, backend._weights, 512, Threads(1, 1), n_batch=512)
     try:
-        raw.decode([Row(token, i, 0, True) for i, token in enumerate(tokens)])
-        n_vocab = backend._vocab.n_tokens
-        rows = [
-            np.ctypeslib.as_array(backend._lib.llama_get_logits_ith(raw.ctx, i), (n_vocab,)) for i in range(len(tokens))
-        ]
-        logits = torch.tensor(np.stack(rows)).double()
+        slots.append([(0, tokens)], wanted=range(len(tokens)))
+        logits = torch.tensor(np.stack([slots.logits(row) for row in range(len(tokens))])).double()
     finally:
-        raw.close()
+        slots.close()
     return logits.log_softmax(-1).numpy()
 
 

@@ -181,8 +181,7 @@ class Engine:
     def __init__(
         self, model: Path, model_config: Mapping[str, Any], folder: Path, tokens: Tokens, *, n_ctx: int, seed: int
     ) -> None:
-        self._engine = LlamaCpp(model, n_ctx=n_ctx, prefix_cache="off")
-        self._engine.many_slots = 32  # groups share their prompts
+        self._engine = LlamaCpp(model, n_ctx=n_ctx, prefix_cache="off", max_slots=32)  # groups share their prompts
         self._config, self._folder, self._tokens, self._seed = model_config, folder, tokens, seed
         try:
             base.check_same_vocabulary(tokens, self._engine.tokenize, "llama.cpp")

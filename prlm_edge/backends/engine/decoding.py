@@ -1,37 +1,35 @@
-"""One request being decoded in two forced phases: takes tokens, gives events, says what to evaluate next.
+"""One request being decoded in two forced phases: takes logits, gives events, says what to evaluate next.
 
-Forced format instead of a grammar (which costs 35-50% of the speed): the assistant's turn is opened with <think>,
-runs to </think> or its budget, `</think>` and `<answer>` are appended, and the answer runs to </answer>, a line break
-or its limit. What the model wrote behind the reasoning's end is forgotten, so the cache holds the canonical tags.
-
-Not here: who evaluates, alone (`local.py`) or with others (`batch.py`).
+The format is forced instead of held to a grammar, which costs 35-50% of the speed: the assistant's turn is opened with
+<think> and runs to </think> or its budget; `</think>` and `<answer>` are appended, and the answer runs to </answer>, a
+line break or its limit. What the model wrote behind the reasoning's end is forgotten, so the canonical tags follow it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from prlm_edge.backends.engine.phase import Phase
 from prlm_edge.backends.engine.vocabulary import Vocabulary
-from prlm_edge.prompt import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, TO_ANSWER
+from prlm_edge.prompt import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE
 from prlm_edge.types import Completion, Event, FinishReason, Request, SampledToken, TokenizedPrompt, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Sampler(Protocol):
-    """Draws the tokens of one sequence. `source` is whatever its driver computes logits in."""
+    """Draws the tokens of one request. `slots` are the runtime's own, of the backend that made the sampler."""
 
-    def next(self, source: Any, row: int = -1) -> int:
-        """Draw a token from the logits of a row of the latest call."""
-        ...
-
-    def logprob(self, source: Any, token: int, row: int = -1) -> float:
-        """The model's own log-probability of `token` there."""
+    def next(self, slots: Any, row: int = -1) -> int:
+        """Draw a token from the logits at a row of the latest call."""
         ...
 
     def forget(self) -> None:
-        """Forget the tokens drawn so far, which the next ones may repeat."""
+        """Forget the tokens drawn so far: a new phase may repeat the words of the last one unpenalized."""
         ...
 
     def close(self) -> None:
@@ -40,73 +38,79 @@ class Sampler(Protocol):
 
 
 class Decoding:
-    """A request that has been, or is about to be, evaluated up to its last prompt token.
+    """A request whose prompt has been, or is about to be, evaluated.
 
     Args:
-        vocab: The model's tokenizer.
+        place: Its place among those asked with it.
         request: The request.
         prompt: Its tokens.
-        sampler: Draws for this sequence alone; closed with it.
+        vocab: The model's tokenizer.
+        to_answer: Tokens of the tags between reasoning and answer.
+        sampler: Draws for this request alone; closed with it.
 
     Attributes:
-        request: The request.
-        prompt: Its tokens.
-        n_tokens: Tokens of it that are in the cache, prompt included; the driver's to add to.
-        pending: Tokens to evaluate next, behind the first `n_kept` of those in the cache.
-        n_kept: What of the cache is still wanted.
-        finished: Whether the answer is complete.
+        place: See above.
+        request: See above.
+        prompt: See above.
+        tokens: What its slot should hold, the tokens to evaluate next included.
+        n_kept: How many of `tokens` the slot holds already; what it holds behind them is to be forgotten.
+        room: Tokens that may yet be evaluated behind its prompt, those that are forgotten again included.
         n_cached: Tokens of the prompt that were not evaluated for it.
+        finished: Whether the answer is complete.
     """
 
-    def __init__(self, vocab: Vocabulary, request: Request, prompt: TokenizedPrompt, sampler: Sampler) -> None:
-        self.request, self.prompt = request, prompt
-        self._vocab = vocab
-        self._sampler = sampler
+    def __init__(
+        self,
+        place: int,
+        request: Request,
+        prompt: TokenizedPrompt,
+        vocab: Vocabulary,
+        to_answer: Sequence[int],
+        sampler: Sampler,
+    ) -> None:
+        self.place, self.request, self.prompt = place, request, prompt
+        self.tokens = list(prompt.tokens)
+        self.n_kept = self.n_cached = 0
+        self.room = request.reasoning_tokens + len(to_answer) + 1 + request.answer_tokens
+        self.finished = False
+        self._to_answer, self._sampler = to_answer, sampler
         self._reasoning = Phase(vocab, (THINK_CLOSE, ANSWER_OPEN), request.reasoning_tokens, multiline=True)
         self._answer = Phase(vocab, (ANSWER_CLOSE,), request.answer_tokens, multiline=request.multiline)
-        self._begun_at = 0  # tokens in the cache when the reasoning began
-        self._drawn: list[int] = []  # tokens of the reasoning
         self._sampled: list[SampledToken] = []
-        self.pending: list[int] = []
-        self.n_tokens = self.n_kept = 0
-        self.finished = False
-        self.n_cached = 0
-        self._started, self._prefill_s = time.perf_counter(), 0.0
-
-    @staticmethod
-    def room(vocab: Vocabulary, request: Request) -> int:
-        """Cells that a request may need behind its prompt."""
-        return request.reasoning_tokens + vocab.count(TO_ANSWER) + 1 + request.answer_tokens
+        self._begun, self._prefill_s = time.perf_counter(), 0.0
 
     def started(self) -> None:
         """The evaluation of its prompt begins: its time counts from now."""
-        self._started = time.perf_counter()
+        self._begun = time.perf_counter()
 
-    def evaluated(self) -> None:
-        """Its whole prompt is in the cache."""
-        self._prefill_s = time.perf_counter() - self._started
-        self.n_tokens = self.n_kept = self._begun_at = len(self.prompt.tokens)
+    def draw(self, slots: Any, row: int = -1) -> list[Event]:
+        """Draw a token once all `tokens` are evaluated; gives the text that this settles, and "done" with the last one.
 
-    def draw(self, source: Any, row: int = -1) -> Iterator[Event]:
-        """Draw a token from the logits of a row of the latest call; yields the text that it settles."""
-        token = self._sampler.next(source, row)
+        Args:
+            slots: What evaluated it.
+            row: Where its logits are.
+        """
+        self._prefill_s = self._prefill_s or time.perf_counter() - self._begun
+        token = self._sampler.next(slots, row)
         reasons = not self._reasoning.ended
         channel: Literal["reasoning", "answer"] = "reasoning" if reasons else "answer"
         if self.request.logprobs:
-            self._sampled.append(SampledToken(token, self._sampler.logprob(source, token, row), channel))
+            self._sampled.append(SampledToken(token, logprob(slots.logits(row), token), channel))
         phase = self._reasoning if reasons else self._answer
         text = phase.push(token)
-        self.pending, self.n_kept = [token], self.n_tokens
-        if reasons:
-            self._drawn.append(token)
-        if phase.ended:
-            self._next_phase() if reasons else self._finish()
-        if text:
-            yield Event(channel, text=text)
+        self.n_kept = len(self.tokens)
+        self.tokens.append(token)
+        events = [Event(channel, text=text)] if text else []
+        if phase.ended and reasons:
+            self._begin_answer()
+        elif phase.ended:
+            self.finished = True
+            events.append(self.done())
+        return events
 
     def done(self, *, cancelled: bool = False) -> Event:
         """The last event."""
-        total = time.perf_counter() - self._started
+        total = time.perf_counter() - self._begun
         usage = Usage(
             prompt_tokens=len(self.prompt.tokens),
             cached_tokens=self.n_cached,
@@ -129,13 +133,17 @@ class Decoding:
         """Free the sampler. Idempotent."""
         self._sampler.close()
 
-    def _next_phase(self) -> None:
-        """Keep the reasoning up to its end, then the tags, then the answer begins."""
-        kept = self._drawn[: self._reasoning.kept]
-        self.n_kept = min(self._begun_at + len(kept), self.n_tokens)
-        missing = kept[self.n_kept - self._begun_at :]
-        self.pending = [*missing, *self._vocab.encode_text(TO_ANSWER, trusted=True)]
+    def _begin_answer(self) -> None:
+        """Keep the reasoning up to its end, then the tags."""
+        n_kept = len(self.prompt.tokens) + self._reasoning.kept
+        self.n_kept = min(n_kept, self.n_kept)
+        self.tokens[n_kept:] = self._to_answer
         self._sampler.forget()
 
-    def _finish(self) -> None:
-        self.pending, self.finished = [], True
+
+def logprob(logits: NDArray[np.float32], token: int) -> float:
+    """A model's own log-probability of `token`, before penalties, temperature and top-k/p."""
+    import numpy as np
+
+    top = logits.max()
+    return float(logits[token] - top) - float(np.log(np.exp(logits - top).sum(dtype=np.float64)))

@@ -1,25 +1,26 @@
-"""What all backends that run a model in this process share: streams that take turns, prompts evaluated, cells drawn on.
+"""What all backends share that run a model in this process: `stream_many`, the loop from requests to events.
 
-One request is decoded in the context its prompt was evaluated in (`stream`), several at a time in a batch
-(`stream_many`). What prompts share stands evaluated in that context or in a `PrefixStore`.
-
-Not here: the two phases (`decoding.py`), loading and computing (`llamacpp.py`, `onnx.py`).
+One stream runs at a time. Each prompt is evaluated in one context, call by call; what it shares with prompts before is
+found there or among the kept prefixes (`prefixes.py`). Then its answer is drawn token by token, in the same context or
+in a batch (`batch.py`).
 """
 
 from __future__ import annotations
 
 import abc
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 
-from prlm_edge.backends.engine.batch import Batch
+from prlm_edge.backends.engine.batch import MAX_SLOTS, Batch
 from prlm_edge.backends.engine.context import Context
 from prlm_edge.backends.engine.decoding import Decoding, Sampler
 from prlm_edge.backends.engine.prefixes import Prefixes
 from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
-from prlm_edge.backends.engine.raw import Cancelled, Cells, Raw
+from prlm_edge.backends.engine.slots import Cancelled, Slots
 from prlm_edge.backends.engine.vocabulary import Vocabulary
 from prlm_edge.errors import ModelError, UsageError
+from prlm_edge.prompt import TO_ANSWER
 from prlm_edge.types import (
     Cancel,
     Completion,
@@ -32,20 +33,28 @@ from prlm_edge.types import (
     Usage,
 )
 
-_SMALLEST_CONTEXT = 512
+_SMALLEST_CONTEXT = 512  # tokens
 _POLL_S = 0.05
 BATCH_BYTES = 1 << 30  # of a batch's cache; fewer requests run at a time where that is too little
 _CANCELLED = Event("done", completion=Completion("cancelled", Usage()))
 
 
 class Local(abc.ABC):
-    """A model in this process. One stream runs at a time; those of other threads wait for it."""
+    """A model in this process. One stream runs at a time; those of other threads wait for it.
+
+    Attributes:
+        _cell_bytes: What a token takes in the cache.
+        _shares_cells: Whether a batch's slots share their cells; else each has its own.
+        _max_slots: Sequences that a batch decodes at a time.
+    """
 
     reports_logprobs = True
     info: ModelInfo
     _vocab: Vocabulary
     _prompts: PromptTokenizer
-    many_slots = 0  # of a batch, see `Batch`; set where answers need not equal those of smaller batches to the last bit
+    _cell_bytes: int
+    _shares_cells: bool
+    _max_slots = MAX_SLOTS
 
     def __init__(self) -> None:
         self._context: Context | None = None
@@ -55,12 +64,12 @@ class Local(abc.ABC):
         self._closing = False
 
     @abc.abstractmethod
-    def _make_raw(self, n_ctx: int) -> Raw:
-        """What evaluates prompts of up to `n_ctx` tokens."""
+    def _prompt_slots(self, n_cells: int) -> Slots:
+        """A single slot, which evaluates prompts of up to `n_cells` tokens."""
 
     @abc.abstractmethod
-    def _make_cells(self, n_cells: int, n_slots: int) -> Cells:
-        """What a batch is decoded in."""
+    def _batch_slots(self, n_slots: int, n_cells: int) -> Slots:
+        """What a batch is decoded in; `n_cells` are those of all slots together, or of each (`_shares_cells`)."""
 
     @abc.abstractmethod
     def _make_sampler(self, sampling: Sampling) -> Sampler:
@@ -69,11 +78,6 @@ class Local(abc.ABC):
     @abc.abstractmethod
     def _free_model(self) -> None:
         """Free the weights. Idempotent."""
-
-    @property
-    @abc.abstractmethod
-    def _max_cells(self) -> int:
-        """What a batch's `n_cells` should not exceed, that it stays below `BATCH_BYTES`."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -116,91 +120,70 @@ class Local(abc.ABC):
         return self._open_prompts.encode_turns(turns, reasons=reasons)
 
     def stream(self, request: Request, cancel: Cancel | None = None) -> Iterator[Event]:
-        """Yield "prefill", "reasoning" and "answer" events, then "done" with a Completion.
+        """Yield "prefill", "reasoning" and "answer" events, then "done" with a Completion; raises as `stream_many`."""
+        return (event for _, event in self.stream_many([request], cancel))
+
+    def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
+        """See `Backend.stream_many`: as many at a time as `Batch` finds room for.
 
         Raises:
             ModelError: The model is closed, or it failed.
             UsageError: Prompt and budgets don't fit into the model's context, or a stream of this thread is still open.
         """
-        cancel = cancel or Cancel()
-        if not self._acquire(cancel):
-            yield _CANCELLED
-            return
-        try:
-            yield from self._alone(self._decoding(request), cancel)
-        finally:
-            self._release()
-
-    def stream_many(self, requests: Sequence[Request], cancel: Cancel | None = None) -> Iterator[tuple[int, Event]]:
-        """See `Backend.stream_many`: as many at a time as `Batch` finds room for; raises as `stream` does."""
-        cancel = cancel or Cancel()
-        if len(requests) == 1:  # alone is quicker: its state needn't move
-            yield from ((0, event) for event in self.stream(requests[0], cancel))
-            return
         if not self._acquire(cancel):
             yield from ((place, _CANCELLED) for place in range(len(requests)))
             return
+        batch = Batch(
+            len(requests),
+            itertools.starmap(self._decoding, enumerate(requests)),
+            self._batch_slots,
+            max_cells=BATCH_BYTES // self._cell_bytes,
+            shares_cells=self._shares_cells,
+            max_slots=self._max_slots,
+        )
         try:
-            batch = Batch(
-                len(requests),
-                prepare=lambda place: self._decoding(requests[place]),
-                evaluate=lambda sequence: self._evaluate(sequence, cancel),
-                make_cells=self._make_cells,
-                room=lambda sequence: Decoding.room(self._vocab, sequence.request),
-                max_cells=self._max_cells,
-                many_slots=self.many_slots,
-            )
-            yield from batch.run(cancel)
+            while batch.waiting or batch.running:
+                if cancel is not None and cancel.cancelled:
+                    raise Cancelled
+                while sequence := batch.begin():
+                    context, n_tokens = self._begin(sequence), len(sequence.prompt.tokens)
+                    while not context.evaluated:
+                        yield sequence.place, Event("prefill", done=context.evaluate(cancel), total=n_tokens)
+                    yield from batch.enter(sequence, context)
+                if batch.running:
+                    yield from batch.step()
+        except Cancelled:
+            yield from ((one.place, one.done(cancelled=True)) for one in batch.running.values())
+            yield from ((place, _CANCELLED) for place in batch.waiting)
         finally:
+            batch.close()
             self._release()
 
-    def _alone(self, sequence: Decoding, cancel: Cancel) -> Iterator[Event]:
-        try:
-            context, events = self._evaluate(sequence, cancel)
-            yield from events
-            yield from sequence.draw(context.raw)
-            while not sequence.finished:
-                if cancel.cancelled:
-                    raise Cancelled
-                context.roll_back(sequence.n_kept)
-                context.append(sequence.pending)
-                sequence.n_tokens = len(context.tokens)
-                yield from sequence.draw(context.raw)
-            yield sequence.done()
-        except Cancelled:
-            yield sequence.done(cancelled=True)
-        finally:
+    def _decoding(self, place: int, request: Request) -> Decoding:
+        prompts = self._open_prompts
+        prompt, to_answer = prompts.prompt_of(request), prompts.ids(TO_ANSWER, trusted=True)
+        sampler = self._make_sampler(request.sampling)
+        sequence = Decoding(place, request, prompt, self._vocab, to_answer, sampler)
+        if (need := len(prompt.tokens) + sequence.room) > self.info.n_ctx_max:
             sequence.close()
-
-    def _decoding(self, request: Request) -> Decoding:
-        vocab, prompt = self._vocab, self._open_prompts.prompt_of(request)
-        need = len(prompt.tokens) + Decoding.room(vocab, request)
-        if need > self.info.n_ctx_max:
             raise UsageError(
                 f"{need} tokens of prompt and budgets exceed the context of {self.info.n_ctx_max}",
                 "lower -k, --item-words, --reasoning-tokens or --answer-tokens",
             )
-        return Decoding(vocab, request, prompt, self._make_sampler(request.sampling))
+        return sequence
 
-    def _evaluate(self, sequence: Decoding, cancel: Cancel) -> tuple[Context, Iterator[Event]]:
-        """The context in which the sequence's prompt gets evaluated while the events are read."""
-        prompt = sequence.prompt
-        context = self._context_for(len(prompt.tokens) + Decoding.room(self._vocab, sequence.request))
-
-        def events() -> Iterator[Event]:
-            sequence.started()
-            if self._prefixes:
-                self._prefixes.fetch(context, prompt)
-            sequence.n_cached = context.begin(prompt)
-            for done in context.evaluate(cancel):
-                yield Event("prefill", done=done, total=len(prompt.tokens))
-            sequence.evaluated()
-
-        return context, events()
+    def _begin(self, sequence: Decoding) -> Context:
+        """The context that evaluates a sequence's prompt, with what is there of it already."""
+        sequence.started()
+        context = self._context_for(len(sequence.prompt.tokens) + sequence.room)
+        if self._prefixes:
+            self._prefixes.fetch(context, sequence.prompt)
+        sequence.n_cached = context.begin(sequence.prompt)
+        return context
 
     def _context_for(self, n_tokens: int) -> Context:
         """The prompt context, grown to at least `n_tokens` in powers of two."""
-        if self._context and self._context.n_ctx >= n_tokens:
+        if self._context and self._context.n_cells >= n_tokens:
             return self._context
         size = _SMALLEST_CONTEXT
         while size < n_tokens:
@@ -209,7 +192,7 @@ class Local(abc.ABC):
             if self._prefixes:
                 self._prefixes.keep(self._context)
             self._drop_context()
-        self._context = Context(self._make_raw(min(size, self.info.n_ctx_max)))
+        self._context = Context(self._prompt_slots(min(size, self.info.n_ctx_max)))
         return self._context
 
     def _drop_context(self) -> None:
@@ -221,12 +204,12 @@ class Local(abc.ABC):
         self._drop_context()
         self._free_model()
 
-    def _acquire(self, cancel: Cancel) -> bool:
+    def _acquire(self, cancel: Cancel | None = None) -> bool:
         """Wait for the running stream to end; False where `cancel` was set meanwhile."""
         while not self._lock.acquire(timeout=_POLL_S):
             if self._owner == threading.get_ident():  # it would wait for itself
                 raise UsageError("another stream of this thread is still open", "finish it or close() it first")
-            if cancel.cancelled:
+            if cancel is not None and cancel.cancelled:
                 return False
         self._owner = threading.get_ident()
         return True

@@ -43,7 +43,7 @@ class Prefixes:
             return
         digests, n_tokens = prompt.digests[: prompt.n_stable], prompt.cuts[: prompt.n_stable]
         if n_tokens[-1] >= MIN_TOKENS and not self.store.has(digests) and context.roll_back(n_tokens[-1]):
-            self.store.keep(digests, n_tokens, context.raw.save())
+            self.store.keep(digests, n_tokens, context.slots.save())
 
     def finished(self, context: Context) -> None:
         """A request has been answered."""

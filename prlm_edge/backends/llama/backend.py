@@ -11,19 +11,19 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from prlm_edge.backends.engine import local
+from prlm_edge.backends.engine.batch import MAX_SLOTS
 from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate, prepare
+from prlm_edge.backends.engine.local import Local
 from prlm_edge.backends.engine.prefixes import open_prefixes
 from prlm_edge.backends.engine.prompt_tokens import CHUNK, PromptTokenizer
 from prlm_edge.backends.llama import lib as llama_lib
 from prlm_edge.backends.llama.adapter import Adapter
-from prlm_edge.backends.llama.cells import Cells
-from prlm_edge.backends.llama.raw import RawContext, Threads, Weights
-from prlm_edge.backends.llama.sampler import Sampler
+from prlm_edge.backends.llama.sampler import LlamaSampler
+from prlm_edge.backends.llama.slots import BatchSlots, LlamaSlots, Threads, Weights
 from prlm_edge.backends.llama.vocab import Vocab
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, PrlmError, UsageError
-from prlm_edge.types import Cancel, ModelInfo, Sampling
+from prlm_edge.types import ModelInfo, Sampling
 
 # A step of a smaller model is over sooner than sleeping threads wake: 47 tokens/s on one thread against 20 on two. Two
 # spinning threads do 74, but 25 beside one busy process, where one thread stays at 48 (SmolLM2-135M, 2 cores).
@@ -31,7 +31,7 @@ ONE_THREAD_BYTES = 256 << 20
 REASONS = "prlm.reasons"  # metadata of a model file: true where training taught the model to reason
 
 
-class LlamaCpp(local.Local):
+class LlamaCpp(Local):
     """A GGUF model. One stream runs at a time; those of other threads wait for it.
 
     Args:
@@ -43,12 +43,16 @@ class LlamaCpp(local.Local):
         adapter: A LoRA adapter (GGUF) of this model to apply; see `set_adapter`.
         prefix_cache: Where evaluated prompt prefixes are kept: "off", "memory" or "disk".
         prefix_cache_mb: MiB they may take on disk.
+        max_slots: Requests decoded at a time; above `MAX_SLOTS` answers need not equal those of smaller batches to the
+            last bit, and it pays where groups of requests share their prompts.
 
     Raises:
         UsageError: No such file.
         ModelError: Not a GGUF file, damaged, or of an unsupported architecture.
         MissingError: llama-cpp-python isn't installed.
     """
+
+    _shares_cells = True
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class LlamaCpp(local.Local):
         adapter: str | Path | None = None,
         prefix_cache: str = "memory",
         prefix_cache_mb: int = 1024,
+        max_slots: int = MAX_SLOTS,
     ) -> None:
         self._path = Path(path)
         _check_file(self._path)
@@ -83,13 +88,16 @@ class LlamaCpp(local.Local):
         except PrlmError:
             self.close()
             raise
-        self._cache = prefix_cache, prefix_cache_mb
+        self._cache, self._max_slots = (prefix_cache, prefix_cache_mb), max_slots
         trained = int(lib.llama_model_n_ctx_train(self._model))
         self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained)
         self._describe()
         all_threads = n_threads or default_threads()
         small = self._path.stat().st_size < ONE_THREAD_BYTES
         self._threads = Threads(all_threads, n_threads or (1 if small else all_threads))
+        head = lib.llama_model_n_embd(self._model) // max(lib.llama_model_n_head(self._model), 1)
+        n_values = lib.llama_model_n_layer(self._model) * lib.llama_model_n_head_kv(self._model) * head
+        self._cell_bytes = 4 * max(n_values, 1)  # keys and values, in 16 bits
 
     def set_adapter(self, path: str | Path | None) -> None:
         """Apply another LoRA adapter (GGUF), or none, from the next request on; the model stays loaded.
@@ -98,7 +106,7 @@ class LlamaCpp(local.Local):
             UsageError: No such file, or a stream of this thread is still open.
             ModelError: Not an adapter of this model; the one before stays.
         """
-        self._acquire(Cancel())
+        self._acquire()
         try:
             self._open_prompts  # noqa: B018 - raises where the model is closed
             new = Adapter(self._lib, self._model, Path(path)) if path else None
@@ -117,14 +125,14 @@ class LlamaCpp(local.Local):
             self._lib.llama_model_free(self._model)
             self._model = None
 
-    def _make_raw(self, n_ctx: int) -> RawContext:
-        return RawContext(self._lib, self._weights, n_ctx, self._threads, n_batch=CHUNK)
+    def _prompt_slots(self, n_cells: int) -> LlamaSlots:
+        return LlamaSlots(self._lib, self._weights, n_cells, self._threads, n_batch=CHUNK)
 
-    def _make_cells(self, n_cells: int, n_slots: int) -> Cells:
-        return Cells(self._lib, self._weights, n_cells, n_slots, self._threads)
+    def _batch_slots(self, n_slots: int, n_cells: int) -> BatchSlots:
+        return BatchSlots(self._lib, self._weights, n_cells, self._threads, n_slots)
 
-    def _make_sampler(self, sampling: Sampling) -> Sampler:
-        return Sampler(self._lib, sampling, self._vocab.n_tokens)
+    def _make_sampler(self, sampling: Sampling) -> LlamaSampler:
+        return LlamaSampler(self._lib, sampling, self._vocab.n_tokens)
 
     @property
     def _weights(self) -> Weights:
@@ -143,13 +151,6 @@ class LlamaCpp(local.Local):
         adapter = self._adapter.key if self._adapter else ""
         build = sorted((f.name, f.stat().st_size) for f in (Path(str(self._lib.__file__)).parent / "lib").iterdir())
         return model, adapter, str(build)
-
-    @property
-    def _max_cells(self) -> int:
-        lib, model = self._lib, self._model
-        head = lib.llama_model_n_embd(model) // max(lib.llama_model_n_head(model), 1)
-        values = int(lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * head)
-        return local.BATCH_BYTES // (4 * max(values, 1))  # a token's keys and values, in 16 bits
 
     def _reasons(self) -> bool:
         value = ctypes.create_string_buffer(8)

@@ -1,17 +1,17 @@
-"""Drawing tokens: llama.cpp's sampler chain, and the log-probability of what was drawn."""
+"""Drawing tokens with llama.cpp's sampler chain."""
 
 from __future__ import annotations
 
 from types import ModuleType
 
-from prlm_edge.backends.llama.raw import RawContext
+from prlm_edge.backends.llama.slots import LlamaSlots
 from prlm_edge.types import Sampling
 
 _PENALTY_WINDOW = 64
 
 
-class Sampler:
-    """Penalties, top-k, top-p, min-p, temperature, seeded draw; greedy at temperature 0. One a sequence.
+class LlamaSampler:
+    """Penalties, top-k, top-p, min-p, temperature, seeded draw; greedy at temperature 0. One a request.
 
     Args:
         lib: llama-cpp-python's low-level module.
@@ -20,7 +20,7 @@ class Sampler:
     """
 
     def __init__(self, lib: ModuleType, sampling: Sampling, n_vocab: int) -> None:
-        self._lib, self._n_vocab = lib, n_vocab
+        self._lib = lib
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         parts = []
         if sampling.repeat_penalty != 1.0:
@@ -39,21 +39,13 @@ class Sampler:
         for part in parts:
             lib.llama_sampler_chain_add(self._chain, part)
 
-    def next(self, raw: RawContext, row: int = -1) -> int:
-        """Draw a token from the logits of a row of the latest call."""
-        token: int = self._lib.llama_sampler_sample(self._chain, raw.ctx, row)
+    def next(self, slots: LlamaSlots, row: int = -1) -> int:
+        """See `Sampler`."""
+        token: int = self._lib.llama_sampler_sample(self._chain, slots.ctx, row)
         return token
 
-    def logprob(self, raw: RawContext, token: int, row: int = -1) -> float:
-        """The model's own log-probability of `token` at a row of the latest call, before anything above."""
-        import numpy as np
-
-        logits = np.ctypeslib.as_array(self._lib.llama_get_logits_ith(raw.ctx, row), (self._n_vocab,))
-        top = logits.max()
-        return float(logits[token] - top) - float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
-
     def forget(self) -> None:
-        """Forget the tokens drawn so far: a new phase may repeat the words of the last one unpenalized."""
+        """See `Sampler`."""
         self._lib.llama_sampler_reset(self._chain)
 
     def close(self) -> None:

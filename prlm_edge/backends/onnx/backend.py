@@ -10,20 +10,20 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from prlm_edge.backends.engine import batch, local
 from prlm_edge.backends.engine.chat_template import ChatTemplate, prepare
+from prlm_edge.backends.engine.local import Local
 from prlm_edge.backends.engine.prefixes import open_prefixes
 from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
 from prlm_edge.backends.onnx import folder as onnx_folder
-from prlm_edge.backends.onnx.raw import OnnxCells, OnnxRaw
 from prlm_edge.backends.onnx.sampler import OnnxSampler
 from prlm_edge.backends.onnx.session import Session
+from prlm_edge.backends.onnx.slots import OnnxSlots
 from prlm_edge.backends.onnx.vocab import FastVocab
 from prlm_edge.cpu import default_threads
 from prlm_edge.types import ModelInfo, Sampling
 
 
-class Onnx(local.Local):
+class Onnx(Local):
     """A language model in ONNX format. One stream runs at a time; those of other threads wait for it.
 
     Args:
@@ -38,6 +38,8 @@ class Onnx(local.Local):
         ModelError: It is damaged, or no language model with a cache.
         MissingError: onnxruntime or tokenizers isn't installed.
     """
+
+    _shares_cells = False
 
     def __init__(
         self,
@@ -71,20 +73,15 @@ class Onnx(local.Local):
         model = self.info.sha256 or f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
         return "onnx", model, str(onnxruntime.__version__)
 
-    def _make_raw(self, n_ctx: int) -> OnnxRaw:
-        assert self._session is not None
-        return OnnxRaw(self._session, n_ctx)
+    def _prompt_slots(self, n_cells: int) -> OnnxSlots:
+        return self._batch_slots(1, n_cells)
 
-    def _make_cells(self, n_cells: int, n_slots: int) -> OnnxCells:
+    def _batch_slots(self, n_slots: int, n_cells: int) -> OnnxSlots:
         assert self._session is not None
-        return OnnxCells(self._session, n_cells, n_slots)
+        return OnnxSlots(self._session, n_cells, n_slots)
 
     def _make_sampler(self, sampling: Sampling) -> OnnxSampler:
         return OnnxSampler(sampling)
 
     def _free_model(self) -> None:
         self._session = None
-
-    @property
-    def _max_cells(self) -> int:
-        return local.BATCH_BYTES // self._cell_bytes // batch.MAX_SLOTS  # each slot has room for all

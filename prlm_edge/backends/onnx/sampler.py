@@ -31,22 +31,14 @@ class OnnxSampler:
         self._recent: collections.deque[int] = collections.deque(maxlen=PENALTY_WINDOW)
         self._random = np.random.default_rng(sampling.seed & 0xFFFFFFFF)
 
-    def next(self, source: Any, row: int = -1) -> int:
+    def next(self, slots: Any, row: int = -1) -> int:
         """Draw a token from the logits of a row of the latest call (`OnnxRaw.row`)."""
         import numpy as np
 
-        logits = penalized(source.row(row), self._recent, self._how.repeat_penalty)
+        logits = penalized(slots.logits(row), self._recent, self._how.repeat_penalty)
         token = int(np.argmax(logits)) if self._how.temperature <= 0 else self._draw(logits)
         self._recent.append(token)
         return token
-
-    def logprob(self, source: Any, token: int, row: int = -1) -> float:
-        """The model's own log-probability of `token` at a row of the latest call, before anything above."""
-        import numpy as np
-
-        logits = source.row(row)
-        top = logits.max()
-        return float(logits[token] - top) - float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
 
     def forget(self) -> None:
         """Forget the tokens drawn so far: a new phase may repeat the words of the last one unpenalized."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prlm_edge.backends.engine.raw import Cancelled
+from prlm_edge.backends.engine.slots import Cancelled
 from prlm_edge.backends.onnx.folder import OnnxFolder, no_packages
 from prlm_edge.errors import ModelError, first_line
 from prlm_edge.types import Cancel
