@@ -3,8 +3,8 @@
     python benchmarks/retrieval.py [--sizes 1000 10000 100000] [--words 60]
 
 Made-up items of Zipf-distributed words. rank_bm25 is asked in memory up to 10,000 items (above, its query takes
-seconds), bm25s with its own builder and defaults. Dense: random unit vectors of 384 dimensions, the float32 scan of the
-first queries and the int8 one of later ones, which finds the same; a query also has to be embedded, a row of its own.
+seconds), bm25s with its own builder and defaults. Dense: the float32 scan of random unit vectors of 384 dimensions; a
+query also has to be embedded, a row of its own.
 Goals at 100,000 items: BM25 5 ms, dense 10 ms with embedding, open 50 ms.
 """
 
@@ -20,9 +20,9 @@ import numpy as np
 from _common import parser, report, spread
 
 from prlm_edge import models
-from prlm_edge.retrieve.bm25.retriever import Bm25Retriever, RankBm25Engine
+from prlm_edge.retrieve.bm25 import Bm25Retriever
+from prlm_edge.retrieve.bm25.engine import RankBm25Engine
 from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
-from prlm_edge.retrieve.dense.int8_scan import Int8Scan
 from prlm_edge.retrieve.ranking import top
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
@@ -46,12 +46,6 @@ def timed(run: Callable[[], Any], rounds: int) -> dict[str, float]:
         run()
         values.append(1e3 * (time.perf_counter() - started))
     return {f"ms_{key}": value for key, value in spread(values).items()}
-
-
-def scanned(vectors: np.ndarray, scan: Int8Scan) -> list[int]:
-    """What `DenseRetriever.rank` does with a query's vector."""
-    near = scan.candidates(vectors[0], K)
-    return [int(near[i]) for i in top(vectors[near] @ vectors[0], K, positive=False)]
 
 
 def main() -> None:
@@ -96,10 +90,6 @@ def main() -> None:
         vectors = np.random.default_rng(0).standard_normal((n, 384), np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         add("dense: scan and top", n, lambda v=vectors: top(v @ v[0], K, positive=False))
-        add("dense: make the int8 copy", n, lambda v=vectors: Int8Scan(v), 1)
-        scan = Int8Scan(vectors)
-        add("dense: int8 scan and top", n, lambda v=vectors, s=scan: scanned(v, s))
-        assert scanned(vectors, scan) == top(vectors @ vectors[0], K, positive=False)
         add("dense: embed a title", n, lambda q=queries["title query"]: embedder.embed([q]))
     report("retrieval", rows, args.json)
 

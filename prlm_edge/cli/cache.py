@@ -24,6 +24,7 @@ KINDS = {
     "prefixes": ("prefix", "what a model made of past items; they can be read from it"),
     "words": ("jieba", "a dictionary of words that evaluation uses"),
     "profiles": ("profiles", "where each item of a large profile lies"),
+    "hashes": ("hashes", "checksums of model files"),
 }
 
 

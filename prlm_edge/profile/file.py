@@ -1,7 +1,4 @@
-"""A profile as a file: whether it is one at all, and rewrites that copy untouched bytes as they are.
-
-Not here: what was read of it (`profile_snapshot.py`), locking and the public face (`profile.py`).
-"""
+"""A profile as a file: whether it is one at all, and rewrites that copy untouched bytes as they are."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from prlm_edge.errors import ProfileError, UsageError
-from prlm_edge.storage import atomic_write
+from prlm_edge.storage import atomic_write, temporaries
 
 HEAD_BYTES = 64 * 1024
 _BLOCK_BYTES = 1 << 20
@@ -29,6 +26,11 @@ _MAGIC = {
     b"\xff\xd8\xff": "a picture",
 }
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+Signature = tuple[int, ...]  # what tells a file, as it is now, from what it was before
+
+
+class ChangedError(Exception):
+    """Another program has written to the profile meanwhile."""
 
 
 class Edit(NamedTuple):
@@ -69,18 +71,34 @@ def read_span(path: Path, start: int, size: int) -> bytes:
         return stream.read(size)
 
 
-def rewrite(path: Path, edits: Iterable[Edit], *, close: bool = False) -> None:
+def signature_of(status: os.stat_result) -> Signature:
+    """Device, inode, size, time of modification and of change."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def rewrite(path: Path, edits: Iterable[Edit], expected: Signature | None, *, close: bool = False) -> None:
     """Replace the file by itself with `edits` applied; all other bytes are copied as they are.
 
     Args:
         path: The file.
         edits: Ranges that don't overlap.
+        expected: The file's signature when the ranges were found.
         close: Add a line break at the end where there is none.
 
     Raises:
-        PrlmError: The disk is full, read-only or not writable; the file is then as it was.
+        ChangedError: The file has another signature, before or after it was copied. It is as it was.
+        PrlmError: The disk is full, or the disk or the file is read-only; the file is then as it was.
     """
-    with atomic_write(path) as target, path.open("rb") as source:
+
+    def check(status: os.stat_result) -> None:
+        if signature_of(status) != expected:
+            raise ChangedError
+
+    with (
+        atomic_write(path, before_rename=lambda: check(path.stat())) as target,
+        path.open("r+b") as source,  # to write, though nothing is: a read-only file is refused
+    ):
+        check(os.fstat(source.fileno()))
         last = b"\n"
         for edit in sorted(edits):
             last = _copy(source, target, edit.start - source.tell()) or last
@@ -90,6 +108,13 @@ def rewrite(path: Path, edits: Iterable[Edit], *, close: bool = False) -> None:
         last = _copy(source, target) or last
         if close and last != b"\n":
             target.write(b"\n")
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Temporary files of rewrites that were killed. Whoever holds the profile's lock may delete them."""
+    real = path.resolve()
+    names = temporaries(real.parent).items()
+    return [left for left, name in names if name == real.name or name.startswith(f"{real.name}.rejected-")]
 
 
 def write_side_file(path: Path, ranges: Sequence[Edit], stamp: str) -> Path:

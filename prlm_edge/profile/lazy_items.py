@@ -1,10 +1,8 @@
 """Items of which it is known where they lie in the file, and which are read from it when they are first looked at.
 
 Of a large profile a request looks at a few items and at the content hashes of all: so hash, id and date come from the
-cache (`profile_keep.py`) and everything else from the item's line. The file stays open, so that a profile which another
+cache (`cache.py`) and everything else from the item's line. The file stays open, so that a profile which another
 process replaces can still be read as it was; what is read must have the hash that was kept, or it is refused.
-
-Not here: `Item` itself (`types.py`), what a line means (`profile_lines.py`).
 """
 
 from __future__ import annotations
@@ -13,12 +11,12 @@ import json
 import os
 import weakref
 from array import array
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from prlm_edge.errors import ProfileError
-from prlm_edge.profile import cache_file as profile_cache
 from prlm_edge.profile.lines import LineError, parse_line
 from prlm_edge.types import Item
 
@@ -36,7 +34,7 @@ class StoredLines:
         hashes: Content hashes, 16 bytes each.
         ids: A JSON array of the items' ids.
         dates: A JSON array of the items' dates.
-        kept_in: The file all this was kept in; it is deleted when an item proves it wrong.
+        on_change: Called when an item proves all this wrong.
     """
 
     def __init__(
@@ -47,11 +45,11 @@ class StoredLines:
         hashes: bytes,
         ids: bytes,
         dates: bytes,
-        kept_in: Path,
+        on_change: Callable[[], None],
     ) -> None:
         self._starts, self._sizes, self._numbers = starts, sizes, numbers
         self._hashes, self._ids, self._dates = hashes, ids, dates
-        self._kept_in = kept_in
+        self._on_change = on_change
         self._path, self._descriptor = Path(), -1
         self._block = (0, b"")  # what was read last: first byte and content
 
@@ -91,14 +89,14 @@ class StoredLines:
             item = None
         if item is None or item.content_hash != content_hash:
             self._block = (0, b"")  # it may have been mended by the next time
-            profile_cache.forget(self._kept_in)
+            self._on_change()
             raise ProfileError(
                 f"{self._path}: line {self._numbers[place]} was changed while it was in use", "try again"
             )
         return item
 
     def _line(self, start: int, size: int) -> bytes:
-        """A line, and with it what follows: who reads them all shall not ask the system for each."""
+        """A line. What follows it is read with it, so that reading all lines in turn takes few calls."""
         first, block = self._block
         if not first <= start <= first + len(block) - size:
             first, block = self._block = (start, os.pread(self._descriptor, max(size, _BLOCK_BYTES), start))

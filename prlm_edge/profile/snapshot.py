@@ -1,8 +1,4 @@
-"""What was read of a profile file, and where each item lies in it.
-
-Not here: the file operations (`profile_file.py`), what a line means (`profile_lines.py`), when a file is read anew
-(`profile_read.py`), locking (`profile.py`).
-"""
+"""What was read of a profile file, and where each item lies in it."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from prlm_edge.profile.file import BOM
+from prlm_edge.profile.file import BOM, Signature, signature_of
 from prlm_edge.profile.lazy_items import StoredLines
 from prlm_edge.profile.lines import MAX_LINE_BYTES, BadLine, LineError, RawLine, parse_line, raw_lines
 from prlm_edge.types import Item
@@ -70,7 +66,7 @@ class Snapshot:
         self.n_bytes = 0
         self.n_lines = 0
         self.segments: list[Segment] = []
-        self.signature: tuple[int, ...] | None = None
+        self.signature: Signature | None = None
         self.settled = False
         self.stored: StoredLines | None = None
         self._by_id: dict[str, int] | None = None
@@ -117,7 +113,7 @@ class Snapshot:
 
     def matches(self, status: os.stat_result, *, racy: bool = False) -> bool:
         """Whether the file is as it was read. With `racy` an edit of the same size within 2 s of it may be missed."""
-        return self._whole and self.signature == _signature(status) and (racy or self.settled)
+        return self._whole and self.signature == signature_of(status) and (racy or self.settled)
 
     def is_prefix_of(self, stream: IO[bytes]) -> bool:
         """Whether the file still begins with all that was read; leaves the stream right behind it if so."""
@@ -134,7 +130,7 @@ class Snapshot:
         for line in raw_lines(stream, self._digest):
             self._add(line)
         self._whole = True
-        self.signature = _signature(status)
+        self.signature = signature_of(status)
         self.settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _RACY_NS
         return self.n_bytes - before
 
@@ -146,7 +142,7 @@ class Snapshot:
             self.n_lines += 1
             self._add_item(item, len(line))
         status = path.stat()
-        self.signature = _signature(status) if status.st_size == self.n_bytes else None
+        self.signature = signature_of(status) if status.st_size == self.n_bytes else None
         self.settled = False
         self._whole = True
 
@@ -202,7 +198,3 @@ def _digest_of(stream: IO[bytes], size: int) -> bytes | None:
         digest.update(block)
         size -= len(block)
     return None if size else digest.digest()
-
-
-def _signature(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,20 +1,21 @@
 """The profile: a user's past writing as a JSONL file that is never left half written.
 
-Appends are one locked write + fsync, everything else is temp file, fsync, replace, copying the untouched bytes as they
-stand. Not here: what a line looks like (`profile_lines.py`), finding items for a query (`retrieve/`), `ingest/`.
+Appends are one locked write + fsync; everything else is temporary file, fsync, rename, with all untouched bytes copied
+as they stand.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.profile import file as files
+from prlm_edge.profile.cache import bring_up_to_date
 from prlm_edge.profile.file import Edit
 from prlm_edge.profile.lines import (
     BadLine,
@@ -27,12 +28,11 @@ from prlm_edge.profile.lines import (
     parse_line,
     with_id,
 )
-from prlm_edge.profile.refresh import bring_up_to_date
 from prlm_edge.profile.snapshot import Content, Snapshot
 from prlm_edge.storage import append_bytes, locked, private_dir, write_error
 from prlm_edge.types import Item
 
-__all__ = ["Added", "BadLine", "Profile", "Repaired"]
+_TRIES = 5  # rewrites that another program's writing may spoil
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,17 @@ class Profile:
         with self._guard:
             return item.content_hash in self._state.content_hashes()
 
+    @property
+    def other_names(self) -> int:
+        """Hard links to the file beside its own name: they keep what a rewrite removes."""
+        status = files.status_of(self.path)
+        return status.st_nlink - 1 if status else 0
+
+    @property
+    def leftovers(self) -> list[Path]:
+        """Temporary files of interrupted rewrites, which hold the profile's text; the next rewrite deletes them."""
+        return files.leftovers(self.path)
+
     def refresh(self) -> bool:
         """Read what has changed on disk; True if the profile did. A stat call when nothing has.
 
@@ -183,16 +194,16 @@ class Profile:
             PrlmError: The profile can't be written; it is then as it was.
         """
         wanted = {item.id: item for item in items}
-        with self._guard, self._locked():
-            self._sync()
+
+        def plan() -> list[Edit]:
             edits = []
             for id, item in wanted.items():
-                if (span := self._state.span(id)) is None:
-                    continue
-                _line_of(item)
-                edits.append(Edit(*span, merge(files.read_span(self.path, *span), item)))
-            self._rewrite(edits)
-            return len(edits)
+                if (span := self._state.span(id)) is not None:
+                    _line_of(item)
+                    edits.append(Edit(*span, merge(files.read_span(self.path, *span), item)))
+            return edits
+
+        return self._rewrite(plan)
 
     def remove(self, ids: Iterable[str]) -> int:
         """Delete the items of these ids; every other byte of the file stays as it is. Returns how many were deleted.
@@ -201,11 +212,7 @@ class Profile:
             PrlmError: The profile can't be written; it is then as it was.
         """
         wanted = set(ids)
-        with self._guard, self._locked():
-            self._sync()
-            edits = [Edit(*span) for id in wanted if (span := self._state.span(id)) is not None]
-            self._rewrite(edits)
-            return len(edits)
+        return self._rewrite(lambda: [Edit(*span) for id in wanted if (span := self._state.span(id)) is not None])
 
     def repair(self) -> Repaired:
         """Move what can't be read into `<name>.rejected-<UTC time>` beside the profile; nothing is ever dropped.
@@ -216,14 +223,19 @@ class Profile:
         Raises:
             PrlmError: Either file can't be written; the profile is then as it was.
         """
-        with self._guard, self._locked():
-            self._sync()
+        done = Repaired()
+
+        def plan() -> list[Edit]:
+            nonlocal done
+            if done.side_file is not None:  # of a rewrite that another program spoilt: all of it is in the profile yet
+                done.side_file.unlink()
             moves, renames = self._plan_repair()
-            closed = not self._state.ended and not self._state.torn
             side_file = files.write_side_file(self.path, moves, _stamp()) if moves else None
-            if moves or renames or closed:
-                self._rewrite([*moves, *renames.values()], close=True)
-            return Repaired(len(moves), tuple(renames), side_file, closed)
+            done = Repaired(len(moves), tuple(renames), side_file, not self._state.ended and not self._state.torn)
+            return [*moves, *renames.values()]
+
+        self._rewrite(plan, close=True)
+        return done
 
     def _plan_repair(self) -> tuple[list[Edit], dict[tuple[int, str, str], Edit]]:
         """The lines to move away, and the lines to give another id by (line number, old id, new id)."""
@@ -272,10 +284,34 @@ class Profile:
         self._state = Snapshot()
         return True
 
-    def _rewrite(self, edits: list[Edit], *, close: bool = False) -> None:
-        if edits or close:
-            files.rewrite(self.path, edits, close=close)
-            self._sync()
+    def _rewrite(self, plan: Callable[[], list[Edit]], *, close: bool = False) -> int:
+        """Apply the edits that `plan` makes for what is on disk; returns how many.
+
+        Where another program, which does not know our lock, has written meanwhile, this starts over.
+
+        Args:
+            plan: Called with the snapshot up to date.
+            close: Also add a missing line break at the end.
+
+        Raises:
+            PrlmError: The profile can't be written, or another program writes to it all the time.
+        """
+        with self._guard, self._locked():
+            for left in files.leftovers(self.path):
+                with contextlib.suppress(OSError):
+                    left.unlink()
+            for _ in range(_TRIES):
+                self._sync()
+                edits = plan()
+                if not edits and (self._state.ended or not close):
+                    return 0
+                try:
+                    files.rewrite(self.path, edits, self._state.signature, close=close)
+                except files.ChangedError:
+                    continue
+                self._sync()
+                return len(edits)
+        raise PrlmError(f"{self.path}: another program keeps writing to it", "end it, then try again")
 
 
 def _clean(item: Item) -> Item:

@@ -2,7 +2,6 @@
 
 Every retriever returns at most k hits, best first, and never fewer than k while the profile has items (but `none`):
 after the items that match come the most recent others with score 0.0, so that examples of style are always there.
-Not here: how hits become a prompt (`prompt.py`).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def make_retriever(
         progress: Called with (items done, items in all) while indexing or embedding.
 
     Returns:
-        The retriever. Its `notes` say what the user may want to know, such as a package that would make it faster.
+        The retriever. Its `notes` say what the user may want to know, such as why an index could not be kept.
 
     Raises:
         UsageError: An unknown name.
@@ -77,6 +76,6 @@ def _embedder() -> OnnxEmbedder:
     if any(find_spec(package) is None for package in ("onnxruntime", "tokenizers")):
         raise MissingError("dense retrieval needs onnxruntime and tokenizers", 'pip install "prlm-edge[onnx]"')
     from prlm_edge import models
-    from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
+    from prlm_edge.retrieve.dense.embedder import open_embedder
 
-    return OnnxEmbedder(models.resolve(EMBEDDER, kind="embedder"))
+    return open_embedder(models.resolve(EMBEDDER, kind="embedder"))

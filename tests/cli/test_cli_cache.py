@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from prlm_edge.backends.engine.prefix_store import PrefixStore
+from prlm_edge.cli.cache import KINDS
 from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
 from prlm_edge.storage import cache_dir
 from prlm_edge.types import Item
@@ -34,7 +35,7 @@ def filled(home: Path) -> Path:
 def test_an_empty_cache(home: Path) -> None:
     result = run("show")
     assert result.returncode == 0
-    assert result.stdout.count("nothing") == 5
+    assert result.stdout.count("nothing") == len(KINDS)
     assert str(cache_dir()) in result.stderr
     assert run("clear", "all").returncode == 0
     assert not cache_dir().exists()

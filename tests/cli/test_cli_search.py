@@ -138,7 +138,7 @@ def test_no_cache(run, tmp_path):
 
 BARE = """
 import sys
-for name in ("onnxruntime", "tokenizers", "numkong", "llama_cpp", "huggingface_hub", "torch", "transformers"):
+for name in ("onnxruntime", "tokenizers", "llama_cpp", "huggingface_hub", "torch", "transformers"):
     sys.modules[name] = None  # importing it fails
 import importlib.util
 real = importlib.util.find_spec

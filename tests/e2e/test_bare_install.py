@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "me.jsonl"
-ABSENT = ("llama_cpp", "onnxruntime", "tokenizers", "numkong", "huggingface_hub", "gguf", "torch", "transformers")
+ABSENT = ("llama_cpp", "onnxruntime", "tokenizers", "huggingface_hub", "gguf", "torch", "transformers")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -53,7 +53,7 @@ def test_a_new_process_begins_where_the_last_one_ended(home: Path, smollm2_path:
     second = run(smollm2_path, other, cache="disk")
     assert [one[:2] for one in first + second] == [one[:2] for one in cold]
     assert second[0][2] > 300
-    (file,) = (cache_dir() / "prefix").glob("*.kv")
+    (file,) = (cache_dir() / "prefix").glob("*.kept")
     for part in (b"winter loaf", b"spring and rye"):
         assert part not in file.read_bytes()
 
@@ -69,7 +69,7 @@ def test_a_prefix_that_shares_a_part_serves_that_part(home: Path, smollm2_path: 
 def test_a_state_that_llama_cpp_refuses_is_evaluated_anew(home: Path, smollm2_path: Path) -> None:
     cold = run(smollm2_path, ANNA, cache="off")
     run(smollm2_path, ANNA, cache="disk")
-    (file,) = (cache_dir() / "prefix").glob("*.kv")
+    (file,) = (cache_dir() / "prefix").glob("*.kept")
     backend = LlamaCpp(smollm2_path, prefix_cache="disk")
     try:
         assert backend._prefixes

@@ -1,32 +1,26 @@
-"""BM25 index and embeddings on disk: keyed by content, never trusted for being there, never half written."""
+"""BM25 index and embeddings on disk: keyed by content, and nothing is made twice. Damage: test_any_damage.py."""
 
 import json
 import os
+import shutil
 import signal
-import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from kept_users import ITEMS, QUERIES, Counting
 
 from prlm_edge.profile import Profile
-from prlm_edge.retrieve.bm25 import build as bm25_build
+from prlm_edge.retrieve.bm25 import postings as bm25_postings
 from prlm_edge.retrieve.bm25 import store as bm25_store
 from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
 from prlm_edge.retrieve.dense.retriever import BATCH, DenseRetriever
-from prlm_edge.retrieve.dense.vectors import VectorStore
 from prlm_edge.storage import cache_dir
+from prlm_edge.storage.kept import Shelf
 from prlm_edge.types import Item
 
 pytestmark = pytest.mark.usefixtures("home")
-WORDS = ["rye", "oven", "drain", "wheel", "winter", "sourdough", "allotment", "ear", "flood", "truing"]
-ITEMS = [
-    Item(str(i), title=f"{WORDS[i % 10]} {WORDS[i * 7 % 9]} nr{i}", text=f"on {WORDS[i * 3 % 10]}") for i in range(60)
-]
-QUERIES = ["rye", "winter oven", "nr17 flood", "truing on ear"]
 
 
 def open_fast(items=ITEMS, **options):
@@ -45,13 +39,13 @@ def reference(items=ITEMS):
 def tokenized(monkeypatch):
     """Texts that were tokenized to build an index."""
     seen = []
-    real = bm25_build.tokenize
-    monkeypatch.setattr(bm25_build, "tokenize", lambda text: seen.append(text) or real(text))
+    real = bm25_postings.tokenize
+    monkeypatch.setattr(bm25_postings, "tokenize", lambda text: seen.append(text) or real(text))
     return seen
 
 
-def folders():
-    return sorted(p for p in (cache_dir() / "bm25").iterdir())
+def kept_files():
+    return sorted((cache_dir() / "bm25").iterdir())
 
 
 # --- BM25: what is noticed
@@ -62,13 +56,6 @@ def test_the_second_opening_reads_the_kept_index(tokenized):
     assert len(tokenized) == len(ITEMS)
     assert answers(open_fast()) == reference()
     assert len(tokenized) == len(ITEMS)
-
-
-def test_files_are_the_owners_alone():
-    open_fast()
-    root = cache_dir() / "bm25"
-    for path in (root, *root.rglob("*")):
-        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
 @pytest.mark.parametrize(
@@ -101,27 +88,15 @@ def test_only_new_items_are_tokenized(tokenized):
 
 def test_an_append_costs_its_own_items_alone(tokenized):
     open_fast()
-    kept = {path: path.stat().st_mtime_ns for path in (cache_dir() / "bm25").rglob("*") if path.suffix == ".npy"}
+    kept = {path: path.read_bytes() for path in kept_files()}
     tokenized.clear()
     grown = [*ITEMS, Item("new", title="oven new rye rye"), Item("", text="")]
     assert answers(open_fast(grown)) == reference(grown)
     assert tokenized == ["oven new rye rye", ""]
-    now = {path: path.stat().st_mtime_ns for path in (cache_dir() / "bm25").rglob("*") if path.suffix == ".npy"}
-    assert now == kept  # nothing was written
+    assert {path: path.read_bytes() for path in kept_files()} == kept  # nothing was written
     grown += [Item(f"more {i}", title=f"sourdough {i}") for i in range(2)]
     assert answers(open_fast(grown)) == reference(grown)
-    assert len(folders()) == 2  # the tail had grown too long
-
-
-@pytest.mark.parametrize("name", ["places.npy", "counts.npy", "lengths.npy", "starts.npy", "vocabulary.bin"])
-def test_a_damaged_index_gets_no_tail(name):
-    open_fast()
-    (folder,) = folders()
-    data = bytearray((folder / name).read_bytes())
-    data[-3] ^= 1
-    (folder / name).write_bytes(data)
-    grown = [*ITEMS, Item("new", title="oven new")]
-    assert answers(open_fast(grown)) == reference(grown)
+    assert len(kept_files()) == 2  # the tail had grown too long
 
 
 def test_profile_edits_are_noticed_whatever_size_and_mtime_say(tmp_path):
@@ -166,90 +141,19 @@ def test_other_parameters_or_versions_are_another_index(monkeypatch):
     open_fast()
     monkeypatch.setattr(bm25_store, "TOKENIZER_VERSION", "other")
     open_fast()
-    assert len(folders()) == 2
-
-
-# --- BM25: damage
-
-
-def damages():
-    names = (
-        "data.npy",
-        "places.npy",
-        "starts.npy",
-        "offsets.npy",
-        "vocabulary.bin",
-        "sums.npy",
-        "counts.npy",
-        "lengths.npy",
-        "hashes.npy",
-        "manifest.json",
-    )
-    for name in names:
-        for how in ("flip", "truncate", "empty", "delete", "folder", "zeros"):
-            yield pytest.param(name, how, id=f"{name}-{how}")
-
-
-def damage(path, how):
-    data = bytearray(path.read_bytes())
-    if how == "flip":
-        for at in range(len(data) // 2, len(data), 64):
-            data[at] ^= 0x40
-        path.write_bytes(data)
-    elif how == "zeros":
-        path.write_bytes(bytes(len(data)))
-    elif how in ("truncate", "empty"):
-        os.truncate(path, len(data) // 2 if how == "truncate" else 0)
-    else:
-        path.unlink()
-        if how == "folder":
-            path.mkdir()
-
-
-@pytest.mark.parametrize(("name", "how"), list(damages()))
-def test_a_damaged_index_is_built_again(name, how):
-    open_fast()
-    (folder,) = folders()
-    damage(folder / name, how)
-    assert answers(open_fast()) == reference()
-    assert answers(open_fast()) == reference()
-    changed = [*ITEMS, Item("new", title="rye again")]
-    damage(folders()[0] / name, how)
-    assert answers(open_fast(changed)) == reference(changed)  # nor is it built on
+    assert len(kept_files()) == 2
 
 
 def test_damage_while_it_is_open_is_noticed():
     found = open_fast()
     found = open_fast()  # memory-mapped now
-    (folder,) = folders()
-    with (folder / "data.npy").open("r+b") as stream:
-        stream.seek(200)
-        stream.write(bytes(4000))
+    (file,) = kept_files()
+    places = bytes(Shelf(file.parent, "bm25 2").peek(file.stem, file.stem).sections["places"])
+    with file.open("r+b") as stream:
+        stream.seek(file.read_bytes().index(places))
+        stream.write(bytes(len(places)))
     assert answers(found) == reference()
-
-
-def test_an_index_renamed_to_another_key_is_not_believed():
-    open_fast(ITEMS[:30])
-    (other,) = folders()
-    open_fast()
-    mine = next(p for p in folders() if p != other)
-    for path in mine.iterdir():
-        path.unlink()
-    mine.rmdir()
-    other.rename(mine)
     assert answers(open_fast()) == reference()
-
-
-def test_a_full_disk_costs_only_the_cache(monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(bm25_store.np, "save", full)
-    found = open_fast()
-    assert answers(found) == reference()
-    assert "could not be kept" in found.notes[0]
-    assert "No space left" in found.notes[0]
-    assert folders() == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX folders")
@@ -267,75 +171,7 @@ def test_no_cache_writes_nothing(home):
     assert not home.exists()
 
 
-def test_old_indexes_go():
-    for n in range(10, 10 + bm25_store.KEEP + 3):
-        open_fast(ITEMS[:n])
-    assert len(folders()) == bm25_store.KEEP
-    open_fast(ITEMS[: 12 + bm25_store.KEEP])
-    assert len(folders()) == bm25_store.KEEP
-
-
-def test_the_size_cap(monkeypatch):
-    open_fast(ITEMS[:30])
-    monkeypatch.setattr(bm25_store, "KEEP_BYTES", 1)
-    open_fast()
-    assert len(folders()) == 1
-    assert answers(open_fast()) == reference()
-
-
-def test_what_killed_builders_left_goes():
-    root = cache_dir() / "bm25"
-    for name, age in ((".tmp-old", 7200), (".tmp-new", 60)):
-        (root / name).mkdir(parents=True)
-        os.utime(root / name, (time.time() - age,) * 2)
-    open_fast()
-    assert not (root / ".tmp-old").exists()
-    assert (root / ".tmp-new").exists()
-
-
-BUILD_SLOWLY = """
-import sys, time
-from prlm_edge.retrieve import bm25_store
-from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
-from prlm_edge.types import Item
-real = bm25_store._write
-def slowly(path, content):
-    print(path.name, flush=True)
-    time.sleep(0.2)
-    return real(path, content)
-bm25_store._write = slowly
-Bm25Retriever([Item(str(i), title=f"rye nr{i}") for i in range(60)], fast_from=0)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_a_builder_killed_half_way_leaves_nothing_to_trust():
-    items = [Item(str(i), title=f"rye nr{i}") for i in range(60)]
-    child = subprocess.Popen([sys.executable, "-c", BUILD_SLOWLY], stdout=subprocess.PIPE, text=True)
-    for _ in range(4):
-        child.stdout.readline()
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
-    assert all(folder.name.startswith(".tmp-") for folder in folders())
-    assert answers(open_fast(items)) == reference(items)
-
-
 # --- embeddings
-
-
-class Counting:
-    """A deterministic embedder that remembers what it was asked for: a text's vector is that of its words."""
-
-    key, dim = "c" * 64, 8
-
-    def __init__(self):
-        self.texts = []
-
-    def embed(self, texts):
-        self.texts.extend(texts)
-        rows = [np.random.default_rng(sum(text.encode())).standard_normal(self.dim) for text in texts]
-        return np.array([row / np.linalg.norm(row) for row in rows], np.float32).reshape(-1, self.dim)
 
 
 def dense(items=ITEMS, **options):
@@ -355,8 +191,11 @@ def near(got, expected):
         assert [s for _, s in one] == pytest.approx([s for _, s in other], abs=1e-6)
 
 
-def store_folder():
-    return cache_dir() / "embeddings" / Counting.key[:32]
+RECORD_BYTES = 24 + 4 * Counting.dim
+
+
+def store_file():
+    return cache_dir() / "embeddings" / f"{Counting.key[:32]}.kept"
 
 
 def test_nothing_is_embedded_twice():
@@ -388,45 +227,12 @@ def test_equal_items_are_embedded_once_and_empty_ones_never():
     assert [h.score for h in found.search("  ", 2)] == [0, 0]  # nothing to compare with
 
 
-def test_embeddings_are_the_owners_alone():
-    dense()
-    for path in (store_folder(), *store_folder().iterdir()):
-        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
-
-
-@pytest.mark.parametrize("name", ["vectors.f32", "rows.bin"])
-@pytest.mark.parametrize("how", ["flip", "truncate", "empty", "delete", "zeros"])
-def test_damaged_embeddings_are_computed_again(name, how):
-    dense()
-    damage(store_folder() / name, how)
-    found, embedded = dense()
-    near(answers(found), dense_reference())
-    assert embedded
-    assert set(embedded) <= {i.searchable for i in ITEMS}
-    found, embedded = dense()
-    near(answers(found), dense_reference())
-    assert embedded == []
-
-
 def test_a_flipped_bit_costs_one_item():
     dense()
-    path = store_folder() / "vectors.f32"
-    data = bytearray(path.read_bytes())
-    data[17 * 4 * Counting.dim + 5] ^= 1
-    path.write_bytes(data)
-    assert dense()[1] == [ITEMS[17].searchable]
-
-
-@pytest.mark.parametrize(("vectors", "rows"), [(5, 0), (0, 7), (100, 30), (4 * 8 * 3, 0), (4 * 8 * 3, 11)])
-def test_torn_tails_are_cut(vectors, rows):
-    dense(ITEMS[:50])
-    for name, extra in (("vectors.f32", vectors), ("rows.bin", rows)):
-        with (store_folder() / name).open("ab") as stream:
-            stream.write(b"\x55" * extra)
-    found, embedded = dense()
-    assert embedded == [i.searchable for i in ITEMS[50:]]
-    near(answers(found), dense_reference())
-    assert dense()[1] == []
+    data = bytearray(store_file().read_bytes())
+    data[(17 - 60) * RECORD_BYTES - 5] ^= 1
+    store_file().write_bytes(data)
+    assert dense()[1] == [ITEMS[16].searchable]
 
 
 def test_ctrl_c_loses_at_most_one_batch():
@@ -444,7 +250,8 @@ def test_ctrl_c_loses_at_most_one_batch():
 EMBED = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from test_index_cache import Counting, DenseRetriever, ITEMS
+from kept_users import Counting, ITEMS
+from prlm_edge.retrieve.dense.retriever import DenseRetriever
 import time
 class Slow(Counting):
     def embed(self, texts):
@@ -457,7 +264,7 @@ DenseRetriever(ITEMS, Slow())
 
 def start_embedding():
     return subprocess.Popen(
-        [sys.executable, "-c", EMBED, str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", EMBED, str(Path(__file__).parents[1])], stdout=subprocess.PIPE, text=True
     )
 
 
@@ -483,6 +290,16 @@ def test_a_killed_embedder_loses_at_most_the_batch_at_hand():
     near(answers(found), dense_reference())
 
 
+def test_a_cache_that_another_process_clears_meanwhile():
+    class Clearing(Counting):
+        def embed(self, texts):
+            shutil.rmtree(cache_dir(), ignore_errors=True)
+            return super().embed(texts)
+
+    dense(ITEMS[:50])
+    near(answers(DenseRetriever(ITEMS, Clearing())), dense_reference())
+
+
 def test_another_model_has_its_own_vectors(monkeypatch):
     dense()
     monkeypatch.setattr(Counting, "key", "d" * 64)
@@ -493,9 +310,9 @@ def test_a_disk_that_fills_up_costs_only_the_cache(monkeypatch):
     def full(*_, **__):
         from prlm_edge.errors import PrlmError
 
-        raise PrlmError("vectors.f32: No space left on device")
+        raise PrlmError("No space left on device")
 
-    monkeypatch.setattr("prlm_edge.retrieve.dense.vectors.append_bytes", full)
+    monkeypatch.setattr(Shelf, "append", full)
     found, embedded = dense()
     assert len(embedded) == len(ITEMS)
     near(answers(found), dense_reference())
@@ -508,17 +325,6 @@ def test_a_store_that_grew_too_large_keeps_this_profile_only(monkeypatch):
     found, embedded = dense(ITEMS[30:])
     assert embedded == [i.searchable for i in ITEMS[40:]]
     near(answers(found), dense_reference(ITEMS[30:]))
-    assert (store_folder() / "rows.bin").stat().st_size == 30 * 24
+    stored = Shelf(store_file().parent, "vectors 2").open(store_file().stem, Counting.key, grows=True)
+    assert len(stored.records) == 30 * RECORD_BYTES
     assert dense(ITEMS[30:])[1] == []
-
-
-def test_a_replacement_torn_between_its_files_is_not_believed(monkeypatch):
-    dense()
-    real = VectorStore(store_folder(), Counting.dim)
-    stored = real.read()
-    keep = [bytes.fromhex(i.content_hash) for i in ITEMS[30:]]
-    old_rows = (store_folder() / "rows.bin").read_bytes()
-    real.replace(keep, stored.vectors[30:])
-    (store_folder() / "rows.bin").write_bytes(old_rows)
-    found, _ = dense()
-    near(answers(found), dense_reference())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kept_users import lines, prepare, style
 
 from prlm_edge.profile import Profile
 from prlm_edge.types import Item
@@ -118,3 +120,45 @@ def test_a_reader_beside_a_writer_never_sees_half_a_record(tmp_path: Path) -> No
         worker.kill()
         worker.communicate(timeout=60)
     assert seen > 4
+
+
+WRITER = """
+import sys
+from prlm_edge import tasks
+from prlm_edge.profile import Profile, cache, learn
+from prlm_edge.types import Item
+cache.KEEP_FROM, cache._SAVE_TAIL = 1, 0
+path, name, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+for number in range(rounds):
+    profile = Profile.open(path)
+    learn(profile, tasks.get_task("title", None))
+    profile.append([Item(f"{name}.{number}", f"text of {name} {number}", f"Title {name} {number}")])
+    if number % 5 == 4:
+        profile.remove([f"{name}.{number - 1}"])
+    print(number, flush=True)
+"""
+
+
+def test_processes_that_write_and_keep_at_once_and_are_killed(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path, monkeypatch)
+    path, dice = tmp_path / "me.jsonl", random.Random()
+    for turn in range(3):
+        workers = [start(WRITER, path, f"t{turn}w{n}", 10_000) for n in range(2)]
+        try:
+            for worker in workers:
+                assert worker.stdout is not None
+                assert worker.stdout.readline() == "0\n"
+            for _ in range(10):
+                Profile.open(path)
+                time.sleep(dice.random() * 0.02)
+            assert [worker.poll() for worker in workers] == [None, None]
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.communicate(timeout=60)
+        found = lines(tmp_path), style(tmp_path)
+        shutil.rmtree(home / "cache")
+        assert found == (lines(tmp_path), style(tmp_path))
+        assert any(item.id == f"t{turn}w0.0" for item in found[0][0])

@@ -3,6 +3,7 @@
 import json
 import random
 import string
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,9 @@ import pytest
 from rank_bm25 import BM25Plus
 
 from prlm_edge.retrieve.bm25 import Bm25Retriever
-from prlm_edge.retrieve.bm25.build import build_postings, hashes_of, term_scores
 from prlm_edge.retrieve.bm25.engine import K1, B, RankBm25Engine
-from prlm_edge.retrieve.bm25.index import FastIndex, Vocabulary, arrays_of
-from prlm_edge.retrieve.bm25.tail import TailIndex
+from prlm_edge.retrieve.bm25.index import Bm25Index, Part, Vocabulary
+from prlm_edge.retrieve.bm25.postings import build_postings, hashes_of
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
 
@@ -35,32 +35,40 @@ def random_items(rng, n):
     ]
 
 
-def fast(items, old=None):
-    postings = build_postings(items, hashes_of(items), old)
-    offsets = np.cumsum([0, *map(len, postings.terms)]).tolist()
-    return postings, FastIndex(arrays_of(postings), Vocabulary(b"".join(postings.terms), offsets))
+def postings_of(items, old=None):
+    return build_postings(items, hashes_of(items), old)
+
+
+def index_of(*parts):
+    made = map(postings_of, parts)
+    return Bm25Index([Part(postings, Vocabulary.of(postings.terms)) for postings in made])
+
+
+def assert_equal_scores(index, items, rng, words):
+    """Of random queries, every bit; asked twice, since scores of common words are remembered."""
+    reference = RankBm25Engine([tokenize(item.searchable) for item in items])
+    for _ in range(20):
+        query = tokenize(" ".join(rng.choices(words, k=rng.choice((1, 3, 40)))))
+        known = reference.known(query)
+        assert index.known(query) == known
+        if known:
+            scores = reference.scores(known)
+            assert np.array_equal(index.scores(known), scores)
+            assert np.array_equal(index.scores(known), scores)
+            assert (scores >= 0).all()
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_scores_of_random_corpora_are_equal(seed):
     rng = random.Random(seed)
     items = [*random_items(rng, rng.choice((1, 2, 3, 17, 150))), Item("words", text="one ox and a fox")]
-    reference = RankBm25Engine([tokenize(item.searchable) for item in items])
-    _, index = fast(items)
-    for _ in range(20):
-        query = tokenize(" ".join(rng.choices([*WORDS, "unknown"], k=rng.choice((1, 3, 40)))))
-        known = reference.known(query)
-        assert index.known(query) == known
-        if known:
-            scores = reference.scores(known)
-            assert np.array_equal(index.scores(known), scores)  # every bit
-            assert (scores >= 0).all()
+    assert_equal_scores(index_of(items), items, rng, [*WORDS, "unknown"])
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_bm25s_builds_the_same_matrix(seed):
     items = [*random_items(random.Random(seed), 120), Item("words", text="one ox and a fox")]
-    postings, _ = fast(items)
+    postings, index = postings_of(items), index_of(items)
     number = {term.decode(): i for i, term in enumerate(postings.terms)}
     theirs = bm25s.BM25(k1=K1, b=B, method="atire", idf_method="bm25+", dtype="float64")
     theirs.index(
@@ -68,7 +76,11 @@ def test_bm25s_builds_the_same_matrix(seed):
         create_empty_token=False,
         show_progress=False,
     )
-    assert np.array_equal(theirs.scores["data"], term_scores(postings))
+    scores = [
+        index.scores([term])[postings.places[a:b]]
+        for term, (a, b) in zip(number, pairwise(postings.starts), strict=True)
+    ]
+    assert np.array_equal(theirs.scores["data"], np.concatenate(scores))
     assert np.array_equal(theirs.scores["indices"], postings.places)
     assert np.array_equal(theirs.scores["indptr"], postings.starts)
 
@@ -90,9 +102,8 @@ def test_an_index_built_from_an_older_one_is_the_same_as_a_new_one(seed):
     kept = [item for item in before if rng.random() < 0.7]
     rng.shuffle(kept)
     after = [*kept[:20], *random_items(rng, rng.choice((0, 1, 15))), *kept[20:], *kept[:2]]  # two items twice
-    old, _ = fast(before)
-    new, _ = fast(after)
-    again, _ = fast(after, old)
+    old, new = postings_of(before), postings_of(after)
+    again = postings_of(after, old)
     assert again.terms == new.terms
     for name in ("starts", "places", "counts", "lengths", "hashes"):
         assert np.array_equal(getattr(again, name), getattr(new, name)), name
@@ -103,19 +114,7 @@ def test_an_index_with_a_tail_scores_like_one_built_at_once(seed):
     rng = random.Random(seed)
     items = [*random_items(rng, 60), Item("words", text="one ox and a fox"), *random_items(rng, 9), Item("t", "zzz")]
     cut = rng.choice((61, 65, 70))
-    reference = RankBm25Engine([tokenize(item.searchable) for item in items])
-    parts = []
-    for first, part in ((0, items[:cut]), (cut, items[cut:])):
-        postings = build_postings(part, hashes_of(part))
-        offsets = np.cumsum([0, *map(len, postings.terms)]).tolist()
-        parts.append((postings, Vocabulary(b"".join(postings.terms), offsets), first))
-    index = TailIndex(parts)
-    for _ in range(20):
-        query = tokenize(" ".join(rng.choices([*WORDS, "zzz", "unknown"], k=rng.choice((1, 3, 40)))))
-        known = reference.known(query)
-        assert index.known(query) == known
-        if known:
-            assert np.array_equal(index.scores(known), reference.scores(known))  # every bit
+    assert_equal_scores(index_of(items[:cut], items[cut:]), items, rng, [*WORDS, "zzz", "unknown"])
 
 
 def profiles():

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import as_nobody
 
 from prlm_edge.errors import PrlmError
 from prlm_edge.ingest import git, markdown
@@ -98,23 +97,6 @@ def test_a_linked_profile_stays_a_link(tmp_path: Path) -> None:
     assert Profile.open(real).append([Item("c", "t")]).added == 1  # both names share one lock and one file
     assert profile.refresh()
     assert len(profile) == 2
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[Path]:
-    """A folder of nobody's, and nobody's rights where we are root."""
-    folder = Path(tempfile.mkdtemp())
-    root = os.geteuid() == 0
-    try:
-        if root:
-            os.chown(folder, 65534, 65534)
-            os.seteuid(65534)
-        yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o700)
-        shutil.rmtree(folder)
 
 
 def test_no_permission_is_one_line_and_nothing_lost() -> None:

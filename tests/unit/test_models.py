@@ -1,7 +1,6 @@
 """The model registry: names, paths, installed or not, hashes. Nothing here may touch the network."""
 
 import hashlib
-import json
 import os
 import re
 import socket
@@ -12,7 +11,7 @@ import pytest
 from prlm_edge import models
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
 from prlm_edge.models import store
-from prlm_edge.storage import cache_dir, private_dir
+from prlm_edge.storage import private_dir
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -204,24 +203,6 @@ def test_sha256_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size and mtime
     assert models.sha256_of(path) == hashlib.sha256(b"two").hexdigest()
     assert len(hashed) == 2
-
-
-@pytest.mark.parametrize("junk", ["", "{", "[]", '{"x": 1}'])
-def test_a_damaged_hash_cache_is_ignored(tmp_path, junk):
-    path = tmp_path / "m.gguf"
-    path.write_bytes(b"one")
-    cache_dir().mkdir(parents=True)
-    (cache_dir() / "sha256.json").write_text(junk)
-    assert models.sha256_of(path) == models.sha256_of(path) == hashlib.sha256(b"one").hexdigest()
-    assert str(path) in json.loads((cache_dir() / "sha256.json").read_text())
-
-
-def test_a_hash_cache_that_cannot_be_written(tmp_path, home):
-    home.mkdir()
-    (home / "cache").write_text("a file where the folder should be")
-    path = tmp_path / "m.gguf"
-    path.write_bytes(b"one")
-    assert models.sha256_of(path) == hashlib.sha256(b"one").hexdigest()
 
 
 def test_sha256_of_what_cannot_be_read(tmp_path):

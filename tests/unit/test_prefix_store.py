@@ -63,7 +63,7 @@ def test_what_an_entry_extends_is_dropped(store: PrefixStore, tmp_path: Path) ->
     keep(store, CUTS[:4], b"four")
     assert found(store, CUTS) == (4, 400, b"four")
     assert found(store, OTHER) == (6, 600, b"other")
-    count = len(list(tmp_path.rglob("*.kv"))) if store.files else len(store._kept)
+    count = len(list(tmp_path.rglob("*.kept"))) if store.files else len(store._kept)
     assert count == 2
 
 
@@ -80,24 +80,24 @@ def test_memory_is_capped_and_the_least_recently_used_goes_first() -> None:
 
 
 def test_the_disk_is_capped_over_all_models(tmp_path: Path) -> None:
-    stores = [PrefixStore(key * 16, folder=tmp_path, disk_bytes=3500) for key in ("aa", "bb")]
+    stores = [PrefixStore(key * 16, folder=tmp_path, disk_bytes=35_000) for key in ("aa", "bb")]
     for i, store in enumerate(stores * 2):
-        keep(store, [bytes([i]) * 16], bytes(1000))
-        for path in tmp_path.glob("*.kv"):  # a second older, whatever the file system's clock
+        keep(store, [bytes([i]) * 16], bytes(10_000))
+        for path in tmp_path.glob("*.kept"):  # a second older, whatever the file system's clock
             os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns - 10**9))
     assert found(stores[0], [bytes(16)]) is None
     assert [found(store, [bytes([i]) * 16]) is not None for i, store in enumerate(stores * 2)][1:] == [True] * 3
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3500
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 35_000
 
 
 def test_use_counts_on_disk_too(tmp_path: Path) -> None:
-    store = PrefixStore(KEY, folder=tmp_path, disk_bytes=2500)
+    store = PrefixStore(KEY, folder=tmp_path, disk_bytes=25_000)
     for i in range(2):
-        keep(store, [bytes([i]) * 16], bytes(1000))
-        for path in tmp_path.glob("*.kv"):
+        keep(store, [bytes([i]) * 16], bytes(10_000))
+        for path in tmp_path.glob("*.kept"):
             os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns - 10**9))
     assert found(store, [bytes(16)])
-    keep(store, [b"x" * 16], bytes(1000))
+    keep(store, [b"x" * 16], bytes(10_000))
     assert found(store, [bytes(16)])
     assert found(store, [b"\1" * 16]) is None
 
@@ -108,7 +108,7 @@ def test_what_is_larger_than_the_cap_is_not_written(tmp_path: Path) -> None:
     assert found(store, CUTS) == (1, 100, bytes(1000))  # in memory
     assert store.files
     assert "too little room" in store.files.problem
-    assert not list(tmp_path.rglob("*.kv"))
+    assert not list(tmp_path.rglob("*.kept"))
 
 
 def test_another_process_finds_it_and_another_model_does_not(tmp_path: Path) -> None:

@@ -20,15 +20,11 @@ from hypothesis import strategies as st
 
 from prlm_edge import tasks
 from prlm_edge.errors import ProfileError
-from prlm_edge.profile import Profile, learn
-from prlm_edge.profile import kept as profile_keep
-from prlm_edge.profile import lazy_items as profile_stored
-from prlm_edge.profile import refresh as profile_read
-from prlm_edge.profile import snapshot as profile_snapshot
+from prlm_edge.profile import Profile, cache, lazy_items, learn, learned_style, snapshot
 from prlm_edge.profile.lines import parse_line
 from prlm_edge.types import Item
 
-pytestmark = pytest.mark.skipif(not profile_stored.CAN_STORE, reason="nothing is kept on this system")
+pytestmark = pytest.mark.skipif(not lazy_items.CAN_STORE, reason="nothing is kept on this system")
 TASKS = [tasks.get_task(name, None) for name in ("title", "note", "commit")]
 SETTLED_S = 0.03  # in these tests; more than a tick of any kernel's file clock
 
@@ -37,9 +33,9 @@ SETTLED_S = 0.03  # in these tests; more than a tick of any kernel's file clock
 def keep_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep profiles of any size; look at a file again only while it is younger than `SETTLED_S`."""
     monkeypatch.setenv("PRLM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(profile_keep, "KEEP_FROM", 1)
-    monkeypatch.setattr(profile_read, "_SAVE_TAIL", 3)
-    monkeypatch.setattr(profile_snapshot, "_RACY_NS", int(SETTLED_S * 1e9))
+    monkeypatch.setattr(cache, "KEEP_FROM", 1)
+    monkeypatch.setattr(cache, "_SAVE_TAIL", 3)
+    monkeypatch.setattr(snapshot, "_RACY_NS", int(SETTLED_S * 1e9))
 
 
 def kept_files(home: Path) -> list[Path]:
@@ -47,7 +43,7 @@ def kept_files(home: Path) -> list[Path]:
 
 
 def is_stored(profile: Profile) -> bool:
-    return any(type(item) is profile_stored.StoredItem for item in profile.items)
+    return any(type(item) is lazy_items.StoredItem for item in profile.items)
 
 
 def facts_of(profile: Profile) -> dict[str, Any]:
@@ -172,28 +168,26 @@ def test_an_unchanged_profile_is_not_read_again(path: Path, monkeypatch: pytest.
         raise AssertionError
 
     for name in ("read_on", "is_prefix_of"):
-        monkeypatch.setattr(
-            profile_snapshot.Snapshot, name, unwanted if name == "read_on" else lambda self, stream: False
-        )
-    monkeypatch.setattr(profile_stored, "parse_line", unwanted)
+        monkeypatch.setattr(snapshot.Snapshot, name, unwanted if name == "read_on" else lambda self, stream: False)
+    monkeypatch.setattr(lazy_items, "parse_line", unwanted)
     profile = Profile.open(path)
     items, style = learn(profile, TASKS[0])
     assert (len(profile), len(items), style.n) == (40, 40, 40)
     assert [item.id for item in profile] == [str(i) for i in range(40)]
     assert max(item.date for item in profile) == "2039"
-    assert all(type(item) is profile_stored.StoredItem for item in items)
+    assert all(type(item) is lazy_items.StoredItem for item in items)
 
 
 def test_of_a_profile_that_grew_only_the_end_is_parsed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with path.open("ab") as stream:
         stream.write(b'{"id": "new", "title": "Loaf 41"}\n{"id": "3", "title": "again"}\n')
     parsed = []
-    monkeypatch.setattr(profile_snapshot, "parse_line", lambda data: (parsed.append(data), parse_line(data))[1])
+    monkeypatch.setattr(snapshot, "parse_line", lambda data: (parsed.append(data), parse_line(data))[1])
     profile = Profile.open(path)
     items, style = learn(profile, TASKS[0])
     assert len(parsed) == 2
     assert (len(items), style.n, profile.bad[0].reason) == (41, 41, "id '3' is taken by line 4")
-    assert sum(type(item) is profile_stored.StoredItem for item in items) == 40
+    assert sum(type(item) is lazy_items.StoredItem for item in items) == 40
     assert facts_of(profile) == without_cache(path)
 
 
@@ -202,7 +196,7 @@ def test_an_item_is_an_item_in_every_way(path: Path) -> None:
 
     def fresh() -> Item:
         item = Profile.open(path).items[7]
-        assert type(item) is profile_stored.StoredItem
+        assert type(item) is lazy_items.StoredItem
         assert isinstance(item, Item)
         return item
 
@@ -247,7 +241,7 @@ def test_a_line_that_was_changed_in_place_is_refused(path: Path, tmp_path: Path,
     assert profile.items[19].title == "Loaf 19"
     with pytest.raises(ProfileError, match="line 21 was changed while it was in use"):
         _ = profile.items[20].title
-    assert [file.suffix for file in kept_files(tmp_path / "home")] == [".style"]  # so that the next try reads it all
+    assert [file.stem[-6:] for file in kept_files(tmp_path / "home")] == [".style"]  # so that the next try reads it all
     os.truncate(path, 50)
     with pytest.raises(ProfileError, match="line 40 was changed"):
         _ = profile.items[39].title
@@ -255,17 +249,42 @@ def test_a_line_that_was_changed_in_place_is_refused(path: Path, tmp_path: Path,
     assert profile.items[20].title == "Loaf 20"
 
 
+@pytest.mark.parametrize("wrong", ["a short section", "segments", "bad"])
+def test_sound_files_that_make_no_sense_are_refused(path: Path, wrong: str) -> None:
+    """As a bug of ours might write them."""
+    shelf = cache.shelf()
+    for file in kept_files(path.parent / "home"):
+        name = file.name.removesuffix(".kept")
+        key = learned_style._KEY if ".style" in name else str(cache.FORMAT)
+        kept = shelf.open(name, key)
+        assert kept is not None
+        sections = {section: bytes(content) for section, content in kept.sections.items()}
+        about = {**kept.about} if wrong == "a short section" else {**kept.about, wrong: 5}
+        if wrong == "a short section":
+            section = "codes" if ".style" in name else "starts"
+            sections[section] = sections[section][:-8]
+        shelf.write(name, key, about, sections)
+    assert facts_of(Profile.open(path)) == without_cache(path)
+
+
+def test_what_is_kept_of_another_file_is_not_taken_for_this_ones(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(path.read_bytes().replace(b"Loaf", b"Roll"))
+    for file in kept_files(tmp_path / "home"):
+        digest = cache.name_of(path, "")
+        file.with_name(file.name.replace(digest, cache.name_of(other, ""))).write_bytes(file.read_bytes())
+    assert facts_of(Profile.open(other)) == without_cache(other)
+
+
 def test_another_process_takes_over_what_one_has_kept(path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
 from prlm_edge import tasks
-from prlm_edge.profile import kept as profile_keep, lazy_items as profile_stored, snapshot as profile_snapshot
-from prlm_edge.profile.store import Profile
-from prlm_edge.profile.learned_style import learn
-profile_keep.KEEP_FROM, profile_snapshot._RACY_NS = 1, 30_000_000
+from prlm_edge.profile import Profile, cache, lazy_items, learn, snapshot
+cache.KEEP_FROM, snapshot._RACY_NS = 1, 30_000_000
 items, style = learn(Profile.open(sys.argv[1]), tasks.get_task("title", None))
-print(all(type(item) is profile_stored.StoredItem for item in items), style == eval(sys.stdin.read(), vars(
+print(all(type(item) is lazy_items.StoredItem for item in items), style == eval(sys.stdin.read(), vars(
     __import__("prlm_edge.style.counts").style.counts)), len(items), "numpy" in sys.modules)
 """
     style = repr(learn(Profile.open(path), TASKS[0])[1])
@@ -276,7 +295,7 @@ print(all(type(item) is profile_stored.StoredItem for item in items), style == e
 
 
 def test_small_profiles_are_not_kept(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile_keep, "KEEP_FROM", 41)
+    monkeypatch.setattr(cache, "KEEP_FROM", 41)
     monkeypatch.setenv("PRLM_HOME", str(tmp_path / "other"))
     assert not is_stored(Profile.open(path))
     assert len(learn(Profile.open(path), TASKS[0])[0]) == 40
@@ -309,11 +328,11 @@ def test_recurring_words_are_counted_in_all_titles_even_if_not_asked_for_each_ti
 
 
 def test_how_lines_are_read_is_what_the_kept_hashes_were_made_by() -> None:
-    """If this fails, what was kept by an older version is wrong now: raise `profile_keep.FORMAT`, then change it."""
+    """If this fails, what was kept by an older version is wrong now: raise `cache.FORMAT`, then change it."""
     lines = ['{"title": " A ", "abstract": "b\\ud800"}', '{"id": 3.0, "headline": "h", "content": "c", "date": 2024}']
     made = [(item.id, item.content_hash, item.date) for item in (parse_line(line.encode()) for line in lines)]
-    assert (profile_keep.FORMAT, made) == (
-        1,
+    assert (cache.FORMAT, made) == (
+        2,
         [
             ("x9da3e6c12e2a39c", "9da3e6c12e2a39c1edfa393cbd83fb53", ""),
             ("3", "7b3a0ebbeb62dc9f3bf56285f0d32c90", "2024"),

@@ -3,8 +3,6 @@
 A state holds the text it came from, the user's own past writing, in a form from which it can be read again; so the
 disk is used only where the user says so. Entries are named by digests over tokens and cuts (`prompt_tokens.py`): one
 entry serves every prompt that begins as it does, up to the last cut that they share.
-
-Not here: what a state is (`llama_raw.py`), files (`prefix_files.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prlm_edge.backends.engine.prefix_files import PrefixFiles
+from prlm_edge.backends.engine.prefix_files import PrefixFiles, common
 
 MEMORY_BYTES = 256 << 20
 Buffer = bytes | bytearray | memoryview
@@ -94,8 +92,3 @@ class PrefixStore:
 
     def _tokens(self, kept: tuple[bytes, ...], n_cuts: int) -> int:
         return self._kept[kept][0][n_cuts - 1] if n_cuts else 0
-
-
-def common(a: Sequence[bytes], b: Sequence[bytes]) -> int:
-    """Length of the common beginning."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

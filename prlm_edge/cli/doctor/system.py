@@ -43,7 +43,6 @@ PACKAGES = (
     Package("llama-cpp-python", "gguf", "runs GGUF models", _LLAMA),
     Package("onnxruntime", "onnx", "dense and hybrid retrieval, select reward", "import onnxruntime"),
     Package("tokenizers", "onnx", "dense and hybrid retrieval, select reward", "import tokenizers"),
-    Package("numkong", "fast", "dense retrieval beyond some 20,000 items", "import numkong"),
     Package("huggingface_hub", "hub", "`model pull` of hf:// models", "import huggingface_hub"),
     Package("gguf", "bake", "`model bake`: merges an adapter into its model", "import gguf"),
     Package("rank_bm25", "", "BM25 retrieval", "import rank_bm25"),

@@ -1,4 +1,4 @@
-"""What scores items for a query: the `Engine` protocol, and rank_bm25 behind it."""
+"""What scores items for a query: the `Bm25Engine` protocol, and rank_bm25 behind it for small profiles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DamagedIndexError(Exception):
     """A kept index turned out to be damaged; it has been deleted."""
 
 
-class Engine(Protocol):
+class Bm25Engine(Protocol):
     """Scores all items for a query."""
 
     def known(self, tokens: Sequence[str]) -> list[str]:
@@ -47,11 +47,11 @@ class RankBm25Engine:
         self._bm25 = BM25Plus(documents, k1=K1, b=B, delta=0)
 
     def known(self, tokens: Sequence[str]) -> list[str]:
-        """See `Engine`."""
+        """See `Bm25Engine`."""
         return [token for token in tokens if token in self._bm25.idf]
 
     def scores(self, tokens: Sequence[str]) -> NDArray[np.float64]:
-        """See `Engine`."""
+        """See `Bm25Engine`."""
         scores: NDArray[np.float64] = self._bm25.get_scores(tokens)
         return scores
 

@@ -1,10 +1,14 @@
-"""The large BM25 index in use: arrays of scores that may be memory-mapped, and the vocabulary.
+"""The large BM25 index in use: scores computed from counts, for the terms of a query alone.
 
-Not here: building the arrays (`bm25_build.py`), files (`bm25_store.py`).
+A term's weight depends on all items (how many there are, how long they are, how many have the term), so one new item
+changes every score. What is kept is therefore the counts. An index can be made of parts that follow one another in the
+profile: a kept one, memory-mapped, and the items that were appended since. The operations and their order are
+rank_bm25's, so each score is the same, bit for bit, as of an index built anew.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -15,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prlm_edge.retrieve.bm25.build import Postings, term_scores
-from prlm_edge.retrieve.bm25.engine import DamagedIndexError
+from prlm_edge.retrieve.bm25.engine import K1, B, DamagedIndexError
+from prlm_edge.retrieve.bm25.postings import Postings
 
 _REMEMBERED = 100_000  # looked-up tokens
-_COMMON = 8  # a word that more than one in so many items has is added up item by item, in a tenth of the time
-_ROW_BYTES = 64_000_000  # for the rows of common words; the others are added up as any word
+_COMMON = 8  # a term that more than one in so many items has is added up item by item, in a tenth of the time
+_ROW_BYTES = 64_000_000  # for the rows of common terms; beyond it they are added up as any term
 
 
 class Vocabulary(Sequence[bytes]):
@@ -29,6 +33,11 @@ class Vocabulary(Sequence[bytes]):
     def __init__(self, blob: bytes, offsets: Sequence[int]) -> None:
         self.blob, self.offsets = blob, offsets
         self._numbers: dict[str, int | None] = {}  # those looked up: a query asks twice, and words recur
+
+    @classmethod
+    def of(cls, terms: Sequence[bytes]) -> Vocabulary:
+        """The vocabulary of sorted terms."""
+        return cls(b"".join(terms), np.cumsum([0, *map(len, terms)], dtype=np.int64).tolist())
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -48,99 +57,102 @@ class Vocabulary(Sequence[bytes]):
 
 
 @dataclass(frozen=True)
-class IndexArrays:
-    """A sparse matrix of scores, one column a term.
+class Part:
+    """The postings of some items that follow one another.
 
     Attributes:
-        data: Shape (postings,), float64: what the term adds to the item's score.
-        places: Shape (postings,), int32: the item's place in the profile.
-        starts: Shape (terms + 1,), int64: where each term's postings start.
-        sums: Shape (terms,), uint32: crc32 of each term's part of `data` and `places`.
-        n_items: Items in all.
+        postings: Which term stands how often in which item.
+        vocabulary: The terms.
+        sums: Shape (terms,): crc32 of each term's postings, checked when they are first read; None where they need no
+            check.
     """
 
-    data: NDArray[np.float64]
-    places: NDArray[np.int32]
-    starts: NDArray[np.int64]
-    sums: NDArray[np.uint32]
-    n_items: int
+    postings: Postings
+    vocabulary: Vocabulary
+    sums: NDArray[np.uint32] | None = None
 
-    def checksum(self, start: int, stop: int) -> int:
-        """crc32 of the postings from `start` to before `stop`, as they are now."""
-        return zlib.crc32(self.places[start:stop].data, zlib.crc32(self.data[start:stop].data))
-
-
-def arrays_of(postings: Postings) -> IndexArrays:
-    """The scores of all postings, with their checksums."""
-    bare = IndexArrays(
-        term_scores(postings), postings.places, postings.starts, np.zeros(0, np.uint32), len(postings.lengths)
-    )
-    sums = np.array([bare.checksum(a, b) for a, b in pairwise(postings.starts.tolist())], np.uint32)
-    return IndexArrays(bare.data, bare.places, bare.starts, sums, bare.n_items)
+    def is_sound(self, number: int) -> bool:
+        """Whether a term's postings are those that were written."""
+        start, stop = self.postings.starts[number : number + 2]
+        return self.sums is None or checksum(self.postings, start, stop) == self.sums[number]
 
 
-class FastIndex:
-    """Scores queries.
+class Bm25Index:
+    """Scores queries over `parts`, which follow one another in the profile. See `Bm25Engine`.
 
     Args:
-        arrays: The scores.
-        vocabulary: The terms.
-        on_damage: Given for arrays that lie on disk: each term's postings are then checked when first read, and this
-            is called when they are not those that were written.
+        parts: The postings.
+        on_damage: Called before DamagedIndexError is raised.
     """
 
-    def __init__(
-        self, arrays: IndexArrays, vocabulary: Vocabulary, on_damage: Callable[[], None] | None = None
-    ) -> None:
-        self._arrays, self._vocabulary, self._on_damage = arrays, vocabulary, on_damage
-        self._sound: set[int] = set()
-        self._rows: dict[int, NDArray[np.float64]] = {}
+    def __init__(self, parts: Sequence[Part], on_damage: Callable[[], None] = lambda: None) -> None:
+        self._parts, self._on_damage = parts, on_damage
+        lengths = np.concatenate([part.postings.lengths for part in parts])
+        self._norm = K1 * (1 - B + B * lengths / lengths.mean())
+        self._sound: set[tuple[int, int]] = set()
+        self._rows: dict[str, NDArray[np.float64]] = {}
 
     def known(self, tokens: Sequence[str]) -> list[str]:
-        """See `bm25.Engine`."""
-        known = {token for token in set(tokens) if self._vocabulary.number(token) is not None}
+        """See `Bm25Engine`."""
+        known = {t for t in set(tokens) if any(part.vocabulary.number(t) is not None for part in self._parts)}
         return [token for token in tokens if token in known]
 
     def scores(self, tokens: Sequence[str]) -> NDArray[np.float64]:
-        """See `bm25.Engine`.
+        """See `Bm25Engine`.
 
         Raises:
             DamagedIndexError: The postings on disk are not those that were written.
         """
-        scores = np.zeros(self._arrays.n_items)
-        for number in self._numbers(tokens):  # in the query's order: so are rank_bm25's sums
-            if (row := self._row(number)) is not None:
-                scores += row
+        weights = {token: self._weigh(token) for token in set(tokens)}
+        scores = np.zeros(len(self._norm))
+        for token in tokens:  # in the query's order: so are rank_bm25's sums
+            places, added = weights[token]
+            if places is None:
+                scores += added
             else:
-                places, added = self._postings(number)
                 scores[places] += added
         return scores
 
-    def _row(self, number: int) -> NDArray[np.float64] | None:
-        """What a common word adds to each item, mostly or often 0: that changes no sum. None for other words."""
-        if number in self._rows:
-            return self._rows[number]
-        places, added = self._postings(number)
-        n_items = self._arrays.n_items
-        if len(places) * _COMMON < n_items or (len(self._rows) + 1) * n_items * added.itemsize > _ROW_BYTES:
-            return None
-        row = self._rows[number] = np.zeros(n_items)
+    def _weigh(self, token: str) -> tuple[NDArray[np.intp] | None, NDArray[np.float64]]:
+        """The items that have the token and what it adds to their scores; of a common one (None, all items' part).
+
+        In most items a common token adds 0, which changes no sum.
+        """
+        if token in self._rows:
+            return None, self._rows[token]
+        n_items = len(self._norm)
+        places, counts = self._postings(token)
+        added = self._norm.take(places)  # in place from here on: idf * (counts * (K1 + 1) / (counts + norm))
+        added += counts
+        np.divide(np.multiply(counts, K1 + 1, out=counts), added, out=added)
+        added *= math.log((n_items + 1) / len(places))
+        if len(places) * _COMMON < n_items or (len(self._rows) + 1) * self._norm.nbytes > _ROW_BYTES:
+            return places, added
+        row = self._rows[token] = np.zeros(n_items)
         row[places] = added
-        return row
+        return None, row
 
-    def _postings(self, number: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        start, stop = self._arrays.starts[number : number + 2]
-        places = self._arrays.places[start:stop].astype(np.intp)  # NumPy adds by these twice as fast
-        return places, self._arrays.data[start:stop]
-
-    def _numbers(self, tokens: Sequence[str]) -> list[int]:
-        """The terms of `tokens`, in their order; those not yet read are checked."""
-        numbers = {token: self._vocabulary.number(token) for token in set(tokens)}
-        ids = [number for token in tokens if (number := numbers[token]) is not None]
-        if self._on_damage is not None:
-            for number in set(ids) - self._sound:
-                if self._arrays.checksum(*self._arrays.starts[number : number + 2]) != self._arrays.sums[number]:
+    def _postings(self, token: str) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """The items that have the token, and how often."""
+        places, counts, first = [], [], 0
+        for i, part in enumerate(self._parts):
+            if (number := part.vocabulary.number(token)) is not None:
+                if (i, number) not in self._sound and not part.is_sound(number):
                     self._on_damage()
                     raise DamagedIndexError
-                self._sound.add(number)
-        return ids
+                self._sound.add((i, number))
+                start, stop = part.postings.starts[number : number + 2]
+                places.append(part.postings.places[start:stop].astype(np.intp) + first)  # NumPy's own kind of index
+                counts.append(part.postings.counts[start:stop].astype(np.float64))
+            first += len(part.postings.lengths)
+        return np.concatenate(places), np.concatenate(counts)
+
+
+def checksum(postings: Postings, start: int, stop: int) -> int:
+    """crc32 of the postings from `start` to before `stop`, as they are now."""
+    return zlib.crc32(postings.places[start:stop].data, zlib.crc32(postings.counts[start:stop].data))
+
+
+def checksums(postings: Postings) -> NDArray[np.uint32]:
+    """The checksum of each term's postings, shape (terms,)."""
+    return np.array([checksum(postings, a, b) for a, b in pairwise(postings.starts.tolist())], np.uint32)

@@ -3,15 +3,13 @@
 Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with the idf of Lv and Zhai's
 BM25+ (CIKM 2011), log((N + 1) / df), and no lower bound (delta = 0): rank_bm25's BM25Okapi gives terms of small
 profiles an idf of zero or below, this idf is always positive and an item without a query term scores exactly 0.
-
-Not here: tokenizing (`tokens.py`), building and keeping the large index (`bm25_build.py`, `bm25_store.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prlm_edge.retrieve.bm25.engine import DamagedIndexError, Engine, Progress, RankBm25Engine, watched
+from prlm_edge.retrieve.bm25.engine import Bm25Engine, DamagedIndexError, Progress, RankBm25Engine, watched
 from prlm_edge.retrieve.ranking import Match, Ranker, top
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
@@ -45,11 +43,11 @@ class Bm25Retriever(Ranker):
         try:
             scores = self._engine.scores(tokens)
         except DamagedIndexError:
-            self._engine = self._open()
+            self._engine, self._cache = self._open(), False  # where it can't be deleted it is not opened again
             return self.rank(query, k)
         return [Match(i, float(scores[i]), {"bm25": float(scores[i])}) for i in top(scores, k, positive=True)]
 
-    def _open(self) -> Engine | None:
+    def _open(self) -> Bm25Engine | None:
         if self._fast:
             from prlm_edge.retrieve.bm25.store import open_index
 

@@ -1,13 +1,11 @@
-"""Sentence embeddings with onnxruntime: MiniLM's ONNX file and its tokenizer, no torch.
-
-Not here: keeping vectors (`vectors.py`), searching them (`dense.py`).
-"""
+"""Sentence embeddings with onnxruntime: MiniLM's ONNX file and its tokenizer, no torch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
@@ -92,6 +90,21 @@ class OnnxEmbedder:
         mean = np.asarray(hidden, np.float32)[0].mean(axis=0)  # no padding, so every token counts
         unit: NDArray[np.float32] = mean / np.linalg.norm(mean)
         return unit
+
+
+def open_embedder(folder: Path) -> OnnxEmbedder:
+    """The embedder in `folder`; the one opened last is used again while its file is the same.
+
+    Raises:
+        ModelError: The files can't be loaded.
+    """
+    status = (folder / "model.onnx").stat()
+    return _opened(folder, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: Path, _version: tuple[int, ...]) -> OnnxEmbedder:
+    return OnnxEmbedder(folder)
 
 
 def _cpus() -> int:

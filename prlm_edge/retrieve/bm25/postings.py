@@ -1,12 +1,11 @@
 """Building the large BM25 index with NumPy: postings from items, reusing what an older index knows of them.
 
-bm25s has the same matrix, but builds it in a loop over documents (7 s against 2 s at 100,000 items) and can't reuse an
-older one. That all three (this, bm25s, rank_bm25) give the same bits is tested. Not here: files (`bm25_store.py`).
+bm25s builds in a loop over documents (7 s against 2 s at 100,000 items) and can't reuse an older index. That all three
+(this, bm25s, rank_bm25) give the same bits is tested.
 """
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prlm_edge.retrieve.bm25.engine import K1, B, Progress, watched
+from prlm_edge.retrieve.bm25.engine import Progress, watched
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
 
@@ -111,14 +110,3 @@ def _ordered(
     return Postings(
         [terms[i] for i in used], starts, (keys & 0xFFFFFFFF).astype(np.int32), counts.astype(small), lengths, hashes
     )
-
-
-def term_scores(postings: Postings) -> NDArray[np.float64]:
-    """BM25 contribution of each posting, shape (postings,): the operations and their order are rank_bm25's."""
-    n_items = len(postings.lengths)
-    frequency = np.diff(postings.starts)
-    idf = np.array([math.log((n_items + 1) / df) for df in frequency.tolist()])
-    norm = K1 * (1 - B + B * postings.lengths / postings.lengths.mean())
-    counts = postings.counts.astype(np.float64)
-    scores: NDArray[np.float64] = np.repeat(idf, frequency) * ((counts * (K1 + 1)) / (counts + norm[postings.places]))
-    return scores
