@@ -16,6 +16,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _USERS_HOME = os.environ.get("PRLM_HOME")  # before any test moves it
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep each process that runs tests, and what it starts, to one core.
+
+    Threads of a model runtime wait for each other by spinning: on a busy machine two of them take ten times the CPU
+    time of one. pytest-xdist's workers use the other cores.
+    """
+    worker = getattr(config, "workerinput", {}).get("workerid", "")
+    starts_workers = not worker and config.getoption("numprocesses", None)
+    if hasattr(os, "sched_setaffinity") and not starts_workers:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw") or os.getpid()) % len(cores)]})
+
+
 def _real_model(name: str, kind: str) -> Path:
     """Where the pulled model is; skips without it, but fails in CI, which has to have it."""
     try:
