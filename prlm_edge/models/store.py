@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest: from now on the folder is an installed model."""
-    with atomic_write(folder / MANIFEST) as stream:
+    with atomic_write(folder / MANIFEST, follow=False) as stream:
         stream.write(json.dumps(asdict(manifest), indent=2).encode())
 
 

@@ -251,6 +251,19 @@ def test_verify_and_repair(run: Run, me: Path) -> None:
     assert "chmod 600" in run("verify").err
 
 
+def test_what_an_interrupted_write_left_and_other_names_of_the_file_are_said(run: Run, me: Path) -> None:
+    some(me)
+    left = me.with_name(f".{me.name}.abcd1234.tmp")
+    left.write_bytes(me.read_bytes())
+    assert f"{left} holds text of yours" in run("verify").err
+    assert json.loads(run("verify", "--json").out)["leftovers"] == [str(left)]
+    assert run("repair").code == 0
+    assert not left.exists()
+    os.link(me, me.with_name("copy.jsonl"))
+    assert "1 other name (hard links)" in run("rm", "a1", "--yes").err
+    assert "hard links" not in run("rm", "a2", "--yes").err
+
+
 def test_stats(run: Run, me: Path) -> None:
     profile = some(me)
     profile.append([Item(f"n{i}", f"text number {i} " * (i + 1), f"note: entry {i}", "2022", "note") for i in range(9)])

@@ -175,3 +175,70 @@ def test_a_vanishing_file_is_no_traceback(path: Path) -> None:
     for act in ("remove", "update", "repair"):
         with pytest.raises(PrlmError, match="no such profile"):
             ACTS[act](profile)
+
+
+def appended(path: Path) -> None:
+    with path.open("ab") as stream:
+        stream.write(b'{"id":"late","text":"late"}\n')
+
+
+def replaced(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes() + b'{"id":"late","text":"late"}\n')
+    other.replace(path)
+
+
+def edited_in_place(path: Path) -> None:
+    before = path.stat()
+    with path.open("r+b") as stream:
+        stream.write(b'{"id":"late"')
+        stream.truncate(before.st_size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("act", ["remove", "update", "repair"])
+@pytest.mark.parametrize("write", [appended, replaced, edited_in_place])
+def test_what_another_program_writes_during_a_rewrite_is_not_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch, act: str, write: Callable[[Path], None]
+) -> None:
+    """It knows no lock. The last moment in which it is seen is after the copy is on disk."""
+    if write is edited_in_place:
+        path.write_bytes(b'{"id":"old1","text":"x"}\n' + CONTENT)
+    profile, fsync, calls = Profile.open(path), os.fsync, []
+
+    def meanwhile(descriptor: int) -> None:
+        fsync(descriptor)
+        calls.append(descriptor)
+        if calls == [descriptor]:
+            write(path)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    ACTS[act](profile)
+    assert profile.get("late")
+    found = Profile.open(path)
+    assert found.items == profile.items
+    texts = {item.id: item.text for item in found}
+    assert {"remove": texts["a"] == "x", "repair": not found.bad, "update": texts["b"] == "newer"}[act]
+    assert len([name for name in files(path.parent) if "rejected" in name]) == (act == "repair")
+
+
+def test_a_program_that_never_stops_writing_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile, fsync = Profile.open(path), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (appended(path), fsync(descriptor)))
+    with pytest.raises(PrlmError, match="another program keeps writing"):
+        profile.remove(["a"])
+    assert path.read_bytes().startswith(CONTENT)
+    assert files(path.parent) == {path.name}
+
+
+def test_what_killed_rewrites_left_goes_with_the_next_one(path: Path) -> None:
+    ours = [f".me.jsonl{middle}.abcd123_.tmp" for middle in ("", ".rejected-20260101T000000Z")]
+    others = [".me.jsonl.x.abcd1234.tmp", ".you.jsonl.abcd1234.tmp", ".me.jsonl.tmp", "me.jsonl.abcd1234.tmp"]
+    for name in (*ours, *others):
+        path.with_name(name).write_bytes(CONTENT)
+    profile = Profile.open(path)
+    assert sorted(left.name for left in profile.leftovers) == sorted(ours)
+    profile.append([Item("n", "new")])
+    assert len(profile.leftovers) == 2
+    profile.remove(["a"])
+    assert files(path.parent) == {path.name, *others}

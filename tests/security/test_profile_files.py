@@ -80,6 +80,25 @@ def test_a_profile_that_the_user_opened_to_others_keeps_its_mode(tmp_path: Path)
     assert mode(path) == 0o640
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a file away")
+def test_a_profile_that_root_rewrites_stays_its_owner_s(tmp_path: Path) -> None:
+    path = tmp_path / "me.jsonl"
+    path.write_bytes(b'{"id":"a","text":"t"}\n{"id":"b","text":"u"}\n')
+    os.chown(path, 12345, 23456)
+    path.chmod(0o640)
+    assert Profile.open(path).remove(["a"]) == 1
+    assert (path.stat().st_uid, path.stat().st_gid, mode(path)) == (12345, 23456, 0o640)
+
+
+def test_a_planted_lock_is_not_written_through(tmp_path: Path) -> None:
+    path, target = tmp_path / "me.jsonl", tmp_path / "target"
+    target.write_text("precious")
+    (tmp_path / ".me.jsonl.lock").symlink_to(target)
+    with pytest.raises(PrlmError):
+        Profile.open(path, create=True).append([Item("a", "t")])
+    assert target.read_text() == "precious"
+
+
 def test_a_linked_profile_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     real, link = tmp_path / "real" / "me.jsonl", tmp_path / "link.jsonl"
@@ -116,8 +135,9 @@ def test_no_permission_is_one_line_and_nothing_lost() -> None:
             assert "mend its permissions" in caught.value.hint
         folder.chmod(0o700)
         path.chmod(0o400)
-        with pytest.raises(PrlmError, match="Permission denied"):
-            profile.append([Item("b", "u")])
+        for act in (lambda: profile.append([Item("b", "u")]), lambda: profile.remove(["a"])):
+            with pytest.raises(PrlmError, match="Permission denied"):
+                act()
         path.chmod(0o000)
         with pytest.raises(PrlmError, match="Permission denied"):
             Profile.open(path)

@@ -88,7 +88,7 @@ def _make(folder: Path, format: str) -> Path:
             record = Tuned(name, made.stat().st_size, store.hash_file(made), format, source.sha256)
             made.chmod(0o600)
             made.replace(folder / name)
-            with atomic_write(folder / RECORD) as stream:
+            with atomic_write(folder / RECORD, follow=False) as stream:
                 stream.write(json.dumps(asdict(record), indent=2).encode())
         finally:
             shutil.rmtree(work, ignore_errors=True)

@@ -146,11 +146,14 @@ def rm(
     more = [f"and {len(items) - _N_SHOWN:,} more"] if len(items) > _N_SHOWN else []
     details = [*map(item_line, items[:_N_SHOWN]), *more]
     console.confirm(f"Remove {count(len(items), 'item')}?", yes=yes, details=details)
+    others = profile.other_names
     removed = profile.remove(item.id for item in items)
     if json:
         console.emit_json({"removed": removed, "left": len(profile)})
     else:
         console.note(f"{count(removed, 'item')} removed, {len(profile):,} left")
+    if others:
+        console.note(f"the file has {count(others, 'other name')} (hard links), under which all items are still there")
 
 
 def _item(fields: dict[str, str], profile: Profile) -> Item:

@@ -24,12 +24,14 @@ _N_FACTS = 6
 @adds("profile", open_profile)
 def verify(profile: Profile, json: JsonFlag = False) -> None:
     """Name every line that can't be read, and why. Exit code 3 when there is one."""
+    leftovers = [str(path) for path in profile.leftovers]
     if json:
         console.emit_json(
             {
                 "profile": str(profile.path),
                 "items": len(profile),
                 "bad": [{"line": line.number, "reason": line.reason} for line in profile.bad],
+                "leftovers": leftovers,
             }
         )
     else:
@@ -38,6 +40,8 @@ def verify(profile: Profile, json: JsonFlag = False) -> None:
     console.note(f"{count(len(profile), 'item')}, {count(len(profile.bad), 'bad line')}")
     if os.name == "posix" and profile.path.stat().st_mode & 0o077:
         console.note(f"others on this machine may read it: chmod 600 {profile.path}")
+    for left in leftovers:
+        console.note(f"{left} holds text of yours: it is left of a write that was interrupted, and `repair` deletes it")
     if profile.bad:
         console.note(f"  prlm-edge profile repair --user {profile.path}  moves them to a file of their own")
         raise typer.Exit(ProfileError.exit_code)
