@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,24 @@ def fold(backend: Backend, request: Request, cancel: Cancel | None = None) -> tu
         if event.completion:
             return texts["reasoning"], texts["answer"], event.completion
     raise AssertionError("no done event")
+
+
+def check_self_contained(page: str) -> int:
+    """Whether an HTML report runs nothing and loads nothing from elsewhere; returns how many plots it holds."""
+    tags: list[tuple[str, str, str]] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: tags.extend((tag, name, value or "") for name, value in attrs)  # type: ignore[method-assign]
+    parser.feed(page)
+    assert len(tags) > 500
+    assert not {tag for tag, _, _ in tags} & {"script", "link", "iframe", "img", "object", "base", "a"}
+    assert not [name for _, name, _ in tags if name.startswith("on") or name == "src"]
+    assert all(value.startswith("#") for _, name, value in tags if name.endswith("href"))
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert "default-src 'none'" in page
+    drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    for svg in drawn:
+        ET.fromstring(svg)
+    return len(drawn)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,10 @@ import datetime
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from prlm_edge.evaluate.provenance import versions
 from prlm_edge.export.check.verify import Report
 from prlm_edge.export.source import Source
 from prlm_edge.models.install import FILE, VERSION
@@ -73,7 +73,7 @@ def make(
             "seed": source.recipe.seed,
         },
         "template": hashlib.sha256(template.read_bytes()).hexdigest() if template.is_file() else "",
-        "versions": _versions(),
+        "versions": versions(_PACKAGES),
         "merge": dict(merge or {}),
         "table": table or [],
         "verification": report.as_dict(),
@@ -92,13 +92,3 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> None:
 def _entries(files: Iterable[Path]) -> list[dict[str, Any]]:
     found = sorted(path for path in files if path.is_file() and path.name not in (FILE, "README.md"))
     return [{"name": path.name, "size": path.stat().st_size, "sha256": hash_file(path)} for path in found]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

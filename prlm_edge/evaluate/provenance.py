@@ -1,12 +1,13 @@
-"""Where a run's figures come from: data, models, settings, versions and machine, as run.json holds them."""
+"""Where a run's figures come from: data, models, settings, versions and machine, as run.json records them."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,12 @@ _PACKAGES = ("prlm-edge", "llama-cpp-python", "rank_bm25", "onnxruntime", "rouge
 
 
 def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: str) -> dict[str, Any]:
-    """What a new run's run.json says. "asked" is what must be equal for a run to go on.
+    """What run.json of a new run records. "asked" must be equal for a run to go on.
 
     Raises:
         UsageError: A condition's model does not exist.
-        MissingError: It isn't pulled yet.
-        ModelError: It is damaged.
+        MissingError: A condition's model isn't pulled yet.
+        ModelError: A condition's model is damaged.
     """
     return {
         "command": command,
@@ -51,7 +52,7 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
             "conditions": [{**asdict(condition), "settings": dict(condition.settings)} for condition in conditions],
             "seed": seed,
         },
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "versions": versions(_PACKAGES),
         "machine": {
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
@@ -89,7 +90,7 @@ def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
 
 
 def _sha256(path: Path) -> str:
-    """Of a model's weights: a GGUF file, or what an ONNX folder's card says of them ("" where it has none)."""
+    """The hash of a model's weights: of a GGUF file, or as the card of an ONNX folder has it ("" without one)."""
     if path.is_dir():
         from prlm_edge.backends.onnx import folder as onnx_folder
 
@@ -97,8 +98,10 @@ def _sha256(path: Path) -> str:
     return models.sha256_of(path)
 
 
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

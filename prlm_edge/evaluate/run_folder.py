@@ -147,6 +147,8 @@ def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
 def _covers(theirs: Any, ours: Any, key: str) -> bool:
     if key == "conditions":
         return all(condition in theirs for condition in ours)
-    if key in ("models", "defaults"):  # a later version may know more settings
+    if key == "models":
         return bool(ours.items() <= theirs.items())
+    if key == "defaults":  # another version may know more settings, or fewer
+        return all(theirs[name] == ours[name] for name in ours.keys() & theirs.keys())
     return bool(theirs == ours)

@@ -1,7 +1,7 @@
-"""How sure a figure is: bootstrap over users, of one condition and of the difference between two.
+"""How sure a figure is: 95% intervals by bootstrap, for one condition and for the difference between two.
 
-A user's rows are averaged first, then users: somebody with many rows counts once. Resampling is of users, percentile
-intervals, 95%.
+A user's rows are averaged first, then the users, so that a user with many rows counts once. Users are resampled, and
+the intervals are percentiles.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _by_user(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
 
 
 def _interval(means: Sequence[float], seed: int) -> tuple[float, float, float]:
-    """(low, high, p): the percentile interval of the mean, and how probable it is on the other side of zero."""
+    """(low, high, p): the percentile interval of the mean, and the two-sided p-value against a mean of 0."""
     import numpy as np
 
     values = np.asarray(means, np.float64)
