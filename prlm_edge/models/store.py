@@ -1,7 +1,4 @@
-"""Installed models: one folder each, with a manifest that is written last so that half a download is never a model.
-
-Not here: which models there are (`models.py`), fetching (`model_fetch.py`).
-"""
+"""Installed models: one folder each, with a manifest that is written last so that half a download is never a model."""
 
 from __future__ import annotations
 

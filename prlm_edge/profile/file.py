@@ -129,7 +129,7 @@ def write_side_file(path: Path, ranges: Sequence[Edit], stamp: str) -> Path:
     while side.exists():
         number += 1
         side = real.with_name(f"{real.name}.rejected-{stamp}-{number}")
-    with atomic_write(side) as target, real.open("rb") as source:
+    with atomic_write(side, follow=False) as target, real.open("rb") as source:
         for edit in sorted(ranges):
             source.seek(edit.start)
             _copy(source, target, edit.size)

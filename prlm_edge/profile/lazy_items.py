@@ -1,8 +1,8 @@
-"""Items of which it is known where they lie in the file, and which are read from it when they are first looked at.
+"""Items that are read from the profile only when they are first looked at.
 
-Of a large profile a request looks at a few items and at the content hashes of all: so hash, id and date come from the
-cache (`cache.py`) and everything else from the item's line. The file stays open, so that a profile which another
-process replaces can still be read as it was; what is read must have the hash that was kept, or it is refused.
+A request looks at a few items of a large profile, and at the content hashes of all. So hash, id and date come from the
+cache (`cache.py`), and everything else from the item's line. The file stays open, so that a profile which another
+process replaces can still be read as it was. A line whose item has another hash than was kept is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class StoredLines:
         hashes: Content hashes, 16 bytes each.
         ids: A JSON array of the items' ids.
         dates: A JSON array of the items' dates.
-        on_change: Called when an item proves all this wrong.
+        on_change: Called when a line is not what was kept: then none of this can be trusted.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class StoredLines:
 
 
 class StoredItem(Item):
-    """An item that is not read yet; when it is, it becomes an Item like any other, in place.
+    """An item that is not read yet. Reading any field but hash, id and date turns it into a plain Item, in place.
 
-    Any field may raise ProfileError, as `StoredLines.read` says.
+    Any field may raise ProfileError, as `StoredLines.read` does.
     """
 
     def __new__(cls, *args: Any, **fields: Any) -> Item:  # type: ignore[misc]
-        """What `dataclasses.replace` makes of one is an Item."""
+        """A plain Item: `dataclasses.replace` makes one of the class of what it is given."""
         return Item(*args, **fields)
 
     @staticmethod
@@ -125,7 +125,7 @@ class StoredItem(Item):
         return item
 
     def read(self) -> dict[str, Any]:
-        """Become an Item; returns its fields. Threads that meet here read the same."""
+        """Become an Item; returns its fields. Two threads may both do it: they read the same."""
         known = self.__dict__
         place, lines = known.get("_place"), known.get("_lines")  # popped the other way round
         if place is not None and lines is not None:
@@ -148,7 +148,7 @@ class StoredItem(Item):
         return repr(self)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Copies and pickles are of the Item."""
+        """Copies and pickles are plain Items."""
         self.read()
         return super(Item, self).__reduce_ex__(protocol)
 

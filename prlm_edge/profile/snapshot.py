@@ -23,7 +23,7 @@ _making_ids = threading.Lock()
 
 
 class Content(NamedTuple):
-    """What else is kept of a profile's items hangs on this.
+    """The items, and the bytes that they were read from: what was counted over items is valid for these bytes.
 
     Attributes:
         items: The items.
@@ -135,7 +135,7 @@ class Snapshot:
         return self.n_bytes - before
 
     def extend(self, items: Sequence[Item], lines: Sequence[bytes], path: Path) -> None:
-        """Take note of lines that we have just appended ourselves."""
+        """Note lines that this process has just appended itself."""
         self._open()
         for item, line in zip(items, lines, strict=True):
             self._digest.update(line)
@@ -147,7 +147,7 @@ class Snapshot:
         self._whole = True
 
     def _open(self) -> None:
-        """Start to extend: lists that were handed out stay as they are."""
+        """Start to extend. The lists are copied, so that those handed out stay as they are."""
         self._whole = False
         self.items, self.bad = list(self.items), list(self.bad)
 

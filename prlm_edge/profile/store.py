@@ -227,8 +227,8 @@ class Profile:
 
         def plan() -> list[Edit]:
             nonlocal done
-            if done.side_file is not None:  # of a rewrite that another program spoilt: all of it is in the profile yet
-                done.side_file.unlink()
+            if done.side_file is not None:  # of a try that came too late: its lines are still in the profile
+                done.side_file.unlink(missing_ok=True)
             moves, renames = self._plan_repair()
             side_file = files.write_side_file(self.path, moves, _stamp()) if moves else None
             done = Repaired(len(moves), tuple(renames), side_file, not self._state.ended and not self._state.torn)
@@ -302,12 +302,12 @@ class Profile:
                     left.unlink()
             for _ in range(_TRIES):
                 self._sync()
-                edits = plan()
-                if not edits and (self._state.ended or not close):
-                    return 0
                 try:
+                    edits = plan()
+                    if not edits and (self._state.ended or not close):
+                        return 0
                     files.rewrite(self.path, edits, self._state.signature, close=close)
-                except files.ChangedError:
+                except (files.ChangedError, LineError):  # LineError: a line that was sound a moment ago
                     continue
                 self._sync()
                 return len(edits)

@@ -1,7 +1,4 @@
-"""What all retrievers share: the check of k, top-k with ties by file order, and the recent items that fill up.
-
-Not here: any scoring.
-"""
+"""What all retrievers share: the check of k, top-k with ties by file order, and recent items to fill up with."""
 
 from __future__ import annotations
 

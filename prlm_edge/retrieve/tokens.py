@@ -1,6 +1,6 @@
 """One tokenizer for every BM25 path: case-folded Unicode words, parts of identifiers, n-grams of unspaced scripts.
 
-Not here: the subword tokenizers of the models. No stemming and no stop words: profiles are of any language.
+There is no stemming and there are no stop words, since profiles are of any language.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from rank_bm25 import BM25Plus
 
 from prlm_edge.retrieve.bm25 import Bm25Retriever
 from prlm_edge.retrieve.bm25.engine import K1, B, RankBm25Engine
-from prlm_edge.retrieve.bm25.index import Bm25Index, Part, Vocabulary
+from prlm_edge.retrieve.bm25.index import Bm25Index, Part, Terms
 from prlm_edge.retrieve.bm25.postings import build_postings, hashes_of
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
@@ -41,7 +41,7 @@ def postings_of(items, old=None):
 
 def index_of(*parts):
     made = map(postings_of, parts)
-    return Bm25Index([Part(postings, Vocabulary.of(postings.terms)) for postings in made])
+    return Bm25Index([Part(postings, Terms.of(postings.terms)) for postings in made])
 
 
 def assert_equal_scores(index, items, rng, words):

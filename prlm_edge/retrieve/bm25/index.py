@@ -27,16 +27,16 @@ _COMMON = 8  # a term that more than one in so many items has is added up item b
 _ROW_BYTES = 64_000_000  # for the rows of common terms; beyond it they are added up as any term
 
 
-class Vocabulary(Sequence[bytes]):
-    """Terms as UTF-8, sorted, in one piece of memory; a term's number is its place."""
+class Terms(Sequence[bytes]):
+    """The vocabulary: terms as UTF-8, sorted, in one piece of memory; a term's number is its place."""
 
     def __init__(self, blob: bytes, offsets: Sequence[int]) -> None:
         self.blob, self.offsets = blob, offsets
         self._numbers: dict[str, int | None] = {}  # those looked up: a query asks twice, and words recur
 
     @classmethod
-    def of(cls, terms: Sequence[bytes]) -> Vocabulary:
-        """The vocabulary of sorted terms."""
+    def of(cls, terms: Sequence[bytes]) -> Terms:
+        """From terms in order of their bytes."""
         return cls(b"".join(terms), np.cumsum([0, *map(len, terms)], dtype=np.int64).tolist())
 
     def __len__(self) -> int:
@@ -62,13 +62,13 @@ class Part:
 
     Attributes:
         postings: Which term stands how often in which item.
-        vocabulary: The terms.
+        terms: Their terms.
         sums: Shape (terms,): crc32 of each term's postings, checked when they are first read; None where they need no
             check.
     """
 
     postings: Postings
-    vocabulary: Vocabulary
+    terms: Terms
     sums: NDArray[np.uint32] | None = None
 
     def is_sound(self, number: int) -> bool:
@@ -94,7 +94,7 @@ class Bm25Index:
 
     def known(self, tokens: Sequence[str]) -> list[str]:
         """See `Bm25Engine`."""
-        known = {t for t in set(tokens) if any(part.vocabulary.number(t) is not None for part in self._parts)}
+        known = {t for t in set(tokens) if any(part.terms.number(t) is not None for part in self._parts)}
         return [token for token in tokens if token in known]
 
     def scores(self, tokens: Sequence[str]) -> NDArray[np.float64]:
@@ -136,7 +136,7 @@ class Bm25Index:
         """The items that have the token, and how often."""
         places, counts, first = [], [], 0
         for i, part in enumerate(self._parts):
-            if (number := part.vocabulary.number(token)) is not None:
+            if (number := part.terms.number(token)) is not None:
                 if (i, number) not in self._sound and not part.is_sound(number):
                     self._on_damage()
                     raise DamagedIndexError

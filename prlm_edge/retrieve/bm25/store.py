@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from prlm_edge.errors import PrlmError
 from prlm_edge.retrieve.bm25.engine import K1, B, Bm25Engine, Progress
-from prlm_edge.retrieve.bm25.index import Bm25Index, Part, Vocabulary, checksums
+from prlm_edge.retrieve.bm25.index import Bm25Index, Part, Terms, checksums
 from prlm_edge.retrieve.bm25.postings import Postings, build_postings, hashes_of
 from prlm_edge.retrieve.tokens import TOKENIZER_VERSION
 from prlm_edge.storage import cache_dir
@@ -50,15 +50,11 @@ def open_index(items: Sequence[Item], *, cache: bool, progress: Progress | None)
     postings = build_postings(items, hashes, _best_base(shelf, hashes) if cache else None, progress)
     if not postings.terms:
         return None, ""
-    vocabulary = Vocabulary.of(postings.terms)
-    index = Bm25Index([Part(postings, vocabulary)])
+    terms = Terms.of(postings.terms)
+    index = Bm25Index([Part(postings, terms)])
     if cache:
         sections = {section: getattr(postings, section) for section in _POSTINGS}
-        sections |= {
-            "sums": checksums(postings),
-            "offsets": np.array(vocabulary.offsets),
-            "vocabulary": vocabulary.blob,
-        }
+        sections |= {"sums": checksums(postings), "offsets": np.array(terms.offsets, np.int64), "terms": terms.blob}
         try:
             shelf.write(name, name, {"counts": postings.counts.dtype.name}, sections)
         except PrlmError as error:
@@ -89,7 +85,7 @@ def _kept_index(shelf: Shelf, name: str, items: Sequence[Item], hashes: NDArray[
             continue
         if (kept := shelf.open(other, other, unchecked=_UNCHECKED)) is not None:
             tail = build_postings(items[n_before:], hashes[n_before:])
-            return Bm25Index([_part(kept), Part(tail, Vocabulary.of(tail.terms))], partial(shelf.forget, other))
+            return Bm25Index([_part(kept), Part(tail, Terms.of(tail.terms))], partial(shelf.forget, other))
     return None
 
 
@@ -101,7 +97,7 @@ def _part(kept: Kept) -> Part:
     }
     arrays["hashes"] = arrays["hashes"].reshape(-1, 16)
     offsets, sums = (np.frombuffer(kept.sections[name], kind) for name, kind in (("offsets", "i8"), ("sums", "u4")))
-    return Part(Postings([], **arrays), Vocabulary(bytes(kept.sections["vocabulary"]), offsets.tolist()), sums)
+    return Part(Postings([], **arrays), Terms(bytes(kept.sections["terms"]), offsets.tolist()), sums)
 
 
 def _best_base(shelf: Shelf, hashes: NDArray[np.uint8]) -> Postings | None:
@@ -117,4 +113,4 @@ def _best_base(shelf: Shelf, hashes: NDArray[np.uint8]) -> Postings | None:
     if not best or (kept := shelf.open(best, best)) is None:
         return None
     part = _part(kept)
-    return replace(part.postings, terms=list(part.vocabulary))
+    return replace(part.postings, terms=list(part.terms))

@@ -1,1 +1,1 @@
-"""Dense retrieval: sentence embeddings by MiniLM on ONNX Runtime, kept on disk, compared by their cosine."""
+"""Dense retrieval: sentence embeddings by MiniLM on ONNX Runtime, kept on disk and compared by their cosine."""
