@@ -19,7 +19,7 @@ from prlm_edge import models
 from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.prompt import TO_ANSWER
 from prlm_edge.storage import cache_dir, locked, private_dir, write_error
-from prlm_edge.train.config import BaseConfig, LoraConfig
+from prlm_edge.train.config import BaseConfig, LoraConfig, Recipe
 from prlm_edge.train.data.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -113,6 +113,14 @@ def resume_adapter(model: PreTrainedModel, adapter: Path, *, checkpointing: bool
         raise UsageError(
             f"{adapter}: does not fit this model: {_line(error)}", "give it the base it was trained on"
         ) from None
+
+
+def load_policy(source: Path, recipe: Recipe, start: Path | None) -> Any:
+    """The base in `source` under a fresh adapter, or under the one in the folder `start`; raises as its two parts."""
+    model, checkpointing = load_model(source, recipe.base), recipe.base.checkpointing
+    if start is not None:
+        return resume_adapter(model, start, checkpointing=checkpointing)
+    return add_adapter(model, recipe.lora, checkpointing=checkpointing, nf4=recipe.base.precision == "nf4")
 
 
 def autocasts(config: BaseConfig) -> bool:

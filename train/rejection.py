@@ -17,10 +17,9 @@ from prlm_edge.storage import append_json, atomic_write, cut_torn_line, json_lin
 from prlm_edge.style import check_line
 from prlm_edge.train.config import RejectionConfig
 from prlm_edge.train.data.examples import Example
-from prlm_edge.train.data.prompts import Prompt
 from prlm_edge.train.data.tokens import Tokens
-from prlm_edge.train.grpo.terms import Rollout, accuracy
-from prlm_edge.train.run.checkpoints import Progress
+from prlm_edge.train.grpo.terms import accuracy
+from prlm_edge.train.types import Ask, Progress, Rollout
 from prlm_edge.types import Cancel
 
 _AT_ONCE = 4  # prompts in one call to the engine: what a kill may cost
@@ -31,7 +30,7 @@ class Draw:
     """One line of draws.jsonl: what was drawn for a prompt, and what it is worth.
 
     Attributes:
-        prompt: The prompt's id.
+        prompt: The ask's id.
         reasoning: What was reasoned.
         answer: What was answered.
         score: ROUGE-1 + -2 + -L against what the user wrote.
@@ -51,8 +50,8 @@ class Draw:
 
 def sample(
     path: Path,
-    prompts: Sequence[Prompt],
-    draw: Callable[[Sequence[Prompt], str], list[Rollout]],
+    prompts: Sequence[Ask],
+    draw: Callable[[Sequence[Ask], str], list[Rollout]],
     n: int,
     *,
     cancel: Cancel,
@@ -80,14 +79,12 @@ def sample(
         progress(number * _AT_ONCE, len(prompts))
         if cancel.cancelled:
             return False
-        found = draw(asked[number], calls[number][0].id)
-        drawn = [_judged(prompt, one) for prompt, one in zip(asked[number], found, strict=True)]
-        append_json(path, *map(vars, drawn))
+        append_json(path, *(vars(_judged(one)) for one in draw(asked[number], calls[number][0].id)))
     progress(len(prompts), len(prompts))
     return True
 
 
-def _cut_to_whole(path: Path, asked: Sequence[Sequence[Prompt]]) -> int:
+def _cut_to_whole(path: Path, asked: Sequence[Sequence[Ask]]) -> int:
     """How many of the calls `path` holds whole; what a kill left of another is cut off, to be drawn again."""
     cut_torn_line(path)
     ids = [one.prompt for one in read(path)]
@@ -127,9 +124,7 @@ def kept(draws: Iterable[Draw], config: RejectionConfig) -> dict[str, list[Draw]
     return found
 
 
-def examples(
-    prompts: Sequence[Prompt], draws: Iterable[Draw], tokens: Tokens, config: RejectionConfig
-) -> list[Example]:
+def examples(prompts: Sequence[Ask], draws: Iterable[Draw], tokens: Tokens, config: RejectionConfig) -> list[Example]:
     """What was kept, as examples to learn from: the reasoning, and the answer that it led to."""
     chosen = kept(draws, config)
     found = []
@@ -141,9 +136,8 @@ def examples(
     return found
 
 
-def _judged(prompt: Prompt, one: Rollout) -> Draw:
-    ask = prompt.ask
-    true, claims = check_line(one.reasoning, one.answer, ask.n_items, ask.style, ask.query)
-    score = accuracy([one], [ask])[0]
-    whole = one.finish_reason == "stop" and not one.reasoning_truncated and bool(one.answer.strip())
-    return Draw(prompt.id, one.reasoning, one.answer, round(score, 6), true, claims, whole)
+def _judged(one: Rollout) -> Draw:
+    said, of = one.said, one.ask.scoring
+    true, claims = check_line(said.reasoning, said.answer, len(of.past), of.style, of.query)
+    whole = said.finish_reason == "stop" and not said.reasoning_truncated and bool(said.answer.strip())
+    return Draw(one.ask.id, said.reasoning, said.answer, round(accuracy([one])[0], 6), true, claims, whole)

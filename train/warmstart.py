@@ -1,8 +1,8 @@
-"""Warm start, rung (a): supervised fine-tuning of a LoRA adapter on what users really wrote.
+"""Warm start: supervised fine-tuning of a LoRA adapter on what users really wrote.
 
-Transformers' Trainer does the work; prompts are the runtime's (`data.py`), the loss is that of the user's own words
-alone (`batches.py`). Stopped or killed, the same command goes on from the last whole checkpoint and ends in the same
-adapter. The adapter kept is the one of the lowest dev loss. Not here: rung (b), rejection sampling.
+Transformers' Trainer does the work; prompts are the runtime's, the loss counts the user's own words alone. Stopped or
+killed, the same command goes on from the last whole checkpoint and ends in the same adapter. The adapter kept is the
+one of the lowest dev loss.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.storage import writing
 from prlm_edge.train import base
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data import examples as data
 from prlm_edge.train.data.batches import ExampleSet, Pad, answer_loss
-from prlm_edge.train.run import memory
-from prlm_edge.train.run.checkpoints import Checkpoints, Progress
 from prlm_edge.train.run.folder import TrainFolder
 from prlm_edge.train.run.log import RunLog
+from prlm_edge.train.run.trainer import Checkpoints, run_trainer, shared_arguments
 from prlm_edge.train.run.watch import RunLogCallback
+from prlm_edge.train.types import Progress
 from prlm_edge.types import Cancel
 
 
@@ -56,7 +55,7 @@ class AnswerTrainer(Trainer):
 
 
 class _Finite(TrainerCallback):
-    """Ends a run in which nothing can be learned any more; what it had saved before stays."""
+    """Ends a run whose loss or gradient is no number; what it saved before stays."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         loss, norm = (logs or {}).get("loss", 0.0), (logs or {}).get("grad_norm", 0.0)
@@ -94,21 +93,18 @@ def train(
     if not examples:
         raise UsageError("no examples to learn from", "check the data")
     set_seed(recipe.seed)
-    trainer, cancel = _trainer(folder, recipe, examples, dev, start), cancel or Cancel()
-    trainer.remove_callback(PrinterCallback)  # stdout is for data
-    trainer.add_callback(Checkpoints(folder, cancel, progress, has_dev=bool(dev)))
-    trainer.add_callback(RunLogCallback(RunLog(folder.path), sample_every=0))
-    trainer.add_callback(_Finite())
-    latest = folder.latest()
-    with writing(folder.path), memory.fitting("warmstart.micro_batch", recipe.warmstart.micro_batch):
-        trainer.train(resume_from_checkpoint=str(latest) if latest else None)
-        if cancel.cancelled and trainer.state.global_step < trainer.state.max_steps:
-            return False
+    cancel = cancel or Cancel()
+    trainer = _trainer(folder, recipe, examples, dev, start)
+    checkpoints = Checkpoints(folder, cancel, progress, has_dev=bool(dev))
+    callbacks = (checkpoints, RunLogCallback(RunLog(folder.path), sample_every=0), _Finite())
+    micro_batch = recipe.warmstart.micro_batch
+    whole = run_trainer(trainer, folder, callbacks, knob="warmstart.micro_batch", value=micro_batch)
+    if whole:
         best = trainer.state.best_model_checkpoint
         source = Path(best) if best and Path(best).is_dir() else folder.latest()
         assert source is not None  # the last step always saves
         folder.keep_adapter(source)
-    return True
+    return whole
 
 
 def _trainer(
@@ -119,15 +115,8 @@ def _trainer(
     start: Path | None,
 ) -> AnswerTrainer:
     source = base.resolve(recipe.base.model)
-    model = base.load_model(source, recipe.base)
-    _check_length(model, [*examples, *dev])
-    adapted = (
-        base.resume_adapter(model, start, checkpointing=recipe.base.checkpointing)
-        if start
-        else base.add_adapter(
-            model, recipe.lora, checkpointing=recipe.base.checkpointing, nf4=recipe.base.precision == "nf4"
-        )
-    )
+    adapted = base.load_policy(source, recipe, start)
+    _check_length(adapted, [*examples, *dev])
     tokens = base.load_tokens(source, recipe.data.max_tokens)
     pad = tokens.tokenizer.pad_token_id
     w = recipe.warmstart
@@ -142,7 +131,7 @@ def _trainer(
 
 
 def _check_length(model: Any, examples: Sequence[data.Example]) -> None:
-    """Positions that the model never saw would be learned from without a word.
+    """Refuse positions that the model never saw: they would be learned from without a word.
 
     Raises:
         UsageError: An example is longer than the model's context.
@@ -168,7 +157,7 @@ def _arguments(folder: TrainFolder, recipe: Recipe, *, has_dev: bool) -> Trainin
             "greater_is_better": False,
         }
     return TrainingArguments(
-        output_dir=str(folder.checkpoints),
+        **shared_arguments(folder, seed=recipe.seed, save_steps=w.save_steps, keep=w.keep),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=max(1, w.batch // micro),
         num_train_epochs=1,  # `data.in_order` lays out all of them
@@ -177,19 +166,8 @@ def _arguments(folder: TrainFolder, recipe: Recipe, *, has_dev: bool) -> Trainin
         warmup_steps=w.warmup,
         weight_decay=w.weight_decay,
         max_grad_norm=w.max_grad_norm,
-        save_steps=w.save_steps,
-        save_total_limit=w.keep,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        seed=recipe.seed,
-        data_seed=recipe.seed,
         train_sampling_strategy="sequential",
-        remove_unused_columns=False,
         label_names=["labels"],
-        dataloader_num_workers=0,
-        report_to="none",
-        disable_tqdm=True,
         bf16=base.autocasts(recipe.base),
-        use_cpu=not torch.cuda.is_available(),
         **dev,
     )

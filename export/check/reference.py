@@ -20,8 +20,8 @@ from prlm_edge.train import base
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data import examples as data
 from prlm_edge.train.data import prompts
-from prlm_edge.train.data.prompts import Prompt
 from prlm_edge.train.data.tokens import Tokens
+from prlm_edge.train.types import Ask
 
 N_TEXTS = 500
 N_PROBES = 48
@@ -41,7 +41,7 @@ class Material:
     """
 
     tokens: Tokens
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[Ask, ...]
     sequences: tuple[tuple[int, ...], ...]
     texts: tuple[str, ...]
     sha256: dict[str, str]

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prlm_edge.export.measure import TIE_NATS, Agreement, Probe, compare, hf_logprobs
-from prlm_edge.train.data.prompts import Prompt
 from prlm_edge.train.data.tokens import Tokens
-from prlm_edge.train.grpo.rollout import written
+from prlm_edge.train.grpo.rollout import rollout_of
+from prlm_edge.train.types import Ask
 from prlm_edge.types import Backend, Request, Sampling
 from prlm_edge.writer import Reply
 
@@ -109,7 +109,7 @@ class Reference:
     """
 
     def __init__(
-        self, model: Any, tokens: Tokens, prompts: Sequence[Prompt], texts: Sequence[str], probes: Sequence[Probe]
+        self, model: Any, tokens: Tokens, prompts: Sequence[Ask], texts: Sequence[str], probes: Sequence[Probe]
     ) -> None:
         self.model, self.tokens = model, tokens
         self.prompts, self.texts, self.probes = tuple(prompts), tuple(texts), tuple(probes)
@@ -204,13 +204,13 @@ def check_endings(replies: Sequence[Reply], min_stopped: float = MIN_STOPPED) ->
     return Check("endings", share >= min_stopped, said, {"answers": len(replies), "stopped": share})
 
 
-def check_greedy(reference: Reference, prompts: Sequence[Prompt], replies: Sequence[Reply], bounds: Bounds) -> Check:
+def check_greedy(reference: Reference, prompts: Sequence[Ask], replies: Sequence[Reply], bounds: Bounds) -> Check:
     """What was written greedily is what the trained model likes best, or nearly so, behind the same words."""
     import numpy as np
 
     agreed: list[bool] = []
     for prompt, reply in zip(prompts, replies, strict=True):
-        one = written(prompt, reply, reference.tokens)
+        one = rollout_of(prompt, reply, reference.tokens)
         n = len(prompt.ids)
         probe = Probe((*prompt.ids, *one.ids), tuple(range(n - 1, n - 1 + len(one.ids))))
         (said,) = hf_logprobs(reference.model, [probe])
@@ -221,7 +221,7 @@ def check_greedy(reference: Reference, prompts: Sequence[Prompt], replies: Seque
     return Check("greedy", share >= bounds.top1, said_, {"tokens": len(agreed), "agreed": share})
 
 
-def greedy_replies(backend: Backend, prompts: Sequence[Prompt]) -> list[Reply]:
+def greedy_replies(backend: Backend, prompts: Sequence[Ask]) -> list[Reply]:
     """Answers without chance and without penalties."""
     plain = Sampling(temperature=0.0, repeat_penalty=1.0)
     requests = [replace(one.request, sampling=plain, logprobs=True) for one in prompts]

@@ -1,6 +1,14 @@
 """Where files live and how they are written: folders, safe writing (`files.py`), JSON, kept files (`kept.py`)."""
 
-from prlm_edge.storage.files import append_bytes, atomic_write, locked, temporaries, write_error, writing
+from prlm_edge.storage.files import (
+    append_bytes,
+    atomic_write,
+    locked,
+    new_folder,
+    temporaries,
+    write_error,
+    writing,
+)
 from prlm_edge.storage.folders import cache_dir, config_dir, data_dir, private_dir
 from prlm_edge.storage.json_files import append_json, cut_torn_line, json_lines, write_json
 
@@ -14,6 +22,7 @@ __all__ = [
     "data_dir",
     "json_lines",
     "locked",
+    "new_folder",
     "private_dir",
     "temporaries",
     "write_error",

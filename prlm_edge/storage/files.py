@@ -175,6 +175,26 @@ def writing(folder: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `target` when the block ends well; otherwise `target` is untouched.
+
+    A folder that is there already is replaced.
+
+    Raises:
+        PrlmError: As `writing`.
+    """
+    work = target.with_name(f".{target.name}.new")
+    with writing(target.parent):
+        try:
+            shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+            yield private_dir(work)
+            shutil.rmtree(target, ignore_errors=True)
+            work.replace(target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
 def _code(error: Exception, folder: Path) -> int:
     """The system's number for it; 0 for what has none."""
     if isinstance(error, OSError) and error.errno:

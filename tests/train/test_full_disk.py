@@ -18,10 +18,10 @@ from prlm_edge.storage import writing  # noqa: E402
 from prlm_edge.train import base, config, rejection, warmstart  # noqa: E402
 from prlm_edge.train.data import examples as data  # noqa: E402
 from prlm_edge.train.data import prompts  # noqa: E402
-from prlm_edge.train.grpo.terms import Rollout  # noqa: E402
 from prlm_edge.train.reward.model import train_student, train_teacher  # noqa: E402
 from prlm_edge.train.run import folder as run_folder  # noqa: E402
-from prlm_edge.types import Cancel  # noqa: E402
+from prlm_edge.train.types import Rollout  # noqa: E402
+from prlm_edge.types import Cancel, Candidate  # noqa: E402
 
 pytestmark = [pytest.mark.model, pytest.mark.embedder]
 KB = 1024
@@ -136,8 +136,7 @@ def test_draws(recipe, tiny_folder, rows_file, tmp_path):
 
     def draw(some, salt):
         return [
-            Rollout(one.id, f"drawn {place} of {salt}. " * 40, "an answer", "stop", False, 9, 3)
-            for place, one in enumerate(some)
+            Rollout(one, Candidate("an answer", f"drawn {place} of {salt}. " * 40)) for place, one in enumerate(some)
         ]
 
     def sample(path, progress=lambda *_: None):

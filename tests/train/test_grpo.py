@@ -10,7 +10,7 @@ from prlm_edge.errors import ConfigError, PrlmError  # noqa: E402
 from prlm_edge.train import base, config  # noqa: E402
 from prlm_edge.train.data import prompts  # noqa: E402
 from prlm_edge.train.grpo import stage as grpo  # noqa: E402
-from prlm_edge.train.grpo.rollout import Engine  # noqa: E402
+from prlm_edge.train.grpo.rollout_llama import LlamaDrawer  # noqa: E402
 from prlm_edge.train.run import folder as run_folder  # noqa: E402
 from prlm_edge.train.run.log import read_records, read_samples  # noqa: E402
 from prlm_edge.types import Cancel, Sampling  # noqa: E402
@@ -69,7 +69,7 @@ def test_what_is_drawn_is_what_stands_in_the_context(home, rows_file, smollm2_pa
         rows_file, smollm2_path, f"data.reasoning={str(reasoning).lower()}", "grpo.reasoning_tokens=24"
     )
     source = base.resolve(recipe.base.model)
-    engine = Engine(
+    engine = LlamaDrawer(
         smollm2_path.parent / "SmolLM2-135M-Instruct.Q4_1.gguf",
         json.loads((source / "config.json").read_text()),
         tmp_path,
@@ -84,7 +84,7 @@ def test_what_is_drawn_is_what_stands_in_the_context(home, rows_file, smollm2_pa
         best = engine.best(asked[:1], Sampling())
     finally:
         engine.close()
-    assert best[0].answer
+    assert best[0].said.answer
     model = base.load_model(source, recipe.base).eval()
     for prompt, one in zip([asked[0], asked[0], asked[1]], found, strict=True):
         ids = torch.tensor([[*prompt.ids, *one.ids]])
@@ -94,7 +94,7 @@ def test_what_is_drawn_is_what_stands_in_the_context(home, rows_file, smollm2_pa
         drawn = torch.tensor(one.drawn)
         assert (theirs - torch.tensor(one.logprobs))[drawn].abs().mean() < 0.2
         text = tokens.tokenizer.decode(one.ids)
-        assert one.rollout.answer in text and one.rollout.reasoning in text
+        assert one.said.answer in text and one.said.reasoning in text
         assert text.count("<answer>") == int(reasoning)
         if reasoning:
             assert tokens.tokenizer.decode([i for i, own in zip(one.ids, one.drawn, strict=True) if not own]).endswith(

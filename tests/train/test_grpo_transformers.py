@@ -12,13 +12,15 @@ from prlm_edge.train import base, config  # noqa: E402
 from prlm_edge.train.data import prompts  # noqa: E402
 from prlm_edge.train.grpo import stage as grpo  # noqa: E402
 from prlm_edge.train.run import folder as run_folder  # noqa: E402
-from prlm_edge.train.run.log import read_records  # noqa: E402
+from prlm_edge.train.run.log import CLOCK, read_records  # noqa: E402
 from prlm_edge.types import Cancel  # noqa: E402
 
 pytestmark = pytest.mark.model
 SHORT = ["lora.r=4", "grpo.steps=2", "grpo.save_steps=1", "grpo.eval_steps=1", "grpo.warmup=0"]
 VARIED = "grpo.rewards={personalization: 1}"  # what an untrained model says earns nothing else that differs
 PLAIN = "grpo.rewards={accuracy: 1, format: 1}"
+LOGGED = {"loss", "grad_norm", "lr", "reward", "reward_std", "kl", "entropy", "zero_variance", "truncated"}
+LOGGED |= {"clipped", "tokens", "lengths", "terms", "terms_std", "non_finite", "memory_mb", "tokens_per_s", "eta_s"}
 SMALL = ["data.k=1", "data.item_words=8", "grpo.prompts=2", "grpo.group_size=2", "grpo.micro_batch=2"]
 
 
@@ -45,7 +47,7 @@ def steps(folder):
 
 @pytest.mark.slow
 def test_over_nf4_it_learns_and_a_stopped_run_ends_as_the_straight_one(tiny_folder, rows_file, tmp_path):
-    more = ["base.precision=nf4", "grpo.lr=1e-3", "data.reasoning=mixed", VARIED]
+    more = ["base.precision=nf4", "grpo.lr=1e-3", "grpo.beta=0.04", "data.reasoning=mixed", VARIED]
     ready = prepared("edge-cpu", tiny_folder, rows_file, *SMALL, *more)
     scorer = RewardScorer(make_reward_model(tmp_path / "reward"))
     straight, outcome = run(tmp_path / "straight", ready, scorer=scorer)
@@ -53,6 +55,10 @@ def test_over_nf4_it_learns_and_a_stopped_run_ends_as_the_straight_one(tiny_fold
     assert [one["step"] for one in steps(straight)] == [1, 2]
     assert all(0 <= one["other"]["rollout_gap"] < 0.02 for one in steps(straight))
     assert any(weight.abs().sum() > 0 for name, weight in weights(straight).items() if "lora_B" in name)
+    for one in steps(straight):
+        assert set(one) >= LOGGED and set(one["terms"]) == {"personalization"}
+        assert set(one["lengths"]) == {"mean", "min", "max", "reasoning", "answer"}
+        assert one["non_finite"] == 0 and one["reward"] == pytest.approx(one["terms"]["personalization"], abs=1e-4)
     dev = [one for one in read_records(straight.path / "run.jsonl") if one["kind"] == "dev"]
     assert [one["step"] for one in dev] == [0, 1, 2]
 
@@ -68,6 +74,12 @@ def test_over_nf4_it_learns_and_a_stopped_run_ends_as_the_straight_one(tiny_fold
     assert outcome.whole
     ours, theirs = weights(stopped), weights(straight)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert steady(stopped) == steady(straight)
+
+
+def steady(folder):
+    """A log but for the clock."""
+    return [{k: v for k, v in one.items() if k not in CLOCK} for one in read_records(folder.path / "run.jsonl")]
 
 
 def test_an_adapter_over_nf4_is_trained_in_float32(tiny_folder, rows_file, tmp_path):

@@ -9,9 +9,9 @@ pytest.importorskip("torch")
 from prlm_edge.errors import PrlmError
 from prlm_edge.train import base, config, rejection
 from prlm_edge.train.data import prompts
-from prlm_edge.train.grpo.terms import Rollout
 from prlm_edge.train.rejection import Draw
-from prlm_edge.types import Cancel
+from prlm_edge.train.types import Rollout
+from prlm_edge.types import Cancel, Candidate
 
 pytestmark = pytest.mark.model
 RULES = config.RejectionConfig(keep=1, min_score=0.8, min_claims=2)
@@ -49,11 +49,10 @@ def test_draws_are_kept_as_they_come_and_made_once(tiny_folder, rows_file, tmp_p
         calls.append([one.id for one in some])
         if len(calls) == 1:
             cancel.cancel()
-        words = len(some[0].ask.target.split())
+        words = len(some[0].target.split())
+        good = f"About parser. {words} words."
         return [
-            Rollout(one.id, f"About parser. {words} words.", one.ask.target, "stop", False, 6, 8)
-            if place % 2
-            else Rollout(one.id, "99 words.", "nothing of the kind", "stop", False, 3, 5)
+            Rollout(one, Candidate(one.target, good) if place % 2 else Candidate("nothing of the kind", "99 words."))
             for place, one in enumerate(some)
         ]
 
@@ -68,7 +67,7 @@ def test_draws_are_kept_as_they_come_and_made_once(tiny_folder, rows_file, tmp_p
     assert len(found) == 6
     first = found[0]
     said = tokens.tokenizer.decode([i for i, own in zip(first.ids, first.own, strict=True) if own])
-    assert said == f"About parser. 7 words.</think>{asked[0].ask.target}</answer><|im_end|>"
+    assert said == f"About parser. 7 words.</think>{asked[0].target}</answer><|im_end|>"
     assert first.ids[: first.n_prompt] == asked[0].ids and not any(first.own[: first.n_prompt])
 
 
@@ -80,10 +79,7 @@ def asked(tiny_folder, rows_file):
 
 def said(some, salt):
     """Depends on what is asked together, as an engine's draws do."""
-    return [
-        Rollout(one.id, f"{place} of {salt}", f"{one.id} {place}", "stop", False, 3, 4)
-        for place, one in enumerate(some)
-    ]
+    return [Rollout(one, Candidate(f"{one.id} {place}", f"{place} of {salt}")) for place, one in enumerate(some)]
 
 
 @pytest.mark.parametrize("lines", [0, 1, 2, 11, 12, 13, 35])

@@ -1,43 +1,48 @@
-"""Reward terms on hand-computed cases and real rows, and TRL's functions made of them."""
+"""Reward terms on hand-computed cases and real rows, and what TRL is given of them."""
 
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from prlm_edge.errors import ConfigError, PrlmError
+from prlm_edge.errors import ConfigError
 from prlm_edge.rerank.scorers import StyleMatch
 from prlm_edge.style import Style, style_of
-from prlm_edge.train.grpo.terms import Ask, Rollout, make_terms
-from prlm_edge.train.grpo.to_trl import as_trl_reward_funcs, splitter
+from prlm_edge.train.grpo.terms import make_terms
+from prlm_edge.train.grpo.to_trl import Exchange, zero_variance
+from prlm_edge.train.types import Ask, Rollout
+from prlm_edge.types import Candidate, Request, Scoring
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "sample"
 PAST = ("docs: mend the index", "docs: mend the parser", "docs: name the reader")
-ASK = Ask("the reader loses a line", "docs: mend the reader", PAST, 3, style_of(PAST), "commit")
-ROLLOUT = Rollout("p", "", "docs: mend the reader", "stop", False, 0, 6)
+SCORING = Scoring("the reader loses a line", "commit", style_of(PAST), past=PAST)
+ASK = Ask("p", Request(()), (1, 2), SCORING, "docs: mend the reader")
 
 
-def term(name, rollouts, asks=None, **options):
-    made = make_terms({name: 1.0}, **options)[name]
-    return made(rollouts, asks or [ASK] * len(rollouts))
+def asking(id="p", target=ASK.target, **scoring):
+    return Ask(id, ASK.request, ASK.ids, replace(SCORING, **scoring), target)
 
 
-def answers(*texts, **fields):
-    return [replace(ROLLOUT, answer=text, **fields) for text in texts]
+def answers(*texts, ask=ASK, n_reasoning=0, **fields):
+    return [Rollout(ask, Candidate(text, **fields), n_reasoning=n_reasoning, n_answer=6) for text in texts]
+
+
+def term(name, rollouts, **options):
+    return make_terms({name: 1.0}, **options)[name](rollouts)
 
 
 def test_accuracy_by_hand():
-    ask = replace(ASK, target="a b c")
-    found = term("accuracy", answers("a b d", "a b c", "x y z", ""), [ask] * 4)
+    found = term("accuracy", answers("a b d", "a b c", "x y z", "", ask=asking(target="a b c")))
     # of three words two are shared, of two pairs one, and the longest common run is "a b"
     assert found == pytest.approx([2 / 3 + 1 / 2 + 2 / 3, 3, 0, 0])
 
 
 def test_accuracy_sees_other_scripts():
-    ask = replace(ASK, target="Μια σύντομη ιστορία")
-    assert term("accuracy", answers("μια σύντομη ιστορία", "άλλο"), [ask] * 2) == [3, 0]
+    ask = asking(target="Μια σύντομη ιστορία")
+    assert term("accuracy", answers("μια σύντομη ιστορία", "άλλο", ask=ask)) == [3, 0]
 
 
 @pytest.mark.parametrize(
@@ -67,18 +72,18 @@ def test_format_is_graded(answer, fields, passed):
 
 
 def test_a_task_of_several_lines_may_have_them():
-    assert term("format", answers("one\ntwo"), [replace(ASK, task="write")]) == [1.0]
+    assert term("format", answers("one\ntwo", ask=asking(task="write"))) == [1.0]
 
 
 def test_style_is_the_share_of_habits_kept_and_nothing_for_nothing():
     kept, lost, empty = term("style", answers("docs: mend the page", "Feature! A Much Longer Title, With Commas.", ""))
-    assert kept == ASK.style.match("docs: mend the page") > lost
+    assert kept == SCORING.style.match("docs: mend the page") > lost
     assert empty == 0
-    assert term("style", answers("anything"), [replace(ASK, style=Style())]) == [1.0]
+    assert term("style", answers("anything", ask=asking(style=Style()))) == [1.0]
 
 
 def faithfulness(*lines):
-    return term("faithfulness", [replace(ROLLOUT, reasoning=line) for line in lines])
+    return term("faithfulness", [one for line in lines for one in answers(ASK.target, reasoning=line)])
 
 
 def test_faithfulness_counts_true_claims():
@@ -121,28 +126,27 @@ def test_the_examples_own_lines_are_wholly_faithful():
     for number, item in enumerate(items, 1):
         line = example_line(number, item.title, item.text, shown[-4:], of)
         shown.append((number, f"{item.text} {item.title}"))
-        ask = Ask(item.text, item.title, (), len(items), of, "title")
-        assert term("faithfulness", [replace(ROLLOUT, reasoning=line, answer=item.title)], [ask]) == [1.0], line
+        ask = asking(query=item.text, past=("",) * len(items), style=of, task="title")
+        assert term("faithfulness", answers(item.title, ask=ask, reasoning=line)) == [1.0], line
 
 
 def test_length_has_a_soft_band_of_the_users_own():
-    low, _, high = ASK.style.fact("words").value
+    low, _, high = SCORING.style.fact("words").value
     assert (low, high) == (4, 4)
     words = [" ".join(["word"] * n) for n in (4, 2, 5, 6, 7, 40)] + [""]
     # below: n / low; above: the margin is max(3, 4 / 2) words
     assert term("length", answers(*words)) == pytest.approx([1, 0.5, 2 / 3, 1 / 3, 0, 0, 0])
-    bare = replace(ASK, style=Style(), past=("one two", "one two three four"))
-    assert term("length", answers("one", "one two three"), [bare] * 2) == [0.5, 1]
-    unknown = replace(bare, past=())
-    assert term("length", answers("whatever it is", ""), [unknown] * 2) == [1, 0]
+    bare = asking(style=Style(), past=("one two", "one two three four"))
+    assert term("length", answers("one", "one two three", ask=bare)) == [0.5, 1]
+    assert term("length", answers("whatever it is", "", ask=asking(style=Style(), past=()))) == [1, 0]
 
 
 def test_length_counts_the_reasoning_against_its_budget():
-    batch = [replace(ROLLOUT, n_reasoning_tokens=n) for n in (0, 75, 80, 90, 100, 150)]
-    cut = replace(ROLLOUT, reasoning_truncated=True)
-    found = term("length", [*batch, cut], reasoning_budget=100)
+    batch = [one for n in (0, 75, 80, 90, 100, 150) for one in answers(ASK.target, n_reasoning=n)]
+    cut = answers(ASK.target, reasoning_truncated=True)
+    found = term("length", batch + cut, reasoning_budget=100)
     assert found == pytest.approx([1, 1, 0.9, 0.7, 0.5, 0.5, 0.5])
-    assert term("length", [cut]) == [1]  # without a budget nothing is said of it
+    assert term("length", cut) == [1]  # without a budget nothing is said of it
 
 
 class ByLength:
@@ -162,20 +166,19 @@ class ByLength:
 def test_personalization_asks_once_a_prompt_and_never_about_nothing():
     scorer = ByLength()
     batch = [
-        *answers("abc", "", "abcde", prompt_id="a"),
-        *answers("", " ", prompt_id="b"),
-        *answers("x", prompt_id="c"),
+        *answers("abc", "", "abcde", ask=asking("a")),
+        *answers("", " ", ask=asking("b", query="b")),
+        *answers("x", ask=asking("c", query="c")),
     ]
-    asks = [ASK] * 3 + [replace(ASK, query="b")] * 2 + [replace(ASK, query="c")]
-    assert term("personalization", batch, asks, scorer=scorer, sigmoid=False) == [0, 0, 2, 0, 0, -2]
-    assert scorer.calls == [(ASK.query, PAST, 2), ("c", PAST, 1)]
-    squashed = term("personalization", batch, asks, scorer=scorer)
+    assert term("personalization", batch, scorer=scorer, sigmoid=False) == [0, 0, 2, 0, 0, -2]
+    assert scorer.calls == [(SCORING.query, PAST, 2), ("c", PAST, 1)]
+    squashed = term("personalization", batch, scorer=scorer)
     assert squashed == pytest.approx([0.5, 0, 1 / (1 + math.exp(-2)), 0, 0, 1 / (1 + math.exp(2))])
 
 
 def test_personalization_takes_the_runtimes_own_scorers():
     batch = answers("docs: mend it all", "Mend It!")
-    wanted = [ASK.style.match(one.answer) for one in batch]
+    wanted = [SCORING.style.match(one.said.answer) for one in batch]
     assert term("personalization", batch, scorer=StyleMatch(), sigmoid=False) == wanted
 
 
@@ -197,24 +200,23 @@ def test_real_targets_earn_what_they_should():
     scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"])
     compared = 0
     for file in sorted(SAMPLE.glob("*_*.sample20.jsonl")):
-        asks, good, bad = [], [], []
+        good, bad = [], []
         for row in load(file).rows:
             task = tasks.get_task(row.task)
             past = tuple(task.answer_of(item) for item in task.examples(row.profile))
-            asks.append(Ask(row.query, row.target, past[:4], 4, style_of(past), row.task))
-            target = " ".join(row.target.split())
-            good.append(replace(ROLLOUT, prompt_id=row.id, answer=target))
-            bad.append(replace(ROLLOUT, prompt_id=row.id, answer=row.query, finish_reason="length"))
+            ask = asking(row.id, row.target, query=row.query, task=row.task, style=style_of(past), past=past[:4])
+            good += answers(" ".join(row.target.split()), ask=ask)
+            bad += answers(row.query, ask=ask, finish_reason="length")
         weights = dict.fromkeys(("accuracy", "format", "style", "length"), 1.0)
         for name, one in make_terms(weights).items():
-            ours, theirs = one(good, asks), one(bad, asks)
+            ours, theirs = one(good), one(bad)
             assert np.mean(ours) > np.mean(theirs), (file.name, name)
             assert min(*ours, *theirs) >= 0
             assert max(*ours, *theirs) <= (3 if name == "accuracy" else 1)
-        assert make_terms({"format": 1.0})["format"](good, asks) == [1.0] * len(asks)
-        for ask, rollout, found in zip(asks, bad, make_terms({"accuracy": 1})["accuracy"](bad, asks), strict=True):
-            if (ask.target + rollout.answer).isascii():
-                wanted = scorer.score(ask.target, rollout.answer)
+        assert term("format", good) == [1.0] * len(good)
+        for one, found in zip(bad, term("accuracy", bad), strict=True):
+            if (one.ask.target + one.said.answer).isascii():
+                wanted = scorer.score(one.ask.target, one.said.answer)
                 assert found == pytest.approx(sum(score.fmeasure for score in wanted.values()))
                 compared += 1
     assert compared >= 40
@@ -242,72 +244,61 @@ def test_terms_keep_their_order_whatever_the_weights_order():
     assert list(make_terms({"length": 0.0, "format": 1, "accuracy": 2})) == ["accuracy", "format", "length"]
 
 
-@pytest.mark.parametrize(
-    ("opening", "text", "wanted"),
-    [
-        ("<think>", "why</think>\n<answer>it</answer>", ("why", "it")),
-        ("<answer>", "it</answer>", ("", "it")),
-        ("", "it", ("", "it")),
-        ("<think>", "why it goes on", ("why it goes on", "")),
-        ("<think>", "why</think> it < that", ("why", "it < that")),
-    ],
+# --- what TRL is given
+
+
+class Drawer:
+    """Says what it is told to, and notes what was asked."""
+
+    def __init__(self, *found):
+        self.found, self.asked = found, []
+
+    def load(self, policy):
+        self.policy = policy
+
+    def draw(self, asks, salt):
+        self.asked.append(([one.id for one in asks], salt))
+        return list(self.found)
+
+
+TRAINER = SimpleNamespace(
+    model="m", accelerator=SimpleNamespace(unwrap_model=str.upper), state=SimpleNamespace(global_step=3)
 )
-def test_completions_are_split(opening, text, wanted):
-    assert splitter(opening)(text) == wanted
 
 
-WEIGHTS = {"accuracy": 1.0, "format": 0.5}
+def exchange(drawer, weights, terms=None, seen=lambda *_: None):
+    return Exchange(drawer, {"p": ASK, "q": asking("q")}, terms or make_terms(weights), weights, 2, seen)
 
 
-def reward_funcs(**options):
-    given = {"group_size": 2, "split": splitter("<think>"), "count": lambda text: len(text.split()), **options}
-    return as_trl_reward_funcs(make_terms(WEIGHTS), WEIGHTS, {"p": ASK, "q": replace(ASK, target="x y")}, **given)
-
-
-def test_trl_functions_have_its_signature_and_score_a_batch_once():
-    seen, logged = [], {}
-    accuracy, form = reward_funcs(seen=lambda *batch: seen.append(batch), stop_ids=(2,))
+def test_trl_carries_ids_and_a_batch_is_scored_once():
+    good, cut = answers(ASK.target, ask=ASK), answers("x", ask=asking("q"), finish_reason="length", n_reasoning=4)
+    good = [replace(one, ids=(5, 6), logprobs=(0.0, -1.5), drawn=(False, True)) for one in good]
+    drawer, seen, logged = Drawer(*good, *good, *cut, *good), [], {}
+    link = exchange(drawer, {"accuracy": 1.0, "format": 0.5}, seen=lambda *batch: seen.append(batch))
+    columns = link.draw(["p", "p", "q", "q"], TRAINER)
+    assert (drawer.policy, drawer.asked) == ("M", [(["p", "p", "q", "q"], "3")])
+    assert columns["prompt_ids"] == [[1, 2]] * 4
+    assert columns["completion_ids"] == [[5, 6], [5, 6], [], [5, 6]]
+    assert (columns["logprobs"][0], columns["env_mask"][0]) == ([0.0, -1.5], [0, 1])
+    assert len(set(columns["rollout"])) == 4
+    accuracy, form = link.rewards
     assert (accuracy.__name__, form.__name__) == ("accuracy", "format")
-    good = "[1] fits</think>\n<answer>docs: mend the reader</answer>"
-    batch = {
-        "prompts": ["P", "P", "Q", "Q"],
-        "completions": [good, "it never ends", "a</think>x y", [{"role": "assistant", "content": "a</think>x y"}]],
-        "completion_ids": [[5, 6], [5, 6], [5, 2], [5, 6]],
-        "prompt_id": ["p", "p", "q", "q"],
-        "log_metric": logged.__setitem__,
-        "log_extra": None,
-    }
-    assert accuracy(**batch) == pytest.approx([3, 0, 3, 3])
-    assert form(**batch) == [1, 0, 1, 0.8]
-    assert len(seen) == 1  # not once a term
-    rollouts, asks, terms = seen[0]
-    assert rollouts[0] == Rollout("p", "[1] fits", "docs: mend the reader", "stop", False, 2, 4)
-    assert rollouts[1] == Rollout("p", "it never ends", "", "length", True, 3, 0)
-    assert [one.finish_reason for one in rollouts] == ["stop", "length", "stop", "length"]
-    assert asks[2].target == "x y"
-    assert terms["accuracy"].tolist() == pytest.approx([3, 0, 3, 3])
+    given = {"rollout": columns["rollout"], "prompts": ["p"] * 4, "log_metric": logged.__setitem__}
+    assert accuracy(**given) == [3, 3, 0, 3]
+    assert form(**given) == [1, 1, 0.8, 1]
+    assert form(**given | {"rollout": columns["rollout"][1:3]}) == [1, 0.8]  # in TRL's order, whatever that is
+    ((rollouts, terms),) = seen  # not once a term
+    assert rollouts == list(drawer.found) and terms["accuracy"].tolist() == [3, 3, 0, 3]
     assert logged == {
-        "zero_variance": 0.0,  # the second group differs in its format
+        "zero_variance": 0.5,
         "non_finite": 0.0,
-        "truncated": 0.5,
-        "reasoning_tokens": 7 / 4,
-        "answer_tokens": 2.0,
+        "truncated": 0.25,
+        "reasoning_tokens": 1.0,
+        "answer_tokens": 6.0,
     }
-
-
-def test_rollouts_that_come_apart_are_taken_as_they_are():
-    accuracy, form = reward_funcs()
-    columns = {
-        "reasoning": ["r", "r"],
-        "answer": ["docs: mend the reader", "docs: mend"],
-        "finish_reason": ["stop", "length"],
-        "reasoning_truncated": [False, True],
-        "n_reasoning_tokens": [1, 9],
-        "n_answer_tokens": [5, 3],
-    }
-    given = {"prompts": ["P"] * 2, "completions": ["?", "?"], "completion_ids": [[1], [1]], "prompt_id": ["p"] * 2}
-    assert accuracy(**given, **columns)[0] == 3
-    assert form(**given, **columns) == [1, 0.6]
+    link.draw(["p"] * 4, TRAINER)
+    accuracy(**given | {"rollout": columns["rollout"]})
+    assert len(seen) == 2
 
 
 def test_a_reward_that_is_no_number_is_told():
@@ -315,18 +306,17 @@ def test_a_reward_that_is_no_number_is_told():
         def score(self, candidates, context):
             return [math.nan, *[1.0] * (len(candidates) - 1)]
 
-    logged = {}
-    terms = make_terms({"personalization": 1.0}, scorer=Broken(), sigmoid=False)
-    (reward,) = as_trl_reward_funcs(
-        terms, {"personalization": 1.0}, {"p": ASK}, group_size=4, split=splitter(), count=len
-    )
-    reward(["P"] * 4, list("abcd"), [[1]] * 4, prompt_id=["p"] * 4, log_metric=logged.__setitem__)
+    logged, weights = {}, {"personalization": 1.0}
+    link = exchange(Drawer(*answers(*"abcd")), weights, make_terms(weights, scorer=Broken(), sigmoid=False))
+    columns = link.draw(["p"] * 4, TRAINER)
+    link.rewards[0](rollout=columns["rollout"], log_metric=logged.__setitem__)
     assert logged["non_finite"] == 0.25
 
 
-def test_prompts_that_nobody_knows_are_an_error():
-    accuracy, _ = reward_funcs()
-    with pytest.raises(PrlmError, match="no column 'prompt_id'"):
-        accuracy(["P"], ["a"], [[1]])
-    with pytest.raises(PrlmError, match="nothing is known of prompt 'r'"):
-        accuracy(["P"], ["b"], [[1]], prompt_id=["r"])
+def test_zero_variance_is_the_share_of_groups_without_a_signal():
+    terms = {"a": [1, 1, 2, 3, 4, 4, 5, 5], "b": [0, 0, 7, 7, 1, 1, 1, 2]}
+    assert zero_variance(terms, {"a": 1, "b": 1}, 2) == 0.5
+    assert zero_variance(terms, {"a": 1, "b": 0}, 2) == 0.75  # a term of no weight is no signal
+    assert zero_variance({"a": [0.1 + 0.2, 0.3, 1, 1]}, {"a": 1}, 4) == 0
+    assert zero_variance({"a": [0.1 + 0.2, 0.3]}, {"a": 1}, 2) == 1  # rounding is none
+    assert zero_variance({"a": [np.nan, np.nan, 1, 2]}, {"a": 1}, 2) == 0.5

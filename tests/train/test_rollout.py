@@ -13,9 +13,12 @@ from prlm_edge.train.data import examples as data  # noqa: E402
 from prlm_edge.train.data import prompts  # noqa: E402
 from prlm_edge.train.grpo import rollout  # noqa: E402
 from prlm_edge.train.grpo import stage as grpo  # noqa: E402
-from prlm_edge.train.grpo.rollout import Engine, open_engine, who_draws  # noqa: E402
-from prlm_edge.train.grpo.rollout_hf import TransformersEngine  # noqa: E402
+from prlm_edge.train.grpo.open_engine import open_engine, who_draws  # noqa: E402
+from prlm_edge.train.grpo.rollout_hf import HfDrawer  # noqa: E402
+from prlm_edge.train.grpo.rollout_llama import LlamaDrawer  # noqa: E402
 from prlm_edge.train.run import folder as run_folder  # noqa: E402
+from prlm_edge.train.types import Ask  # noqa: E402
+from prlm_edge.types import Request  # noqa: E402
 
 pytestmark = pytest.mark.model
 SMALL = ["base.precision=fp32", "lora.r=4", "grpo.rewards={accuracy: 1}"]
@@ -75,7 +78,7 @@ def test_llama_cpp_is_refused_what_it_cannot_draw_from(tiny_folder, tmp_path, to
             open_engine(recipe, tiny_folder, tmp_path, tokens)
         assert "grpo.rollouts=transformers" in error.value.hint and "\n" not in error.value.message
     recipe = config.load("edge-cpu", ["base.precision=nf4"], {"base.model": str(tiny_folder)})
-    assert isinstance(open_engine(recipe, tiny_folder, tmp_path, tokens), TransformersEngine)
+    assert isinstance(open_engine(recipe, tiny_folder, tmp_path, tokens), HfDrawer)
     with pytest.raises(ConfigError, match="rollouts"):
         config.load("edge-cpu", ["grpo.rollouts=vllm"])
 
@@ -84,7 +87,7 @@ def test_a_gguf_file_of_other_tokens_is_refused(smollm2_path, other_folder, tmp_
     """A folder whose tokenizer was read wrongly would train on other ids than llama.cpp draws."""
     settings = json.loads((other_folder / "config.json").read_text())
     with pytest.raises(PrlmError, match=r"llama.cpp tokenizes 'Version 2024") as error:
-        Engine(smollm2_path, settings, tmp_path, base.load_tokens(other_folder, 512), n_ctx=512, seed=0)
+        LlamaDrawer(smollm2_path, settings, tmp_path, base.load_tokens(other_folder, 512), n_ctx=512, seed=0)
     assert "\n" not in error.value.message
 
 
@@ -93,7 +96,7 @@ def test_an_adapter_of_other_tokens_is_refused(others_adapter, tiny_folder, rows
     with pytest.raises(UsageError, match=r"the base of .* tokenizes 'Version 2024") as error:
         base.check_adapter(others_adapter, tokens)
     assert "\n" not in error.value.message and error.value.hint == "give it the base it was trained on"
-    engine = TransformersEngine(recipe, tiny_folder, tokens)
+    engine = HfDrawer(recipe, tiny_folder, tokens)
     with pytest.raises(UsageError, match="tokenizes"):
         engine.load_folder(others_adapter)
     folder = run_folder.TrainFolder.open(tmp_path / "run", "warmstart", recipe, {})
@@ -107,7 +110,7 @@ def test_an_adapter_of_other_tokens_is_refused(others_adapter, tiny_folder, rows
 
 
 def test_llama_cpps_engine_refuses_it_too(others_adapter, tokens):
-    engine = Engine.__new__(Engine)  # before it comes to llama.cpp
+    engine = LlamaDrawer.__new__(LlamaDrawer)  # before it comes to llama.cpp
     engine._tokens = tokens
     with pytest.raises(UsageError, match="tokenizes"):
         engine.load_folder(others_adapter)
@@ -136,10 +139,7 @@ def test_the_adapters_own_tokenizer_counts_first_and_an_unknown_one_is_let_throu
 
 
 def test_seeds_are_those_of_run_salt_and_place():
-    from prlm_edge.train.data.prompts import Prompt
-    from prlm_edge.types import Request
-
-    asked = [Prompt("p", Request(()), (1,), None), Prompt("p", Request(()), (1,), None)]
+    asked = [Ask("p", Request(()), (1,), None, "")] * 2
     seeds = [
         [one.sampling.seed for one in rollout.seeded(asked, seed, salt)]
         for seed, salt in ((0, "0"), (0, "1"), (1, "0"))

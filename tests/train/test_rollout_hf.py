@@ -1,6 +1,7 @@
 """Rollouts by the trained model itself: the same format as llama.cpp's engine, the policy's own log-probabilities."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,10 +15,12 @@ from prlm_edge.backends.onnx.vocab import FastVocab  # noqa: E402
 from prlm_edge.errors import PrlmError  # noqa: E402
 from prlm_edge.train import base, config  # noqa: E402
 from prlm_edge.train.data import prompts  # noqa: E402
-from prlm_edge.train.data.prompts import PLAIN, Prompt  # noqa: E402
+from prlm_edge.train.data.prompts import PLAIN  # noqa: E402
 from prlm_edge.train.grpo import generating  # noqa: E402
-from prlm_edge.train.grpo.rollout import written  # noqa: E402
-from prlm_edge.train.grpo.rollout_hf import TransformersEngine  # noqa: E402
+from prlm_edge.train.grpo.rollout import rollout_of  # noqa: E402
+from prlm_edge.train.grpo.rollout_hf import HfDrawer  # noqa: E402
+from prlm_edge.train.grpo.rollout_llama import LlamaDrawer  # noqa: E402
+from prlm_edge.train.types import Ask  # noqa: E402
 from prlm_edge.types import Cancel, Request, Sampling  # noqa: E402
 from prlm_edge.writer import Reply  # noqa: E402
 
@@ -54,7 +57,7 @@ def policy_of(folder, recipe):
 
 
 def engine_of(folder, recipe, tokens, policy=None):
-    engine = TransformersEngine(recipe, folder, tokens)
+    engine = HfDrawer(recipe, folder, tokens)
     engine.load(policy or policy_of(folder, recipe))
     return engine
 
@@ -125,7 +128,7 @@ def by_llama_cpp(prompt, script, runtime, tokens):
             reply.take(event)
         decoding.n_tokens += len(decoding.pending)
     reply.take(decoding.done())
-    return written(prompt, reply, tokens), left
+    return rollout_of(prompt, reply, tokens), left
 
 
 @pytest.mark.parametrize(
@@ -154,13 +157,14 @@ def test_of_the_same_tokens_both_engines_make_the_same(
 ):
     drawn = tokens.encode_text(script, trusted=True) + tokens.encode_text(" more and more" * 20)
     request = Request((), PLAIN, reasoning, 8, multiline, logprobs=True)
-    prompt = Prompt("p", request, (1, 2, 3), None)
+    prompt = Ask("p", request, (1, 2, 3), None, "")
     with scripted(monkeypatch, drawn) as left:
         ours = scripted_engine.draw([prompt], "0")[0]
     theirs, also_left = by_llama_cpp(prompt, drawn, runtime, tokens)
-    assert (ours.ids, ours.drawn, ours.rollout) == (theirs.ids, theirs.drawn, theirs.rollout)
+    said, also_said = (replace(one.said, seed=0, logprob=None) for one in (ours, theirs))
+    assert (ours.ids, ours.drawn, ours.n_reasoning, said) == (theirs.ids, theirs.drawn, theirs.n_reasoning, also_said)
     assert left == also_left
-    assert [value < 0 for value in ours.logprobs] == [value < 0 for value in theirs.logprobs] == ours.drawn
+    assert [value < 0 for value in ours.logprobs] == [value < 0 for value in theirs.logprobs] == list(ours.drawn)
 
 
 # --- the draws
@@ -181,7 +185,7 @@ def test_log_probabilities_are_those_of_a_plain_pass(ready):
         theirs = logits.log_softmax(-1)[torch.arange(len(one.ids)), torch.tensor(one.ids)]
         drawn = torch.tensor(one.drawn)
         torch.testing.assert_close(theirs[drawn], torch.tensor(one.logprobs)[drawn], atol=2e-5, rtol=0)
-        assert one.rollout.prompt_id == prompt.id
+        assert one.ask is prompt
         text = tokens.tokenizer.decode(one.ids)
         assert text.count("<answer>") == int(prompt.request.reasoning_tokens > 0)
 
@@ -252,7 +256,8 @@ def test_the_best_answers_are_penalized_for_what_their_own_phase_repeats(ready, 
 
     monkeypatch.setattr(generating, "penalized", penalized)
     plain = engine.best([prompt], Sampling(repeat_penalty=1.0))
-    assert plain == engine.best([prompt], Sampling(repeat_penalty=1.0, seed=9)) and not seen
+    again = engine.best([prompt], Sampling(repeat_penalty=1.0, seed=9))
+    assert plain[0].ids == again[0].ids and not seen
     assert plain == engine.best([prompt], Sampling(repeat_penalty=1.3))
     assert seen[:9] == [(n, 1.3) for n in range(9)]  # reasoning, up to its budget
     assert seen[9:] == [(n, 1.3) for n in range(len(seen) - 9)] and len(seen) > 12
@@ -277,7 +282,7 @@ def test_a_stop_is_heard_within_a_draw(ready, monkeypatch):
 def test_an_adapter_in_a_folder_draws_as_the_policy_does(ready, tiny_folder, tmp_path):
     recipe, tokens, asked, policy, engine = ready
     policy.save_pretrained(tmp_path / "adapter")
-    other = TransformersEngine(recipe, tiny_folder, tokens)
+    other = HfDrawer(recipe, tiny_folder, tokens)
     other.load_folder(tmp_path / "adapter")
     assert other.draw(asked[:3], "0") == engine.draw(asked[:3], "0")
     other.close()
@@ -310,16 +315,14 @@ def test_dev_answers_are_those_of_llama_cpp(smollm2_path, smollm2_folder, rows_f
     """Greedy, with the penalty, over the weights of the same GGUF file; near ties may fall either way."""
     import json
 
-    from prlm_edge.train.grpo.rollout import Engine
-
     recipe, tokens, asked = prepared(smollm2_folder, rows_file, "data.reasoning=false")
     settings = json.loads((smollm2_folder / "config.json").read_text())
     original = smollm2_path.parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    llama = Engine(original, settings, tmp_path, tokens, n_ctx=1024, seed=0)
+    llama = LlamaDrawer(original, settings, tmp_path, tokens, n_ctx=1024, seed=0)
     try:
         theirs = llama.best(asked[:6], Sampling(repeat_penalty=1.3))
     finally:
         llama.close()
     policy = base.add_adapter(base.load_model(smollm2_folder, recipe.base), recipe.lora, checkpointing=False, nf4=False)
     ours = engine_of(smollm2_folder, recipe, tokens, policy).best(asked[:6], Sampling(repeat_penalty=1.3))
-    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= 3, (ours, theirs)
+    assert sum(a.said.answer == b.said.answer for a, b in zip(ours, theirs, strict=True)) >= 3, (ours, theirs)

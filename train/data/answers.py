@@ -19,7 +19,7 @@ from prlm_edge.evaluate.runner import answer_all
 from prlm_edge.models.bundled import NONE
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data.examples import settings_of
-from prlm_edge.train.run.checkpoints import Progress
+from prlm_edge.train.types import Progress
 from prlm_edge.types import Cancel
 
 #: Opens a progress bar: (what is done, unit) -> a context that gives the function to call with (done, total).

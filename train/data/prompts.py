@@ -1,13 +1,10 @@
-"""Rows of data sets as prompts to draw answers for: the runtime's request, its tokens, and what answers are judged by.
-
-Not here: rows as examples to copy (`data.py`), drawing (`rollout.py`).
-"""
+"""Rows of data sets as what answers are drawn for: the runtime's request, its tokens, what answers are judged by."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from prlm_edge import tasks
@@ -29,22 +26,11 @@ from prlm_edge.train.data.examples import (
     why_not,
 )
 from prlm_edge.train.data.tokens import Tokens
-from prlm_edge.train.grpo.terms import Ask
-from prlm_edge.train.run.checkpoints import Progress
-from prlm_edge.types import Request, Sampling
+from prlm_edge.train.types import Ask, Progress
+from prlm_edge.types import Sampling
 
 #: Draws from the model's own distribution: nothing is cut off or penalized.
 PLAIN = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repeat_penalty=1.0)
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What a rollout answers."""
-
-    id: str
-    request: Request
-    ids: tuple[int, ...]
-    ask: Ask
 
 
 def read(
@@ -55,7 +41,7 @@ def read(
     limit: int | None,
     progress: Progress = lambda done, total: None,
     skipped: Counter[str] | None = None,
-) -> tuple[list[Prompt], dict[str, str]]:
+) -> tuple[list[Ask], dict[str, str]]:
     """Prompts of all `files`, and each file's SHA-256 by name.
 
     Args:
@@ -74,7 +60,7 @@ def read(
     settings = settings_of(recipe.data, recipe.seed)
     if recipe.grpo.reasoning_tokens:
         settings = replace(settings, reasoning_tokens=recipe.grpo.reasoning_tokens)
-    found: list[Prompt] = []
+    found: list[Ask] = []
     sha256: dict[str, str] = {}
     pools = Pools()
     taken: Counter[str] = Counter()
@@ -98,7 +84,7 @@ def read(
     return found, sha256
 
 
-def _prompt(row: Row, pools: Pools, tokens: Tokens, settings: Settings) -> Prompt | str:
+def _prompt(row: Row, pools: Pools, tokens: Tokens, settings: Settings) -> Ask | str:
     """The prompt, or why there is none."""
     task = tasks.get_task(row.task)
     pool = pools.of(row, task)
@@ -108,9 +94,9 @@ def _prompt(row: Row, pools: Pools, tokens: Tokens, settings: Settings) -> Promp
     return no_room(plan, tokens) or prompt_of(row, plan, tokens)
 
 
-def prompt_of(row: Row, plan: Plan, tokens: Tokens) -> Prompt:
+def prompt_of(row: Row, plan: Plan, tokens: Tokens) -> Ask:
     """The prompt of a row under a plan."""
     reasons = plan.reasoning_tokens > 0
-    ask = Ask(row.query, row.target, plan.scoring.past, len(plan.prompt.used), plan.scoring.style, row.task)
     request = replace(plan.request, sampling=PLAIN, logprobs=True)
-    return Prompt(row.id, request, tokens.encode_turns(plan.prompt.turns, reasons=reasons).tokens, ask)
+    ids = tokens.encode_turns(plan.prompt.turns, reasons=reasons).tokens
+    return Ask(row.id, request, ids, plan.scoring, row.target)

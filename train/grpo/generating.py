@@ -1,8 +1,8 @@
-"""Batched calls of Transformers' `generate`: many rows go on from their prompts, each to the end of its phase.
+"""Batched calls of Transformers' `generate`: many replies go on from their prompts, each to the end of its phase.
 
-Tokens are drawn here: `generate`, told to be greedy, is offered the drawn token alone. A row is drawn by its own seed,
-so that it depends neither on its neighbours nor on PyTorch's global generator, which stays as it was. Equal prompts are
-evaluated once, and their keys and values serve both phases. Not here: what the phases are (`rollout_hf.py`).
+`generate` is told to be greedy and is offered the drawn token alone, because tokens are drawn here: a reply is drawn
+by its own seed, so it depends neither on its neighbours nor on PyTorch's global generator, which stays as it was. Equal
+prompts are evaluated once, and their keys and values serve both phases.
 """
 
 from __future__ import annotations
@@ -10,53 +10,100 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from prlm_edge.types import Cancel
+from prlm_edge.backends.engine.phase import Phase
+from prlm_edge.prompt import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, TO_ANSWER
+from prlm_edge.train.data.tokens import Tokens
+from prlm_edge.types import Cancel, Completion, Event, Request, SampledToken, Usage
+from prlm_edge.writer import Reply
 
 PENALTY_WINDOW = 64  # tokens, as in the runtime's sampler
 
 
-class Row(Protocol):
-    """What is written behind one prompt.
+class Writing:
+    """A reply being written in two forced phases, reasoning and answer, as llama.cpp's engine writes it.
+
+    Args:
+        prompt: Token ids of the prompt.
+        request: How to answer.
+        tokens: The tokenizer.
 
     Attributes:
-        prompt: Token ids of the prompt.
-        behind: Those that stand behind it already.
-        left: Tokens that its phase may still take.
-        ended: Whether its phase is over.
-        chance: A number in [0, 1) that decides the next token; None takes the likeliest.
+        prompt: See above.
+        behind: Token ids that stand behind the prompt when the present phase begins.
+        reply: What was written so far.
     """
 
-    @property
-    def prompt(self) -> tuple[int, ...]: ...  # noqa: D102
+    def __init__(self, prompt: tuple[int, ...], request: Request, tokens: Tokens) -> None:
+        self.prompt, self.behind = prompt, list[int]()
+        self.reply = Reply(request)
+        self._tags = tokens.encode_text(TO_ANSWER, trusted=True)
+        self._reasoning = Phase(tokens.vocab, (THINK_CLOSE, ANSWER_OPEN), request.reasoning_tokens, multiline=True)
+        self._answer = Phase(tokens.vocab, (ANSWER_CLOSE,), request.answer_tokens, multiline=request.multiline)
+        self._channel: Literal["reasoning", "answer"] = "reasoning"
+        self._sampled: list[SampledToken] = []
+        sampling, n_most = request.sampling, request.reasoning_tokens + request.answer_tokens
+        self._chances: list[float] = []
+        if sampling.temperature > 0:
+            own = torch.Generator().manual_seed(sampling.seed)
+            self._chances = torch.rand(n_most, generator=own, dtype=torch.float64).tolist()
 
     @property
-    def behind(self) -> Sequence[int]: ...  # noqa: D102
+    def ended(self) -> bool:
+        """Whether the present phase is over."""
+        return self._phase.ended
 
     @property
-    def left(self) -> int: ...  # noqa: D102
+    def left(self) -> int:
+        """Tokens that the present phase may still take."""
+        request = self.reply.request
+        budget = request.reasoning_tokens if self._channel == "reasoning" else request.answer_tokens
+        return budget - self._phase.n_tokens
 
     @property
-    def ended(self) -> bool: ...  # noqa: D102
-
-    @property
-    def chance(self) -> float | None: ...  # noqa: D102
+    def chance(self) -> float | None:
+        """A number in [0, 1) that decides the next token; None takes the likeliest."""
+        return self._chances[len(self._sampled)] if self._chances and not self.ended else None
 
     def push(self, token: int, logprob: float) -> None:
         """Take the next token."""
+        self._sampled.append(SampledToken(token, logprob, self._channel))
+        if text := self._phase.push(token):
+            self.reply.take(Event(self._channel, text=text))
+
+    def next_phase(self) -> None:
+        """End the present phase: after the reasoning come tags and the answer, after the answer the completion."""
+        if self._channel == "reasoning":
+            kept = [token.id for token in self._sampled[: self._reasoning.kept]]
+            self.behind = [*kept, *self._tags] if self.reply.request.reasoning_tokens else []
+            self._channel = "answer"
+            return
+        n_reasoning, n_answer = self._reasoning.n_tokens, self._answer.n_tokens
+        done = Completion(
+            finish_reason="stop" if self._answer.stopped else "length",
+            usage=Usage(len(self.prompt), reasoning_tokens=n_reasoning, answer_tokens=n_answer),
+            reasoning_truncated=not self._reasoning.stopped and self.reply.request.reasoning_tokens > 0,
+            tokens=tuple(self._sampled),
+            n_kept=self._reasoning.kept,
+        )
+        self.reply.take(Event("done", completion=done))
+
+    @property
+    def _phase(self) -> Phase:
+        return self._reasoning if self._channel == "reasoning" else self._answer
 
 
 @contextlib.contextmanager
 def drawing(policy: Any, *, mixed: bool) -> Iterator[Any]:
-    """The model under a PeftModel, adapter applied, ready to draw; afterwards all is as it was before.
+    """The model under a PeftModel, adapter applied, ready to draw; modes and settings are put back afterwards.
 
     Args:
         policy: The PeftModel.
-        mixed: Whether it is trained under bfloat16 autocast: what is drawn must be drawn so too.
+        mixed: Whether it is trained under bfloat16 autocast; it must draw under it too.
     """
     model = policy.get_base_model()
     modes = [(module, module.training) for module in policy.modules()]
@@ -90,13 +137,13 @@ class Evaluated:
         )
         self._cache = done.past_key_values
 
-    def write(self, rows: Sequence[Row], *, penalty: float = 1.0, cancel: Cancel | None = None) -> None:
-        """Draw tokens for `rows`, of the prompts given, until the phases of all have ended.
+    def write(self, rows: Sequence[Writing], *, penalty: float = 1.0, cancel: Cancel | None = None) -> None:
+        """Draw tokens for `rows` until the present phase of each has ended.
 
         Args:
-            rows: What goes on.
+            rows: Replies to the prompts given.
             penalty: repeat_penalty of the tokens of this phase.
-            cancel: Ends all of them after the token under way.
+            cancel: Ends all phases after the token under way.
         """
         rows = [row for row in rows if not row.ended]
         if not rows:
@@ -119,9 +166,9 @@ class Evaluated:
 
 
 class _Draw:
-    """A logits processor that chooses, notes what it chose, and leaves `generate` no choice."""
+    """A logits processor that draws a token for each row and leaves `generate` no other choice."""
 
-    def __init__(self, rows: Sequence[Row], penalty: float) -> None:
+    def __init__(self, rows: Sequence[Writing], penalty: float) -> None:
         self._rows, self._penalty = rows, penalty
         self._begun = 0
 
@@ -139,9 +186,9 @@ class _Draw:
 
 
 class _Ended:
-    """A stopping criterion: each row ends with its phase."""
+    """A stopping criterion: a row ends with its phase."""
 
-    def __init__(self, rows: Sequence[Row], cancel: Cancel | None) -> None:
+    def __init__(self, rows: Sequence[Writing], cancel: Cancel | None) -> None:
         self._rows, self._cancel = rows, cancel
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
@@ -162,7 +209,7 @@ def choose(logprobs: torch.Tensor, chances: Sequence[float | None]) -> torch.Ten
 
 
 def penalized(scores: torch.Tensor, written: torch.Tensor, penalty: float) -> torch.Tensor:
-    """`scores` with what was `written` lately made less likely, as llama.cpp does it.
+    """`scores` with the last `PENALTY_WINDOW` written tokens made less likely, as llama.cpp does it.
 
     Transformers' own penalty reaches back through the whole prompt, past writing and request included.
     """

@@ -7,8 +7,7 @@
     faithfulness     share of the reasoning's checkable claims that are true, of 3 at least 0 to 1
     length           inside the user's usual length, and the reasoning inside its budget    0 to 1
 
-Ranges differ, so terms are weighed only after they are normalized (`reward_sum.py`). Not here: rollouts, and TRL's
-function signature (`rewards_trl.py`).
+Ranges differ: under `grpo.aggregation: normalize_then_sum` TRL normalizes each term within its group, then weighs it.
 """
 
 from __future__ import annotations
@@ -25,9 +24,10 @@ from typing import Protocol
 from prlm_edge.errors import ConfigError, did_you_mean
 from prlm_edge.prompt import TAGS
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_2, rouge_l
-from prlm_edge.style import Claim, Style, judge_line, observe
+from prlm_edge.style import Claim, judge_line, observe
 from prlm_edge.tasks import get_task
-from prlm_edge.types import Candidate, FinishReason, Scorer, Scoring
+from prlm_edge.train.types import Rollout
+from prlm_edge.types import Candidate, Scorer, Scoring
 
 _SOFT_FROM = 0.75  # of the reasoning budget: from there on the term falls, to 0 at the budget (DAPO's soft punishment)
 _ENOUGH_CLAIMS = 3  # of different things: topic, length and a habit, as the examples' own lines make them
@@ -40,73 +40,37 @@ _PLACEHOLDER = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """One sampled completion, split. Lengths are in tokens; `finish_reason` is that of the answer."""
-
-    prompt_id: str
-    reasoning: str
-    answer: str
-    finish_reason: FinishReason
-    reasoning_truncated: bool
-    n_reasoning_tokens: int
-    n_answer_tokens: int
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What a prompt asked for.
-
-    Attributes:
-        query: The request's text.
-        target: What the user really wrote.
-        past: What the user wrote for each of the items that the prompt shows, in prompt order.
-        n_items: How many items the prompt shows.
-        style: What is steady in all of the user's texts.
-        task: The task's name.
-    """
-
-    query: str
-    target: str
-    past: tuple[str, ...]
-    n_items: int
-    style: Style
-    task: str
-
-
 class RewardTerm(Protocol):
-    """One thing to be rewarded: a finite number for each rollout; `asks` are as many, rollout by rollout."""
+    """One thing to be rewarded: a finite number for each rollout."""
 
-    def __call__(self, rollouts: Sequence[Rollout], asks: Sequence[Ask]) -> list[float]:
-        """Score a batch; rollouts of one prompt follow each other."""
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float]:
+        """Score a batch; rollouts of one ask follow each other."""
         ...
 
 
-def accuracy(rollouts: Sequence[Rollout], asks: Sequence[Ask]) -> list[float]:
-    """ROUGE-1 + -2 + -L, as the paper; words of any script (rouge-score sees a Greek title as empty)."""
-    pairs = [(Counted(one.answer), _counted(ask.target)) for one, ask in zip(rollouts, asks, strict=True)]
+def accuracy(rollouts: Sequence[Rollout]) -> list[float]:
+    """ROUGE-1 + -2 + -L, as in the paper; words of any script (rouge-score sees a Greek title as empty)."""
+    pairs = [(Counted(one.said.answer), _counted(one.ask.target)) for one in rollouts]
     return [rouge_1(ours, theirs) + rouge_2(ours, theirs) + rouge_l(ours, theirs) for ours, theirs in pairs]
 
 
-def format_(rollouts: Sequence[Rollout], asks: Sequence[Ask]) -> list[float]:
+def format_(rollouts: Sequence[Rollout]) -> list[float]:
     """A fifth for each: ended by itself, reasoning within its budget, one line, no tags, no placeholder. Empty: 0."""
-    return [_format(one, get_task(ask.task).multiline) for one, ask in zip(rollouts, asks, strict=True)]
+    return [_format(one.said, get_task(one.ask.scoring.task).multiline) for one in rollouts]
 
 
-def style(rollouts: Sequence[Rollout], asks: Sequence[Ask]) -> list[float]:
+def style(rollouts: Sequence[Rollout]) -> list[float]:
     """`Style.match`: 1 where the user has no steady habits, 0 for an empty answer."""
-    pairs = zip(rollouts, asks, strict=True)
-    return [ask.style.match(one.answer) if one.answer.strip() else 0.0 for one, ask in pairs]
+    return [one.ask.scoring.style.match(one.said.answer) if one.said.answer.strip() else 0.0 for one in rollouts]
 
 
-def faithfulness(rollouts: Sequence[Rollout], asks: Sequence[Ask]) -> list[float]:
-    """True claims of all claims, but of at least `_ENOUGH_CLAIMS`: a line that says little earns little, silence 0.
+def faithfulness(rollouts: Sequence[Rollout]) -> list[float]:
+    """True claims divided by all claims, or by `_ENOUGH_CLAIMS` where there are fewer: no reasoning earns 0.
 
     Items named, key words and lengths count once each, by the share of them that is true; only habits count one by one:
-    a list such as "[1] [2] [3]" is no reasoning. A group in which nobody claims anything has no variance, and the term
-    then says nothing of it.
+    a list such as "[1] [2] [3]" is no reasoning.
     """
-    return [_faithfulness(one, ask) for one, ask in zip(rollouts, asks, strict=True)]
+    return [_faithfulness(one) for one in rollouts]
 
 
 @dataclass(frozen=True)
@@ -122,23 +86,23 @@ class Length:
 
     reasoning_budget: int = 0
 
-    def __call__(self, rollouts: Sequence[Rollout], asks: Sequence[Ask]) -> list[float]:
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float]:
         """Score a batch."""
-        return [self._one(one, ask) for one, ask in zip(rollouts, asks, strict=True)]
+        return [self._one(one) for one in rollouts]
 
-    def _one(self, one: Rollout, ask: Ask) -> float:
-        answer = _in_band(observe(one.answer).words, _band(ask))
-        if not self.reasoning_budget or not (one.n_reasoning_tokens or one.reasoning_truncated):
+    def _one(self, one: Rollout) -> float:
+        answer = _in_band(observe(one.said.answer).words, _band(one.ask.scoring))
+        if not self.reasoning_budget or not (one.n_reasoning or one.said.reasoning_truncated):
             return answer
-        used = 1.0 if one.reasoning_truncated else one.n_reasoning_tokens / self.reasoning_budget
+        used = 1.0 if one.said.reasoning_truncated else one.n_reasoning / self.reasoning_budget
         return (answer + min(1.0, max(0.0, (1 - used) / (1 - _SOFT_FROM)))) / 2
 
 
 @dataclass(frozen=True)
 class Personalization:
-    """The reward model's score; one call for the rollouts of each prompt.
+    """The reward model's score; one call for the rollouts of each ask.
 
-    An empty answer is never scored: it gets 0 through the sigmoid, else the lowest score of its prompt.
+    An empty answer is never scored: it gets 0 through the sigmoid, else the lowest score of its group.
 
     Attributes:
         scorer: The reward model, as best-of-n uses it on the device.
@@ -148,27 +112,19 @@ class Personalization:
     scorer: Scorer
     sigmoid: bool = True
 
-    def __call__(self, rollouts: Sequence[Rollout], asks: Sequence[Ask]) -> list[float]:
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float]:
         """Score a batch."""
-        found: list[float] = []
-        for _, run in groupby(zip(rollouts, asks, strict=True), key=lambda pair: pair[0].prompt_id):
-            pairs = list(run)
-            found += self._prompt([one for one, _ in pairs], pairs[0][1])
-        return found
+        groups = (list(group) for _, group in groupby(rollouts, key=lambda one: one.ask.id))
+        return [value for group in groups for value in self._group(group)]
 
-    def _prompt(self, rollouts: Sequence[Rollout], ask: Ask) -> list[float]:
-        written = [
-            Candidate(one.answer, one.reasoning, finish_reason=one.finish_reason)
-            for one in rollouts
-            if one.answer.strip()
-        ]
-        scoring = Scoring(ask.query, ask.task, ask.style, past=ask.past)
-        scores = [float(score) for score in self.scorer.score(written, scoring)] if written else []
+    def _group(self, rollouts: Sequence[Rollout]) -> list[float]:
+        written = [one.said for one in rollouts if one.said.answer.strip()]
+        scores = [float(score) for score in self.scorer.score(written, rollouts[0].ask.scoring)] if written else []
         if self.sigmoid:
             scores = [_sigmoid(score) for score in scores]
         lowest = 0.0 if self.sigmoid else min(scores, default=0.0)
         rest = iter(scores)
-        return [next(rest) if one.answer.strip() else lowest for one in rollouts]
+        return [next(rest) if one.said.answer.strip() else lowest for one in rollouts]
 
 
 TERMS = ("accuracy", "format", "personalization", "style", "faithfulness", "length")
@@ -205,14 +161,14 @@ def make_terms(
     return {name: made[name] for name in TERMS if name in weights}
 
 
-def _faithfulness(one: Rollout, ask: Ask) -> float:
-    said: dict[object, dict[Claim, bool]] = {}
-    for claim, true in judge_line(one.reasoning, one.answer, ask.n_items, ask.style, ask.query):
+def _faithfulness(one: Rollout) -> float:
+    of, said = one.ask.scoring, dict[object, dict[Claim, bool]]()
+    for claim, true in judge_line(one.said.reasoning, one.said.answer, len(of.past), of.style, of.query):
         said.setdefault(claim if claim.kind == "trait" else (claim.kind, claim.of), {})[claim] = true
     return sum(fmean(claims.values()) for claims in said.values()) / max(len(said), _ENOUGH_CLAIMS)
 
 
-def _format(one: Rollout, multiline: bool) -> float:
+def _format(one: Candidate, multiline: bool) -> float:
     text = one.answer.strip()
     if not text:
         return 0.0
@@ -226,12 +182,12 @@ def _format(one: Rollout, multiline: bool) -> float:
     return sum(checks) / len(checks)
 
 
-def _band(ask: Ask) -> tuple[int, int] | None:
-    fact = ask.style.fact("words")
+def _band(of: Scoring) -> tuple[int, int] | None:
+    fact = of.style.fact("words")
     if fact is not None and isinstance(fact.value, tuple):
         low, _, high = fact.value
         return int(low), int(high)
-    lengths = [observe(text).words for text in ask.past if text.strip()]
+    lengths = [observe(text).words for text in of.past if text.strip()]
     return (min(lengths), max(lengths)) if lengths else None
 
 

@@ -1,173 +1,103 @@
-"""Our reward terms as TRL's reward functions: f(prompts, completions, completion_ids, **columns) -> a number each.
+"""What TRL's GRPOTrainer calls: one function that draws, and one function for each reward term.
 
-A data set for TRL needs the column "prompt_id" beside "prompt"; what was asked is looked up by it, because a `Style`
-does not fit into an Arrow column. Rollouts that come apart already (our llama.cpp engine, through TRL's `rollout_func`)
-give the fields of `Rollout` as columns; others are split from the text. Not here: the terms (`rewards.py`).
+Rollouts stay here. TRL's columns carry ids alone: "prompt" is the id of an `Ask`, "rollout" the id of a `Rollout`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from prlm_edge.errors import PrlmError
-from prlm_edge.prompt import ANSWER_CLOSE, Splitter
-from prlm_edge.train.grpo.terms import Ask, RewardTerm, Rollout
-from prlm_edge.train.grpo.weigh import Values, zero_variance
-from prlm_edge.types import FinishReason
+from prlm_edge.train.grpo.rollout import Drawer
+from prlm_edge.train.grpo.terms import RewardTerm
+from prlm_edge.train.types import Ask, Rollout, Values
 
-Split = Callable[[str], tuple[str, str]]
-Seen = Callable[[Sequence[Rollout], Sequence[Ask], Mapping[str, Values]], None]
-RewardFunc = Callable[..., list[float]]
-_FIELDS = ("reasoning", "answer", "finish_reason", "reasoning_truncated", "n_reasoning_tokens", "n_answer_tokens")
+#: Called with the rollouts of a batch and, by term, what each of them earned.
+Seen = Callable[[Sequence[Rollout], Mapping[str, Values]], None]
+_SAME = 1e-8  # rewards that differ by less are equal: rounding is no signal
 
 
-def splitter(opening: str = "") -> Split:
-    """A function that splits a completion into (reasoning, answer).
+class Exchange:
+    """Draws for TRL and scores what was drawn.
 
-    Args:
-        opening: The tag that the prompt already ends with: "<think>", "<answer>" or none.
-    """
-
-    def split(text: str) -> tuple[str, str]:
-        parts = {"reasoning": "", "answer": ""}
-        one = Splitter()
-        for channel, piece in [*one.feed(opening + text), *one.finish()]:
-            parts[channel] += piece
-        return parts["reasoning"].strip(), parts["answer"].strip()
-
-    return split
-
-
-def as_trl_reward_funcs(
-    terms: Mapping[str, RewardTerm],
-    weights: Mapping[str, float],
-    asks: Mapping[str, Ask],
-    *,
-    group_size: int,
-    split: Split,
-    count: Callable[[str], int],
-    stop_ids: Sequence[int] = (),
-    seen: Seen | None = None,
-) -> list[RewardFunc]:
-    """A function for each term, named by it, in the order of `terms`; give TRL `reward_weights` in the same order.
-
-    The first call of a batch scores all terms, and logs the metrics "zero_variance" (share of groups), "truncated" and
-    "non_finite" (shares of rollouts), "reasoning_tokens" and "answer_tokens" (means). A process's batch must hold whole
-    groups.
+    Each scored batch logs the metrics "zero_variance" (share of groups, see `zero_variance`), "truncated" and
+    "non_finite" (shares of rollouts), "reasoning_tokens" and "answer_tokens" (means).
 
     Args:
-        terms: By name, from `make_terms`.
-        weights: By name.
-        asks: What was asked, by prompt id.
-        group_size: Rollouts a prompt.
-        split: Completion -> (reasoning, answer), see `splitter`.
-        count: Tokens of a text.
-        stop_ids: Token ids that end a completion.
-        seen: Called with each batch and what it earned, such as `RunLogCallback.see`.
+        engine: Who draws.
+        asks: By id.
+        terms: The reward terms by name, from `make_terms`.
+        weights: Of the terms, by name.
+        group_size: Rollouts of one ask; they follow each other.
+        seen: Called once with each batch.
     """
-    batch = _Batch(terms, weights, asks, group_size, _Reader(split, count, frozenset(stop_ids)), seen)
-    return [_func(name, batch) for name in terms]
-
-
-def _func(name: str, batch: _Batch) -> RewardFunc:
-    def reward(
-        prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], **columns: Any
-    ) -> list[float]:
-        return [float(value) for value in batch.terms(completions, completion_ids, columns)[name]]
-
-    reward.__name__ = name
-    return reward
-
-
-class _Reader:
-    """Makes a Rollout of what TRL hands over."""
-
-    def __init__(self, split: Split, count: Callable[[str], int], stop_ids: frozenset[int]) -> None:
-        self._split, self._count, self._stop_ids = split, count, stop_ids
-
-    def read(
-        self, completions: Sequence[Any], ids: Sequence[Sequence[int]], columns: Mapping[str, Any]
-    ) -> list[Rollout]:
-        """In the order of `completions`.
-
-        Raises:
-            PrlmError: There is no column "prompt_id".
-        """
-        prompt_ids = columns.get("prompt_id")
-        if prompt_ids is None:
-            raise PrlmError("the data set has no column 'prompt_id'", "a reward looks up by it what was asked")
-        if all(field in columns for field in _FIELDS):
-            rows = zip(*(columns[field] for field in _FIELDS), strict=True)
-            return [Rollout(key, *row) for key, row in zip(prompt_ids, rows, strict=True)]
-        return [
-            self._one(key, _text(completion), these)
-            for key, completion, these in zip(prompt_ids, completions, ids, strict=True)
-        ]
-
-    def _one(self, key: str, text: str, ids: Sequence[int]) -> Rollout:
-        reasoning, answer = self._split(text)
-        ended = ANSWER_CLOSE in text or bool(self._stop_ids.intersection(ids[-1:]))
-        finish: FinishReason = "stop" if ended else "length"
-        truncated = not ended and bool(reasoning) and not answer
-        return Rollout(key, reasoning, answer, finish, truncated, self._count(reasoning), self._count(answer))
-
-
-class _Batch:
-    """Scores a batch once: TRL asks for each term on its own."""
 
     def __init__(
         self,
+        engine: Drawer,
+        asks: Mapping[str, Ask],
         terms: Mapping[str, RewardTerm],
         weights: Mapping[str, float],
-        asks: Mapping[str, Ask],
         group_size: int,
-        reader: _Reader,
-        seen: Seen | None,
+        seen: Seen,
     ) -> None:
-        self._terms, self._weights, self._asks = terms, weights, asks
-        self._group_size, self._reader, self._seen = group_size, reader, seen
-        self._last: tuple[Any, dict[str, Values]] | None = None
+        self._engine, self._asks, self._terms, self._weights = engine, asks, terms, weights
+        self._group_size, self._seen = group_size, seen
+        self._batch: dict[str, Rollout] = {}
+        self._earned: dict[str, Values] = {}
 
-    def terms(
-        self, completions: Sequence[Any], ids: Sequence[Sequence[int]], columns: Mapping[str, Any]
-    ) -> dict[str, Values]:
-        """Values of each term, shape (n,)."""
-        if self._last is not None and self._last[0] is completions:  # kept, so no other list has its identity
-            return self._last[1]
-        rollouts = self._reader.read(completions, ids, columns)
-        asks = [self._ask(one.prompt_id) for one in rollouts]
-        found = {name: np.asarray(term(rollouts, asks), dtype=np.float64) for name, term in self._terms.items()}
-        self._last = completions, found
-        self._log(rollouts, found, columns.get("log_metric"))
-        if self._seen is not None:
-            self._seen(rollouts, asks, found)
+    def draw(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
+        """TRL's `rollout_func`: ids of asks, each as often as its group is large, to what was drawn for them."""
+        step = str(trainer.state.global_step)
+        self._engine.load(trainer.accelerator.unwrap_model(trainer.model))
+        found = self._engine.draw([self._asks[one] for one in prompts], step)
+        self._batch, self._earned = {f"{step}/{place}": one for place, one in enumerate(found)}, {}
+        return {
+            "prompt_ids": [list(one.ask.ids) for one in found],
+            "completion_ids": [list(one.ids) for one in found],
+            "logprobs": [list(one.logprobs) for one in found],
+            "env_mask": [[int(own) for own in one.drawn] for one in found],
+            "rollout": list(self._batch),
+        }
+
+    @property
+    def rewards(self) -> list[Callable[..., list[float]]]:
+        """TRL's `reward_funcs`, named by their terms and in their order; `reward_weights` must have the same order."""
+        found: list[Callable[..., list[float]]] = []
+        for name in self._terms:
+            reward = partial(self._reward, name)
+            reward.__name__ = name  # type: ignore[attr-defined] # TRL logs it by this name
+            found.append(reward)
         return found
 
-    def _ask(self, prompt_id: str) -> Ask:
-        if prompt_id not in self._asks:
-            raise PrlmError(f"nothing is known of prompt {prompt_id!r}", "data set and reward functions must be of one")
-        return self._asks[prompt_id]
+    def _reward(self, name: str, *, rollout: Sequence[str], log_metric: Any, **_columns: Any) -> list[float]:
+        if not self._earned:  # the first term of a batch scores all of them
+            rollouts = list(self._batch.values())
+            self._earned = {key: np.asarray(term(rollouts), np.float64) for key, term in self._terms.items()}
+            self._log(rollouts, log_metric)
+            self._seen(rollouts, self._earned)
+        earned = dict(zip(self._batch, self._earned[name].tolist(), strict=True))
+        return [earned[one] for one in rollout]
 
-    def _log(self, rollouts: Sequence[Rollout], found: Mapping[str, Values], log_metric: Any) -> None:
-        if log_metric is None:
-            return
+    def _log(self, rollouts: Sequence[Rollout], log_metric: Callable[[str, float], None]) -> None:
         if len(rollouts) % self._group_size == 0:
-            log_metric("zero_variance", zero_variance(found, self._weights, self._group_size))
-        cut = [one.reasoning_truncated or one.finish_reason == "length" for one in rollouts]
-        broken = ~np.isfinite(np.stack(list(found.values()))).all(axis=0)
-        log_metric("non_finite", float(broken.mean()))  # TRL leaves NaN out of every mean, so that it can't be seen
-        log_metric("truncated", sum(cut) / len(cut))
-        log_metric("reasoning_tokens", sum(one.n_reasoning_tokens for one in rollouts) / len(rollouts))
-        log_metric("answer_tokens", sum(one.n_answer_tokens for one in rollouts) / len(rollouts))
+            log_metric("zero_variance", zero_variance(self._earned, self._weights, self._group_size))
+        broken = ~np.isfinite(np.stack(list(self._earned.values()))).all(axis=0)
+        log_metric("non_finite", float(broken.mean()))  # TRL leaves NaN out of every mean, so it would not show
+        log_metric("truncated", sum(one.cut for one in rollouts) / len(rollouts))
+        log_metric("reasoning_tokens", sum(one.n_reasoning for one in rollouts) / len(rollouts))
+        log_metric("answer_tokens", sum(one.n_answer for one in rollouts) / len(rollouts))
 
 
-def _text(completion: Any) -> str:
-    """A completion's text: TRL hands over messages where the prompt was a conversation."""
-    return completion if isinstance(completion, str) else "".join(str(turn.get("content", "")) for turn in completion)
+def zero_variance(terms: Mapping[str, Values], weights: Mapping[str, float], group_size: int) -> float:
+    """Share of the groups in which no term with a weight varies: nothing is learned from them.
 
-
-assert set(_FIELDS) | {"prompt_id"} == set(Rollout.__dataclass_fields__)
-assert get_args(FinishReason)[:2] == ("stop", "length")
+    TRL's own figure (`frac_reward_zero_std`) is taken over the whole batch under "normalize_then_sum", where it stays 0
+    as long as a single group varies.
+    """
+    values = np.stack([np.asarray(terms[name], np.float64) for name in terms if weights[name]])
+    varies = np.ptp(values.reshape(len(values), -1, group_size), axis=2) > _SAME
+    return float(1 - varies.any(axis=0).mean())

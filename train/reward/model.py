@@ -2,13 +2,11 @@
 
 The teacher is MiniLM with a head of one number, trained by TRL's RewardTrainer on preference pairs (Bradley-Terry). The
 student is the teacher's first layers, trained on the same pairs to give the teacher's margins (mean squared error) as
-well as the right order. Stopped or killed, the same command goes on from the last whole checkpoint. Not here: pairs
-(`pairs.py`), export (`reward_onnx.py`), how good it is (`reward_eval.py`).
+well as the right order. Stopped or killed, the same command goes on from the last whole checkpoint.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,26 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import (
-    BertForSequenceClassification,
-    PreTrainedTokenizerFast,
-    PrinterCallback,
-    TrainerCallback,
-    set_seed,
-)
+from transformers import BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback, set_seed
 from transformers.utils import logging as transformers_logging
 from trl import RewardConfig as TrlConfig
 from trl import RewardTrainer
 
 from prlm_edge import models
-from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.errors import UsageError
 from prlm_edge.rerank.reward.encoder import ENCODING, Encoded
-from prlm_edge.storage import atomic_write, writing
+from prlm_edge.storage import atomic_write, new_folder, write_json
 from prlm_edge.train.config import RewardConfig
 from prlm_edge.train.data.order import lay_out, n_steps
 from prlm_edge.train.reward.batches import PadPairs, Tokenized, pad
-from prlm_edge.train.run.checkpoints import Checkpoints, Progress
 from prlm_edge.train.run.folder import TrainFolder
+from prlm_edge.train.run.trainer import Checkpoints, run_trainer, shared_arguments
+from prlm_edge.train.types import Progress
 from prlm_edge.types import Cancel
 
 
@@ -176,31 +169,21 @@ def _train(
         progress: Called with (steps done, steps).
         callbacks: More of the Trainer's callbacks, such as a log.
     """
-    folder, model = TrainFolder(path), path / "model"
-    _open(path, stage, pairs, config)
+    folder, model = _open(path, stage, pairs, config), path / "model"
     if model.exists():
         return model
     if stage.n_layers:
         pairs = replace(pairs, margins=_margins(path / "margins.npy", stage.source, pairs))
-    cancel = cancel or Cancel()
     transformers_logging.disable_progress_bar()
     set_seed(stage.seed)  # the head is drawn when the model is loaded
     trainer = _trainer(stage, folder, pairs, config)
-    trainer.remove_callback(PrinterCallback)  # it writes to stdout
-    for callback in (Checkpoints(folder, cancel, progress, has_dev=False), *callbacks):
-        trainer.add_callback(callback)
-    latest = folder.latest()
-    with writing(path):
-        trainer.train(resume_from_checkpoint=str(latest) if latest else None)
-        if cancel.cancelled and trainer.state.global_step < trainer.state.max_steps:
-            return None
-        work = path / ".model.new"
-        shutil.rmtree(work, ignore_errors=True)
+    callbacks = (Checkpoints(folder, cancel or Cancel(), progress), *callbacks)
+    if not run_trainer(trainer, folder, callbacks, knob="reward.batch", value=config.batch):
+        return None
+    with new_folder(model) as work:
         trainer.model.save_pretrained(work)
         shutil.copyfile(stage.source / "tokenizer.json", work / "tokenizer.json")
-        with atomic_write(path / "log.json") as stream:
-            stream.write(json.dumps(trainer.state.log_history, indent=1).encode())
-        work.replace(model)
+        write_json(path / "log.json", trainer.state.log_history)
     return model
 
 
@@ -208,27 +191,17 @@ def _trainer(stage: _Stage, folder: TrainFolder, pairs: Tokenized, config: Rewar
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(stage.source / "tokenizer.json"))
     tokenizer.pad_token = "[PAD]"  # noqa: S105 - no password
     arguments = TrlConfig(
-        output_dir=str(folder.checkpoints),
+        **shared_arguments(folder, seed=stage.seed, save_steps=config.save_steps, keep=config.keep),
         per_device_train_batch_size=config.batch,
         num_train_epochs=1,  # `order.lay_out` lays out all of them
         learning_rate=stage.lr,
         warmup_steps=config.warmup,
         weight_decay=config.weight_decay,
         center_rewards_coefficient=config.center or None,
-        max_length=None,  # the encoder has seen to it
+        max_length=None,  # the encoder has cut the texts
         bf16=config.bf16,
         activation_checkpointing=False,
-        save_steps=config.save_steps,
-        save_total_limit=config.keep,
-        logging_steps=10,
-        logging_nan_inf_filter=False,
-        seed=stage.seed,
-        data_seed=stage.seed,
         train_sampling_strategy="sequential",
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
     )
     ids = [str(place) for place in range(len(pairs.chosen))]
     steps = config.max_steps or n_steps(len(ids), stage.epochs, config.batch)
@@ -252,13 +225,7 @@ def _margins(kept: Path, teacher: Path, pairs: Tokenized) -> list[float]:
     return margins
 
 
-def _open(path: Path, stage: _Stage, pairs: Tokenized, config: RewardConfig) -> None:
-    """A new run, or one that was asked the same.
-
-    Raises:
-        UsageError: Another run lies there.
-        PrlmError: Its header is damaged.
-    """
+def _open(path: Path, stage: _Stage, pairs: Tokenized, config: RewardConfig) -> TrainFolder:
     asked = {
         "stage": stage.name,
         "config": config.model_dump(mode="json") | {"seed": stage.seed},
@@ -266,15 +233,4 @@ def _open(path: Path, stage: _Stage, pairs: Tokenized, config: RewardConfig) -> 
         "weights": models.sha256_of(stage.source / "model.safetensors"),
         "encoding": ENCODING,
     }
-    header = path / "run.json"
-    if not header.exists():
-        with atomic_write(header) as stream:
-            stream.write(json.dumps(asked, indent=1).encode())
-        return
-    try:
-        known = json.loads(header.read_bytes())
-    except (OSError, ValueError):
-        raise PrlmError(f"{header}: damaged", "choose another --out") from None
-    for key, value in asked.items():
-        if known.get(key) != value:
-            raise UsageError(f"{path}: a run with another {key}", "choose another --out, or delete that folder")
+    return TrainFolder.begin(path, asked)

@@ -30,7 +30,7 @@ from prlm_edge.train.reward import to_onnx as reward_onnx
 from prlm_edge.train.reward.batches import Tokenized
 from prlm_edge.train.reward.model import train_student, train_teacher
 from prlm_edge.train.reward.pairs import PairConfig, Pairs
-from prlm_edge.train.run.checkpoints import Progress
+from prlm_edge.train.types import Progress
 from prlm_edge.types import Cancel
 
 _N_PARITY = 400  # pairs by which the int8 model is compared

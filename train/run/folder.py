@@ -2,7 +2,6 @@
 
 A run goes on only under the recipe and the data that it began with. A checkpoint counts when the list of its files,
 written last, matches what lies there: a process killed while writing or deleting one leaves none that looks good.
-Not here: what a checkpoint holds (Transformers' Trainer).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.storage import atomic_write, private_dir, writing
+from prlm_edge.storage import atomic_write, new_folder, private_dir, writing
 from prlm_edge.train.config import Recipe, dump
 
 FILES = "files.json"
@@ -45,8 +44,23 @@ class TrainFolder:
                 other data.
             PrlmError: The disk is full or not writable, or the run's header is damaged.
         """
-        folder = cls(path)
         asked = {"stage": stage, "recipe": recipe.of_stage(stage), "data": dict(data)}
+        folder = cls.begin(path, asked, {"versions": {name: version(name) for name in _PACKAGES}})
+        if not (path / "recipe.yaml").exists():
+            with atomic_write(path / "recipe.yaml") as stream:
+                stream.write(dump(recipe).encode())
+        return folder
+
+    @classmethod
+    def begin(cls, path: Path, asked: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> Self:
+        """A new run, or one to go on with; `open` with a header of the caller's own.
+
+        Args:
+            path: The folder.
+            asked: What must be equal for a run to go on, for JSON.
+            about: What run.json holds besides.
+        """
+        folder = cls(path)
         if (path / "run.json").exists():
             known = folder.header
             for key, value in asked.items():
@@ -55,16 +69,13 @@ class TrainFolder:
                     raise UsageError(
                         f"{path}: a run with another {what}", "choose another --out, or delete that folder"
                     )
-            folder._write_recipe(recipe)
             return folder
         if path.exists() and (not path.is_dir() or any(not _torn_header(one) for one in path.iterdir())):
             raise UsageError(f"{path}: not empty, and no run", "choose another --out")
-        header = {**asked, "versions": {name: version(name) for name in _PACKAGES}}
         with writing(path):
             private_dir(path)
             with atomic_write(path / "run.json") as stream:  # the first file: a kill leaves a run, or nothing
-                stream.write(json.dumps(header, indent=2).encode())
-        folder._write_recipe(recipe)
+                stream.write(json.dumps({**asked, **(about or {})}, indent=2).encode())
         return folder
 
     @property
@@ -89,11 +100,6 @@ class TrainFolder:
         """The trained adapter; there once the stage has ended."""
         return self.path / "adapter"
 
-    def _write_recipe(self, recipe: Recipe) -> None:
-        if not (self.path / "recipe.yaml").exists():
-            with atomic_write(self.path / "recipe.yaml") as stream:
-                stream.write(dump(recipe).encode())
-
     def latest(self) -> Path | None:
         """The last whole checkpoint; torn ones are removed."""
         found: list[tuple[int, Path]] = []
@@ -111,12 +117,8 @@ class TrainFolder:
         Raises:
             PrlmError: The disk is full or not writable.
         """
-        work = self.path / ".adapter.new"
-        with writing(self.path):
-            shutil.rmtree(work, ignore_errors=True)
-            shutil.copytree(source, work)
-            shutil.rmtree(self.adapter, ignore_errors=True)
-            work.replace(self.adapter)
+        with new_folder(self.adapter) as work:
+            shutil.copytree(source, work, dirs_exist_ok=True)
 
 
 def _torn_header(path: Path) -> bool:

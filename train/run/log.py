@@ -9,7 +9,7 @@ was), non_finite (share of rollouts with a reward that is no number), lengths {m
 tokens, tokens (so far), and of the clock: wall_s, step_s, tokens_per_s, eta_s, memory_mb (peak), gpu_mb (peak).
 
 A run that was killed and goes on from step N forgets what came after N: but for the clock its log is that of a straight
-run. Not here: who feeds it (`run_watch.py`), when to stop (`stopping.py`).
+run.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ from prlm_edge.storage import append_bytes, atomic_write, cut_torn_line, json_li
 from prlm_edge.train.run.stopping import Verdict
 
 Record = Mapping[str, Any]
+_SHOWN = {
+    "kl": "kl {:.4f}",
+    "entropy": "entropy {:.2f}",
+    "zero_variance": "no variance {:.0%}",
+    "truncated": "cut off {:.0%}",
+    "tokens_per_s": "{:.0f} tokens/s",
+    "memory_mb": "{:.0f} MB",
+}
 CLOCK = ("wall_s", "step_s", "tokens_per_s", "eta_s", "memory_mb", "gpu_mb")  # what differs from run to run
 
 
@@ -102,6 +110,21 @@ def read_records(path: Path) -> Iterator[Record]:
 def read_samples(path: Path) -> list[Record]:
     """The samples of a samples.jsonl; raises as `read_records`."""
     return list(_read(path))
+
+
+def status(record: Record, n_steps: int) -> str:
+    """One line for people, such as "step 12/200  reward 1.90 (accuracy 0.91, format 0.99)  kl 0.004  eta 0:12:03"."""
+    parts = [f"step {record['step']}" + (f"/{n_steps}" if n_steps > 0 else "")]
+    if "reward" in record:
+        terms = ", ".join(f"{name} {value:.2f}" for name, value in record.get("terms", {}).items())
+        parts.append(f"reward {record['reward']:.2f}" + (f" ({terms})" if terms else ""))
+    elif "loss" in record:
+        parts.append(f"loss {record['loss']:.3f}")
+    parts += [form.format(record[key]) for key, form in _SHOWN.items() if key in record]
+    if "eta_s" in record:
+        minutes, seconds = divmod(round(record["eta_s"]), 60)
+        parts.append(f"eta {minutes // 60}:{minutes % 60:02}:{seconds:02}")
+    return "  ".join(parts)
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,19 +1,19 @@
-"""How much memory a step will take, before the first one: an estimate, and the knob to turn where there is too little.
+"""How much memory a step will take, estimated before the first one, and the knob to turn where there is too little.
 
 The estimate is of the largest step: weights, adapter with AdamW's two moments, activations of the longest micro-batch,
-and logits of its labelled tokens. Not here: measuring what a step really took (`run_log.py`).
+and logits of its labelled tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prlm_edge import cpu
 from prlm_edge.errors import PrlmError
 from prlm_edge.train.config import Recipe
 
@@ -28,7 +28,7 @@ _KEPT_BY_HEAP = 2.5
 
 
 @dataclass(frozen=True)
-class Estimate:
+class StepMemory:
     """Bytes, by what they are for."""
 
     weights: float
@@ -52,7 +52,7 @@ class Estimate:
         return f"{self.total / 1e9:.1f} GB ({', '.join(f'{name} {n / 1e9:.1f}' for name, n in parts.items())})"
 
 
-def estimate(config: dict[str, Any], recipe: Recipe, longest: int) -> Estimate:
+def estimate(config: dict[str, Any], recipe: Recipe, longest: int) -> StepMemory:
     """The memory of a step.
 
     Args:
@@ -67,7 +67,7 @@ def estimate(config: dict[str, Any], recipe: Recipe, longest: int) -> Estimate:
     n_adapter = recipe.lora.r * layers * (8 * hidden + 3 * (hidden + inner))
     tokens = min(recipe.warmstart.micro_batch, recipe.warmstart.batch) * longest
     kept = _KEPT_CHECKPOINTED if recipe.base.checkpointing else _KEPT
-    return Estimate(
+    return StepMemory(
         weights=n_linear * _BYTES[recipe.base.precision] + vocab * hidden * width,
         adapter=n_adapter * 4 * 4.0,  # weight, gradient and two moments
         activations=tokens * hidden * layers * kept * width * (1.0 if _on_gpu() else _KEPT_BY_HEAP),
@@ -75,7 +75,7 @@ def estimate(config: dict[str, Any], recipe: Recipe, longest: int) -> Estimate:
     )
 
 
-def check(folder: Path, recipe: Recipe, longest: int) -> Estimate:
+def check(folder: Path, recipe: Recipe, longest: int) -> StepMemory:
     """Refuse what will not fit.
 
     Raises:
@@ -93,7 +93,7 @@ def check(folder: Path, recipe: Recipe, longest: int) -> Estimate:
 
 @contextlib.contextmanager
 def fitting(knob: str, value: int) -> Iterator[None]:
-    """What to turn down where a GPU's memory ran out after all, instead of where in PyTorch it did.
+    """Says what to turn down where the GPU's memory runs out in the block.
 
     Args:
         knob: A key of the recipe, such as "grpo.micro_batch".
@@ -113,24 +113,13 @@ def fitting(knob: str, value: int) -> Iterator[None]:
 
 
 def available() -> int | None:
-    """Free bytes of the GPU where there is one, else of the machine or its container; None where nobody tells."""
+    """Free bytes of the GPU where there is one, else of the machine or its container; None where that is unknown."""
     if _on_gpu():
         import torch
 
         return int(torch.cuda.mem_get_info()[0])
-    free = None
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
-    except OSError:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return min(free, limit - used) if free is not None else limit - used
+    found = cpu.memory()
+    return None if found is None else found[1]
 
 
 def _on_gpu() -> bool:
@@ -139,7 +128,7 @@ def _on_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def _knob(needed: Estimate, recipe: Recipe) -> str:
+def _knob(needed: StepMemory, recipe: Recipe) -> str:
     if max(needed.activations, needed.logits) < needed.weights:
         return "--qlora" if recipe.base.precision != "nf4" else "train a smaller model"
     if recipe.warmstart.micro_batch > 1:

@@ -1,8 +1,4 @@
-"""Feeds a run's log from what a Trainer logs, with pace, time left and memory; hands each record to a view.
-
-Transformers' own printing of logs goes to stdout: take it out with `trainer.remove_callback(PrinterCallback)` (and
-`disable_tqdm=True`). Not here: the files (`run_log.py`), the terminal (`live.py`).
-"""
+"""Feeds a run's log from what a Trainer logs, with pace, time left and memory."""
 
 from __future__ import annotations
 
@@ -11,15 +7,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from transformers import TrainerCallback
 
 from prlm_edge.train.run.log import Record, RunLog
-
-if TYPE_CHECKING:
-    from prlm_edge.train.grpo.terms import Ask, Rollout
-    from prlm_edge.train.grpo.weigh import Values
+from prlm_edge.train.types import Rollout, Values
 
 _ETA_STEPS = 20  # logged steps that the pace is taken over
 _MAX_SAMPLE_CHARS = 2_000
@@ -49,24 +42,12 @@ _TIMES = ("epoch", "step_time")
 _NO_FIGURES = ("runtime", "samples_per_second", "steps_per_second", "num_tokens")  # of a dev log
 
 
-class Watcher(Protocol):
-    """Shows a run to whom it may concern; see `live.py`."""
-
-    def step(self, record: Record, n_steps: int) -> None:
-        """A step of `n_steps` (0: unknown) was logged."""
-        ...
-
-    def close(self) -> None:
-        """The run has ended."""
-        ...
-
-
 class RunLogCallback(TrainerCallback):
     """Feeds a `RunLog` from what a Trainer logs; a log of `eval_` figures becomes a dev record.
 
     Args:
         log: The log.
-        watcher: Shows each record.
+        shown: Called with each step's record and the number of steps (0: unknown).
         sample_every: Logged steps between samples; 0: none.
         n_samples: Samples at a time, of as many prompts.
         clock: Seconds.
@@ -75,26 +56,26 @@ class RunLogCallback(TrainerCallback):
     def __init__(
         self,
         log: RunLog,
-        watcher: Watcher | None = None,
+        shown: Callable[[Record, int], None] = lambda record, n_steps: None,
         *,
         sample_every: int = 10,
         n_samples: int = 4,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._log, self._watcher, self._clock = log, watcher, clock
+        self._log, self._shown, self._clock = log, shown, clock
         self._sample_every, self._n_samples = sample_every, n_samples
         self._batch: list[dict[str, Any]] = []
         self._offset = 0.0
         self._pace: deque[tuple[int, float, float]] = deque(maxlen=_ETA_STEPS + 1)  # (step, seconds, tokens)
 
-    def see(self, rollouts: Sequence[Rollout], asks: Sequence[Ask], terms: Mapping[str, Values]) -> None:
-        """Remember the first rollout of each of the first prompts; written with the next logged step."""
+    def see(self, rollouts: Sequence[Rollout], terms: Mapping[str, Values]) -> None:
+        """Keep the first rollout of each of the first asks of a batch, with what it earned, for the next sample."""
         firsts: dict[str, int] = {}
         for place, one in enumerate(rollouts):
             if len(firsts) < self._n_samples:
-                firsts.setdefault(one.prompt_id, place)
+                firsts.setdefault(one.ask.id, place)
         self._batch = [
-            sample(rollouts[place], asks[place], {name: float(values[place]) for name, values in terms.items()})
+            sample(rollouts[place], {name: float(values[place]) for name, values in terms.items()})
             for place in firsts.values()
         ]
 
@@ -116,11 +97,6 @@ class RunLogCallback(TrainerCallback):
         elif dev := _dev_figures(logs):
             self._log.dev(state.global_step, dev)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the view down."""
-        if self._watcher is not None:
-            self._watcher.close()
-
     def _step(self, state: Any, logs: dict[str, Any]) -> None:
         record = {"kind": "step", "step": state.global_step, **figures_of(logs)}
         record |= self._timing(state.global_step, state.max_steps, float(record.get("tokens") or 0.0))
@@ -128,8 +104,8 @@ class RunLogCallback(TrainerCallback):
         n = sum(one["kind"] == "step" for one in self._log.records)
         if self._sample_every and n % self._sample_every == 0:
             self._log.samples(state.global_step, self._batch)
-        if self._watcher is not None and state.is_world_process_zero:
-            self._watcher.step(record, state.max_steps)
+        if state.is_world_process_zero:
+            self._shown(record, state.max_steps)
 
     def _timing(self, step: int, n_steps: int, tokens: float) -> dict[str, float]:
         wall = self._offset + self._clock()
@@ -160,15 +136,15 @@ def figures_of(logs: Mapping[str, Any]) -> dict[str, Any]:
     return found | {name: values for name, values in groups.items() if values}
 
 
-def sample(rollout: Rollout, ask: Ask, terms: Mapping[str, float]) -> dict[str, Any]:
+def sample(one: Rollout, terms: Mapping[str, float]) -> dict[str, Any]:
     """A line of samples.jsonl."""
     return {
-        "prompt_id": rollout.prompt_id,
-        "query": ask.query[:_MAX_SAMPLE_CHARS],
-        "target": ask.target,
-        "reasoning": rollout.reasoning,
-        "answer": rollout.answer,
-        "finish_reason": rollout.finish_reason,
+        "prompt_id": one.ask.id,
+        "query": one.ask.scoring.query[:_MAX_SAMPLE_CHARS],
+        "target": one.ask.target,
+        "reasoning": one.said.reasoning,
+        "answer": one.said.answer,
+        "finish_reason": one.said.finish_reason,
         "terms": dict(terms),
     }
 

@@ -1,13 +1,39 @@
-"""Figures of what judges answers, as tables. Not here: what they mean (`prlm_edge.train.reward.evaluate`, `blend`)."""
+"""What training says on the terminal: a run's steps as they come, and figures of what judges answers as tables."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.progress import can_draw, progress
+
+
+@contextmanager
+def steps(label: str, every: int = 10) -> Iterator[Callable[[Mapping[str, Any], int], None]]:
+    """Yield a function to call with each step's record and the number of steps.
+
+    A terminal shows the newest figures in a bar, and keeps the last line. Elsewhere a line is written at the first
+    step, at every `every`th and at the last.
+    """
+    from prlm_edge.train.run.log import status
+
+    live, n, last = can_draw(), 0, ""
+    with progress(label, unit="steps", at_once=True) as update:
+
+        def shown(record: Mapping[str, Any], n_steps: int) -> None:
+            nonlocal n, last
+            n, last = n + 1, status(record, n_steps)
+            update(record["step"], n_steps or None, last)
+            if not live and (n == 1 or n % every == 0 or record["step"] == n_steps):
+                console.note(last)
+
+        yield shown
+    if live and last:
+        console.note(last)
 
 
 def show_reward(figures: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
 from prlm_edge.cli.shared.progress import Update, progress
 from prlm_edge.cli.shared.table import PROG
+from prlm_edge.cli.train.show import steps
 from prlm_edge.errors import ModelError, UsageError
 from prlm_edge.types import Cancel
 
@@ -66,7 +67,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     from prlm_edge.train import rejection as stage
     from prlm_edge.train import warmstart as tuning
     from prlm_edge.train.data import prompts
-    from prlm_edge.train.grpo import rollout
+    from prlm_edge.train.grpo.open_engine import open_engine
     from prlm_edge.train.run.folder import TrainFolder
 
     if adapter is None:
@@ -82,14 +83,14 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         return folder.adapter
     cancel = Cancel()
     with cancel_on_interrupt(cancel):
-        engine = rollout.open_engine(recipe, source, out / "engine", tokens)
+        engine = open_engine(recipe, source, out / "engine", tokens)
         try:
             engine.load_folder(adapter)
             with progress("drawing", unit="prompts", at_once=True) as update:
                 whole = stage.sample(
                     out / "draws.jsonl",
                     asked,
-                    lambda some, salt: [one.rollout for one in engine.draw(some, salt, cancel)],
+                    lambda some, salt: engine.draw(some, salt, cancel),
                     recipe.rejection.samples,
                     cancel=cancel,
                     progress=update,
@@ -150,7 +151,6 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     from prlm_edge.train.data import prompts
     from prlm_edge.train.grpo import stage
     from prlm_edge.train.run.folder import TrainFolder
-    from prlm_edge.train.run.live import make_view
 
     tokens = base.load_tokens(base.resolve(recipe.base.model), recipe.data.max_tokens)
     with progress("reading the data", unit="rows") as update:
@@ -163,10 +163,8 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     if folder.adapter.exists():
         return folder.adapter
     cancel = Cancel()
-    with cancel_on_interrupt(cancel):
-        outcome = stage.train(
-            folder, recipe, asked, judged, start=adapter, scorer=scorer, cancel=cancel, watcher=make_view()
-        )
+    with cancel_on_interrupt(cancel), steps("GRPO") as shown:
+        outcome = stage.train(folder, recipe, asked, judged, start=adapter, scorer=scorer, cancel=cancel, shown=shown)
     if outcome.verdict.stop:
         _ended(folder, recipe)
         console.note(f"stopped for cause: {outcome.verdict.reason}\n{outcome.verdict.advice}")

@@ -1,0 +1,83 @@
+"""What the Trainers of all stages share: their arguments, checkpoints that are known to be whole, and going on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, TrainerCallback
+
+from prlm_edge.storage import writing
+from prlm_edge.train.run import memory
+from prlm_edge.train.run.folder import TrainFolder, seal
+from prlm_edge.train.types import Progress
+from prlm_edge.types import Cancel
+
+
+def shared_arguments(folder: TrainFolder, *, seed: int, save_steps: int, keep: int) -> dict[str, Any]:
+    """Arguments of every Trainer: nothing is printed or reported, NaN is logged as such, the seed decides all."""
+    return {
+        "output_dir": str(folder.checkpoints),
+        "save_steps": save_steps,
+        "save_total_limit": keep,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "seed": seed,
+        "data_seed": seed,
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": not torch.cuda.is_available(),
+    }
+
+
+def run_trainer(
+    trainer: Any, folder: TrainFolder, callbacks: Sequence[TrainerCallback], *, knob: str, value: int
+) -> bool:
+    """Train, or go on from the last whole checkpoint; returns whether it came to its last step.
+
+    Args:
+        trainer: A Transformers Trainer with `shared_arguments`.
+        folder: The run.
+        callbacks: Are added to it.
+        knob: The recipe's key that decides how much memory a step takes.
+        value: What it is now.
+
+    Raises:
+        PrlmError: The disk or the GPU's memory is full; checkpoints stay.
+    """
+    trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is for data
+    for one in callbacks:
+        trainer.add_callback(one)
+    latest = folder.latest()
+    with writing(folder.path), memory.fitting(knob, value):
+        trainer.train(resume_from_checkpoint=str(latest) if latest else None)
+    return bool(trainer.state.global_step >= trainer.state.max_steps)
+
+
+class Checkpoints(TrainerCallback):
+    """Saves before a stop on request and behind the last step, seals what was saved, and reports progress.
+
+    Args:
+        folder: Whose checkpoints they are.
+        cancel: Ends the run behind the step under way.
+        progress: Called with (steps done, steps).
+        has_dev: Whether the Trainer has a dev set to judge the last step by.
+    """
+
+    def __init__(self, folder: TrainFolder, cancel: Cancel, progress: Progress, *, has_dev: bool = False) -> None:
+        self._folder, self._cancel, self._progress, self._has_dev = folder, cancel, progress, has_dev
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step is done."""
+        self._progress(state.global_step, state.max_steps)
+        if self._cancel.cancelled:
+            control.should_save = control.should_training_stop = True
+        elif state.global_step >= state.max_steps:
+            control.should_save = True
+            control.should_evaluate = self._has_dev
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A checkpoint was written."""
+        seal(self._folder.checkpoints / f"checkpoint-{state.global_step}")
