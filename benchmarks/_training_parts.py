@@ -78,13 +78,13 @@ def prepare(args: argparse.Namespace) -> Figures:
 def ours(args: argparse.Namespace) -> Figures:
     """Our engine takes over the policy's adapter and draws; a round whenever it is asked for one."""
     from prlm_edge.train import base
-    from prlm_edge.train.grpo import rollout
+    from prlm_edge.train.grpo.open_engine import open_engine
 
     recipe = recipe_of(args, **REASONS)
     source = base.resolve(recipe.base.model)
     tokens, prompts = prompts_of(recipe, source)
     policy = policy_of(recipe, source)
-    engine = rollout.open_engine(recipe, source, args.work / "engine", tokens)
+    engine = open_engine(recipe, source, args.work / "engine", tokens)
     for wanted in rounds():
         asked = asked_in(wanted["round"], prompts, args)
         started = time.perf_counter()
@@ -171,7 +171,7 @@ def step(args: argparse.Namespace, folder_name: str = "grpo") -> Figures:
     clock.watch(grpo.PolicyTrainer, "training_step", "forward and backward")
     clock.watch(AcceleratedOptimizer, "step", "optimizer")
     folder = run_folder.TrainFolder.open(args.work / folder_name, "grpo", recipe, {})
-    grpo.train(folder, recipe, prompts, (), watcher=clock)
+    grpo.train(folder, recipe, prompts, (), shown=clock.step)
     yield {"parts": clock.mean(), "peak_mb": peak_mb(), "samples": args.prompts * args.group}
 
 
@@ -237,9 +237,6 @@ class Clock:
         self._steps.append({**self._spent, "whole step": now - self._at})
         self._spent.clear()
         self._at = now
-
-    def close(self) -> None:
-        """The run has ended."""
 
     def mean(self) -> dict[str, float]:
         """Seconds a step; what no method was watched for is rest. The first step warms up."""

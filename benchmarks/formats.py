@@ -135,7 +135,7 @@ def trained(one: Format, args: argparse.Namespace) -> dict[str, Any]:
     from prlm_edge.train import base
     from prlm_edge.train.data.examples import Pools, plan_of
     from prlm_edge.train.data.prompts import prompt_of
-    from prlm_edge.train.grpo.rollout_hf import TransformersEngine
+    from prlm_edge.train.grpo.rollout_hf import HfDrawer
     from prlm_edge.types import Sampling
 
     source = open_source(Path(one.model), model=args.base)
@@ -147,13 +147,13 @@ def trained(one: Format, args: argparse.Namespace) -> dict[str, Any]:
         for row in rows.values()
     ]
     prompts = [prompt_of(row, plan, tokens) for row, plan in zip(rows.values(), plans, strict=True)]
-    engine = TransformersEngine(recipe, source.base, tokens)
+    engine = HfDrawer(recipe, source.base, tokens)
     engine.load(merge.adapted(source.base, source.adapter))
     began = time.perf_counter()
     said = engine.best(prompts, Sampling(temperature=0.0, repeat_penalty=settings.repeat_penalty))
     seconds = time.perf_counter() - began
     found = {
-        key: judged(row.user, told.answer, row.target) for (key, row), told in zip(rows.items(), said, strict=True)
+        key: judged(row.user, told.said.answer, row.target) for (key, row), told in zip(rows.items(), said, strict=True)
     }
     return {"answers": found, "users_per_min": 60 * len(found) / seconds}
 

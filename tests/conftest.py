@@ -54,6 +54,30 @@ def minilm_path() -> Path:
     return _real_model("minilm", "embedder")
 
 
+@pytest.fixture(scope="session")
+def original_path(smollm2_path: Path) -> Path:
+    """The default model's file as it was fetched; adapters are trained over its weights."""
+    return smollm2_path.parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def training_home(original_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PRLM_HOME whose cache holds the default model unpacked for training, which takes a minute: once a session."""
+    from prlm_edge.train import base
+
+    home = tmp_path_factory.mktemp("training")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRLM_HOME", str(home))
+        base.resolve(str(original_path))
+    return home
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(training_home: Path) -> Path:
+    """The real default model as a Hugging Face folder."""
+    return next(training_home.rglob("config.json")).parent
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty PRLM_HOME: no settings, no cache, no models."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge import models
 from prlm_edge.errors import ModelError, PrlmError, UsageError
+from prlm_edge.gguf.names import ARCHITECTURES
 from prlm_edge.prompt import TO_ANSWER
-from prlm_edge.storage import cache_dir, locked, private_dir, write_error
+from prlm_edge.storage import cache_dir, locked, new_folder, private_dir
 from prlm_edge.train.config import BaseConfig, LoraConfig, Recipe
 from prlm_edge.train.data.tokens import Tokens
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WHOLE = "whole"  # marks a folder that was written to its end
-SUPPORTED = ("llama", "qwen2", "qwen3")
 
 
 def resolve(base: str) -> Path:
@@ -184,49 +182,52 @@ def _nf4(dtype: Any) -> Any:
 def _unpack(file: Path, folder: Path) -> None:
     """Write `file` as a Hugging Face folder; `folder` appears whole or not at all."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     quiet()
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed; the lock is ours
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise write_error(folder, error) from error
-    try:
-        name = file.name
+    with new_folder(folder) as work:
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+                file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
             )
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=name)
         except (ValueError, KeyError, OSError, RuntimeError) as error:
-            raise ModelError(f"{name}: can't be read for training: {_line(error)}", _ADVICE) from None
-        if model.config.model_type not in SUPPORTED:
-            raise ModelError(f"{name}: architecture {model.config.model_type}", _ADVICE)
-        _mend(tokenizer, file)
+            raise _unreadable(file, error) from None
+        if model.config.model_type not in ARCHITECTURES:
+            raise ModelError(f"{file.name}: architecture {model.config.model_type}", _ADVICE)
+        read_tokenizer(file).save_pretrained(work)
         model.save_pretrained(work)
-        tokenizer.save_pretrained(work)
         (work / WHOLE).touch()
-        work.replace(folder)
-    except OSError as error:
-        raise write_error(folder, error) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
-_ADVICE = f"supported are {', '.join(SUPPORTED)}; a Hugging Face folder of the model may serve instead"
+def read_tokenizer(file: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a GGUF file, which tokenizes as llama.cpp does.
 
+    Transformers' reader leaves SmolLM's splitting of digits out, by which 15 of 150 texts tokenize differently.
 
-def _mend(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
-    """Tokenize as llama.cpp does: Transformers' GGUF reader leaves SmolLM's digit splitting out (15 of 150 texts)."""
+    Raises:
+        ModelError: It can't be read.
+    """
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers as pre
+    from transformers import AutoTokenizer
 
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        raise _unreadable(file, error) from None
     field = GGUFReader(file).get_field("tokenizer.ggml.pre")
     if field is not None and field.contents() == "smollm":
         backend: Any = tokenizer.backend_tokenizer
         bytes_ = pre.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
         backend.pre_tokenizer = pre.Sequence([pre.Digits(individual_digits=True), bytes_])
+    return tokenizer
+
+
+_ADVICE = f"supported are {', '.join(ARCHITECTURES)}; a Hugging Face folder of the model may serve instead"
+
+
+def _unreadable(file: Path, error: Exception) -> ModelError:
+    return ModelError(f"{file.name}: can't be read for training: {_line(error)}", _ADVICE)
 
 
 def _line(error: Exception) -> str:

@@ -6,38 +6,35 @@ import shutil
 import pytest
 from tiny import make_bert, make_llama
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # on a busy machine two threads spend most of their time waiting for each other
 
 
 @pytest.fixture(scope="session")
-def smollm2_folder(smollm2_path, tmp_path_factory):
-    """The real default model as a Hugging Face folder."""
+def tokenizer_folder(original_path, tmp_path_factory):
+    """The real default model's tokenizer alone."""
     from prlm_edge.train import base
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRLM_HOME", str(tmp_path_factory.mktemp("base")))
-        folder = tmp_path_factory.mktemp("folder") / "smollm2"
-        original = smollm2_path.parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-        base._unpack(original, folder)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    base.read_tokenizer(original_path).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def tokens(smollm2_folder):
+def tokens(tokenizer_folder):
     """The trainer's tokenizer, with a context of 1,024."""
     from prlm_edge.train import base
 
-    return base.load_tokens(smollm2_folder, 1024)
+    return base.load_tokens(tokenizer_folder, 1024)
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(smollm2_folder, tmp_path_factory):
+def tiny_folder(tokenizer_folder, tmp_path_factory):
     """A tiny model to train, with the real tokenizer."""
-    from transformers import AutoTokenizer
-
     ends = {"bos_token_id": 1, "eos_token_id": 2}
     folder = make_llama(tmp_path_factory.mktemp("tiny"), vocab_size=49152, tie_word_embeddings=True, **ends)
-    AutoTokenizer.from_pretrained(smollm2_folder).save_pretrained(folder)
+    for path in tokenizer_folder.iterdir():
+        shutil.copyfile(path, folder / path.name)
     return folder
 
 

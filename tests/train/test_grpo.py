@@ -33,17 +33,15 @@ OVERRIDES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """One unpacked base for all tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+@pytest.fixture
+def original(training_home, original_path, monkeypatch):
+    """The model's file; it is unpacked already."""
+    monkeypatch.setenv("PRLM_HOME", str(training_home))
+    return original_path
 
 
-def prepared(rows_file, smollm2_path, *overrides):
-    original = str(smollm2_path.parent / "SmolLM2-135M-Instruct.Q4_1.gguf")
-    given = {"data.files": [str(rows_file)], "base.model": original}
+def prepared(rows_file, original, *overrides):
+    given = {"data.files": [str(rows_file)], "base.model": str(original)}
     recipe = config.load("edge-cpu", [*OVERRIDES, *overrides], given)
     tokens = base.load_tokens(base.resolve(recipe.base.model), recipe.data.max_tokens)
     asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=None)
@@ -61,16 +59,16 @@ def weights(folder):
 
 
 @pytest.mark.parametrize("reasoning", [False, True])
-def test_what_is_drawn_is_what_stands_in_the_context(home, rows_file, smollm2_path, tmp_path, reasoning):
+def test_what_is_drawn_is_what_stands_in_the_context(rows_file, original, tmp_path, reasoning):
     """Log-probabilities of the engine and of PyTorch agree on every token that was drawn."""
     import json
 
     recipe, tokens, asked, _ = prepared(
-        rows_file, smollm2_path, f"data.reasoning={str(reasoning).lower()}", "grpo.reasoning_tokens=24"
+        rows_file, original, f"data.reasoning={str(reasoning).lower()}", "grpo.reasoning_tokens=24"
     )
     source = base.resolve(recipe.base.model)
     engine = LlamaDrawer(
-        smollm2_path.parent / "SmolLM2-135M-Instruct.Q4_1.gguf",
+        original,
         json.loads((source / "config.json").read_text()),
         tmp_path,
         tokens,
@@ -102,8 +100,8 @@ def test_what_is_drawn_is_what_stands_in_the_context(home, rows_file, smollm2_pa
             )
 
 
-def test_it_learns_and_a_stopped_run_ends_as_the_straight_one(home, rows_file, smollm2_path, tmp_path):
-    ready = prepared(rows_file, smollm2_path)
+def test_it_learns_and_a_stopped_run_ends_as_the_straight_one(rows_file, original, tmp_path):
+    ready = prepared(rows_file, original)
     straight, outcome = run(tmp_path / "straight", ready)
     assert outcome.whole and not outcome.verdict.stop
     assert any(weight.abs().sum() > 0 for name, weight in weights(straight).items() if "lora_B" in name)
@@ -130,10 +128,10 @@ def test_it_learns_and_a_stopped_run_ends_as_the_straight_one(home, rows_file, s
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_settings_that_do_not_go_together(home, rows_file, smollm2_path, tmp_path):
+def test_settings_that_do_not_go_together(rows_file, original, tmp_path):
     with pytest.raises(ConfigError, match="rollouts by llama"):
-        run(tmp_path / "nf4", prepared(rows_file, smollm2_path, "base.precision=nf4", "grpo.rollouts=llamacpp"))
+        run(tmp_path / "nf4", prepared(rows_file, original, "base.precision=nf4", "grpo.rollouts=llamacpp"))
     with pytest.raises(ConfigError, match="needs a reward model"):
-        run(tmp_path / "reward", prepared(rows_file, smollm2_path, "grpo.rewards={personalization: 1}"))
+        run(tmp_path / "reward", prepared(rows_file, original, "grpo.rewards={personalization: 1}"))
     with pytest.raises(PrlmError, match="a step draws from 50"):
-        run(tmp_path / "few", prepared(rows_file, smollm2_path, "grpo.prompts=50"))
+        run(tmp_path / "few", prepared(rows_file, original, "grpo.prompts=50"))

@@ -49,7 +49,7 @@ def divergence(p, q):
     return float((np.exp(p) * (p - q)).sum(-1).mean())
 
 
-def test_it_says_the_same(adapted, smollm2_path, tmp_path):
+def test_it_says_the_same(adapted, original_path, tmp_path):
     from prlm_edge.backends.llama.backend import LlamaCpp
     from prlm_edge.gguf.lora import write_lora_gguf
 
@@ -57,8 +57,7 @@ def test_it_says_the_same(adapted, smollm2_path, tmp_path):
     file = tmp_path / "mine.gguf"
     assert write_lora_gguf(folder, model_config, file) == 30 * 7
     assert [path.name for path in tmp_path.iterdir()] == ["mine.gguf"]
-    original = smollm2_path.parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    backend = LlamaCpp(original, adapter=file)
+    backend = LlamaCpp(original_path, adapter=file)
     try:
         assert backend.info.adapter == "mine"
         with_it = divergence(said, llama_logprobs(backend, tokens))

@@ -311,14 +311,13 @@ def test_gradients_over_nf4_are_right_after_a_rollout(tiny_folder, rows_file):
 
 
 @pytest.mark.slow
-def test_dev_answers_are_those_of_llama_cpp(smollm2_path, smollm2_folder, rows_file, tmp_path):
+def test_dev_answers_are_those_of_llama_cpp(original_path, smollm2_folder, rows_file, tmp_path):
     """Greedy, with the penalty, over the weights of the same GGUF file; near ties may fall either way."""
     import json
 
     recipe, tokens, asked = prepared(smollm2_folder, rows_file, "data.reasoning=false")
     settings = json.loads((smollm2_folder / "config.json").read_text())
-    original = smollm2_path.parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    llama = LlamaDrawer(original, settings, tmp_path, tokens, n_ctx=1024, seed=0)
+    llama = LlamaDrawer(original_path, settings, tmp_path, tokens, n_ctx=1024, seed=0)
     try:
         theirs = llama.best(asked[:6], Sampling(repeat_penalty=1.3))
     finally:
