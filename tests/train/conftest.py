@@ -6,8 +6,7 @@ import shutil
 import pytest
 from tiny import make_bert, make_llama
 
-torch = pytest.importorskip("torch")
-torch.set_num_threads(1)  # on a busy machine two threads spend most of their time waiting for each other
+pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="session")
