@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from prlm_edge import models
+from prlm_edge.models import store
+from prlm_edge.storage import private_dir
 from prlm_edge.types import Backend, Cancel, Completion, Request, Span, Turn
 
+PRLM = (sys.executable, "-m", "prlm_edge")
+EXAMPLE = Path(__file__).parents[1] / "examples" / "me.jsonl"
 SYSTEM = Turn("system", (Span("You write titles in the user's own voice."),))
 
 
@@ -54,6 +63,73 @@ def check_self_contained(page: str) -> int:
     for svg in drawn:
         ET.fromstring(svg)
     return len(drawn)
+
+
+def prlm(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run `prlm-edge` in a process of its own, with nothing on stdin; `options` are those of subprocess.run."""
+    given = {"capture_output": True, "text": True, "check": False, "input": "", **options}
+    return subprocess.run([*PRLM, *map(str, args)], **given)  # type: ignore[call-overload]
+
+
+def on_terminal(argv: Sequence[str], keys: bytes = b"", env: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    """Run a program on a terminal of its own and type `keys`; returns its exit code and all that it showed."""
+    pty = pytest.importorskip("pty")
+    screen, terminal = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "NO_COLOR": "", "COLUMNS": "100", **(env or {})}
+    with subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env=env) as process:
+        os.close(terminal)
+        os.write(screen, keys)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other side is closed
+            while part := os.read(screen, 65536):
+                shown += part
+    os.close(screen)
+    return process.returncode, shown
+
+
+def answer_alone(shown: bytes, label: bytes) -> bytes:
+    """Check that a terminal shows one plain line, the answer, and the bar `label` only before it; returns that."""
+    before, _, after = shown.rpartition(label)
+    assert before, "no bar was drawn"
+    first = after.index(b"\x1b[2m")  # the dimmed reasoning
+    assert b"\x1b[2K" in after[:first]  # the bar's line was erased before it
+    plain = [line for line in after[first:].split(b"\r\n") if line.strip() and b"\x1b" not in line]
+    assert len(plain) == 1
+    return before + after[:first]
+
+
+def stopped_at(
+    argv: Sequence[str], reached: Callable[[str], bool], by: int = signal.SIGKILL, delay: float = 0.0, **options: object
+) -> tuple[int, list[str], str]:
+    """Run a program and send it a signal `delay` seconds after the first line that `reached` accepts.
+
+    Returns:
+        Its exit code, the lines of its stdout, its stderr.
+    """
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    with subprocess.Popen(argv, **given) as process:  # type: ignore[call-overload]
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if reached(line):
+                time.sleep(delay)
+                process.send_signal(by)
+                break
+        rest, errors = process.communicate()
+    return process.returncode, lines + rest.splitlines(keepends=True), errors
+
+
+def install_model(name: str, data: bytes = b"GGUF bytes") -> Path:
+    """Install a model of made-up contents with the manifest that fits them; returns its first file."""
+    model = models.find(name)
+    private_dir(model.folder)
+    entries = []
+    for file in model.files:
+        (model.folder / file.name).write_bytes(data)
+        entries.append(store.InstalledFile(file.name, len(data), hashlib.sha256(data).hexdigest()))
+    source = str(model.files[0].source)
+    store.write_manifest(model.folder, store.Manifest(model.name, model.kind, "MIT", source, tuple(entries)))
+    return model.folder / model.files[0].name
 
 
 @contextlib.contextmanager

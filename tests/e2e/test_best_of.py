@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import EXAMPLE, PRLM, answer_alone, on_terminal, stopped_at
 
 from prlm_edge import Cancel, Profile, Writer
 from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.settings import load_settings
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "me.jsonl"
 REQUEST = "title for my post on winter sourdough"
 pytestmark = pytest.mark.model
 
@@ -83,7 +79,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2_path: Path) -
     monkeypatch.setenv("PRLM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PRLM_MODEL", str(smollm2_path))
     budgets = ["--reasoning-tokens", "24", "--answer-tokens", "16", "-k", "2"]
-    return [sys.executable, "-m", "prlm_edge", "generate", "-u", str(EXAMPLE), *budgets, REQUEST]
+    return [*PRLM, "generate", "-u", str(EXAMPLE), *budgets, REQUEST]
 
 
 def test_the_chosen_answer_alone_is_on_stdout_and_json_has_them_all(typed: list[str]) -> None:
@@ -110,34 +106,19 @@ def test_events_tell_of_the_candidates(typed: list[str]) -> None:
 
 
 def test_on_a_terminal_the_bar_is_gone_before_the_answer_comes(typed: list[str]) -> None:
-    screen, terminal = pty.openpty()
-    env = os.environ | {"TERM": "xterm", "NO_COLOR": "", "COLUMNS": "100"}
-    with subprocess.Popen([*typed, "--best-of", "3"], stdin=terminal, stdout=terminal, stderr=terminal, env=env) as run:
-        os.close(terminal)
-        shown = b""
-        with contextlib.suppress(OSError):  # how Linux says that the other side has closed
-            while part := os.read(screen, 65536):
-                shown += part
-    os.close(screen)
-    assert run.returncode == 0
-    bar, _, after = shown.rpartition(b"writing")
-    assert b"0/3" in bar + after
-    first = after.index(b"\x1b[2m")  # the dimmed reasoning
-    assert b"\x1b[2K" in after[:first]  # the bar's line was erased before it
-    plain = [line for line in after[first:].split(b"\r\n") if line.strip() and b"\x1b" not in line]
-    assert len(plain) == 1  # the answer, and nothing drawn into it
+    code, shown = on_terminal([*typed, "--best-of", "3"])
+    assert code == 0
+    assert b"0/3" in answer_alone(shown, b"writing")
 
 
 def test_ctrl_c_gives_the_best_of_what_was_finished(typed: list[str]) -> None:
-    argv = [*typed, "--best-of", "64", "--jsonl"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        events = []
-        for line in process.stdout:
-            events.append(json.loads(line))
-            if events[-1]["type"] == "candidate" and events[-1]["done"] == 1:
-                process.send_signal(signal.SIGINT)
-    assert process.returncode == 130
+    def one_is_done(line: str) -> bool:
+        event = json.loads(line)
+        return event["type"] == "candidate" and event["done"] == 1
+
+    code, lines, _ = stopped_at([*typed, "--best-of", "64", "--jsonl"], one_is_done, signal.SIGINT)
+    assert code == 130
+    events = list(map(json.loads, lines))
     done = events[-1]
     assert (done["type"], done["finish_reason"]) == ("done", "cancelled")
     finished = [event["text"] for event in events if event["type"] == "candidate" and event["done"]]

@@ -3,38 +3,16 @@
 import hashlib
 import os
 import re
-import socket
 from pathlib import Path
 
 import pytest
+from helpers import install_model
 
 from prlm_edge import models
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
 from prlm_edge.models import store
-from prlm_edge.storage import private_dir
 
-pytestmark = pytest.mark.usefixtures("home")
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("the network was touched")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-
-
-def install(name, data=b"GGUF bytes"):
-    """A model folder with made-up contents and a manifest that fits them."""
-    model = models.find(name)
-    private_dir(model.folder)
-    entries = []
-    for file in model.files:
-        (model.folder / file.name).write_bytes(data)
-        entries.append(store.InstalledFile(file.name, len(data), hashlib.sha256(data).hexdigest()))
-    store.write_manifest(model.folder, store.Manifest(model.name, model.kind, "", "", tuple(entries)))
-    return model.folder / model.files[0].name
+pytestmark = pytest.mark.usefixtures("home", "no_network")
 
 
 def test_the_registry_is_complete():
@@ -95,15 +73,15 @@ def test_a_model_that_is_not_installed(name):
 
 
 def test_an_installed_model():
-    path = install("default")
+    path = install_model("default")
     assert models.resolve("default") == models.resolve("smollm2-135m") == path
-    folder = install("minilm").parent
+    folder = install_model("minilm").parent
     assert models.resolve("minilm", "embedder") == folder
 
 
 def test_the_wrong_kind():
-    install("default")
-    install("minilm")
+    install_model("default")
+    install_model("minilm")
     with pytest.raises(UsageError, match="minilm is an embedder, not a language model"):
         models.resolve("minilm")
     with pytest.raises(UsageError, match="default is a language model, not an embedder"):
@@ -111,7 +89,7 @@ def test_the_wrong_kind():
 
 
 def test_half_an_install_is_none():
-    path = install("default")
+    path = install_model("default")
     (path.parent / store.MANIFEST).unlink()
     with pytest.raises(MissingError):
         models.resolve("default")
@@ -130,7 +108,7 @@ def test_half_an_install_is_none():
     ],
 )
 def test_damaged_installs(spoil):
-    path = install("default")
+    path = install_model("default")
     spoil(path)
     with pytest.raises(ModelError) as error:
         models.resolve("default")
@@ -138,7 +116,7 @@ def test_damaged_installs(spoil):
 
 
 def test_verify_hashes_again():
-    path = install("default")
+    path = install_model("default")
     assert store.verify(path.parent, "smollm2-135m") == []
     path.write_bytes(b"GGUF bytez")  # the same size
     assert models.resolve("default") == path  # cheap, so it can't see this
@@ -150,8 +128,8 @@ def test_verify_hashes_again():
 
 def test_installed_and_remove():
     assert store.installed() == []
-    path = install("default")
-    install("minilm")
+    path = install_model("default")
+    install_model("minilm")
     (store.models_dir() / "stray").mkdir()
     assert [m.name for _, m in store.installed()] == ["minilm", "smollm2-135m"]
     assert store.remove(path.parent) > 10
@@ -161,7 +139,7 @@ def test_installed_and_remove():
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions don't bind this user")
 def test_remove_without_permission():
-    path = install("default")
+    path = install_model("default")
     path.parent.parent.chmod(0o500)
     with pytest.raises(PrlmError):
         store.remove(path.parent)

