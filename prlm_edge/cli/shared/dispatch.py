@@ -17,9 +17,12 @@ from prlm_edge.cli.shared.table import COMPLETE_VAR, PROG, VERBS
 from prlm_edge.errors import PrlmError, UsageError
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
-_PLAINER = {  # pydantic's words
+_PLAINER = {  # Typer's words and, from 0.29 on, pydantic's
+    "a valid integer": "a whole number",
+    "a valid int": "a whole number",
+    "a valid float": "a number",
     "Value error, ": "",
-    "Input should be a valid integer, unable to parse string as an integer": "not a whole number",
+    "Input should be a whole number, unable to parse string as an integer": "not a whole number",
     "Input should be a valid number, unable to parse string as a number": "not a number",
 }
 
