@@ -49,25 +49,22 @@ class _Asked:
     ] = None
     json: JsonFlag = False
 
-    def check(self, quant: str, known: Sequence[str]) -> str:
-        """What the model card says of the data; refuses what can be refused before PyTorch is loaded."""
+    def open(self, quant: str, known: Sequence[str]) -> tuple[Source, Wanted]:
+        """The trained model, and what is to become of it. PyTorch is loaded only where nothing of this is wrong."""
+        from prlm_edge.export.source import open_source
+
         if quant not in known:
             raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(known)}")
         if not self.run.is_dir():
             raise UsageError(f"{self.run}: no such folder", "name a training run that has ended")
         try:
-            return self.attribution.read_text("utf-8") if self.attribution is not None else ""
+            attribution = self.attribution.read_text("utf-8") if self.attribution is not None else ""
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8"
             raise UsageError(f"{self.attribution}: {why}", "name a Markdown file") from None
-
-    def open(self, quant: str, known: Sequence[str]) -> tuple[Source, Wanted]:
-        """The trained model, and what is to become of it."""
-        attribution = self.check(quant, known)
-        from prlm_edge.export import pipeline
-        from prlm_edge.export.source import open_source
-
         source = open_source(self.run, model=self.model)
+        from prlm_edge.export import pipeline
+
         files = tuple(map(str, self.data or ())) or tuple(source.recipe.data.dev_files or source.recipe.data.files)
         name = self.name or self.out.name
         return source, pipeline.Wanted(self.out, name, quant, files, self.limit, self.licence, attribution)
@@ -110,15 +107,15 @@ def gguf(
     model says, within bounds that depend on the format; what doesn't is kept aside as DIR.failed with its report.
     """
     from prlm_edge.export.gguf.quantize import FTYPES
-    from prlm_edge.export.to_gguf import export_gguf
 
     auto: dict[str, Any] = {
         key: value for key, value in (("max_kl", max_kl), ("rouge_users", rouge_users)) if value is not None
     }
     if auto and quant != "auto":
         raise UsageError("--max-kl and --rouge-users are of --quant auto alone", "leave them out")
-    known = ("auto", *FTYPES)
-    source, wanted = asked.open(quant, known)
+    source, wanted = asked.open(quant, ("auto", *FTYPES))
+    from prlm_edge.export.to_gguf import export_gguf
+
     wanted = replace(wanted, **auto)
     _say(export_gguf(source, wanted, _stage), wanted, json=asked.json)
 
@@ -127,9 +124,9 @@ def gguf(
 @adds("asked", _Asked)
 def adapter(asked: _Asked) -> None:
     """Write the adapter alone as a LoRA-GGUF: swapped without loading the base again, one for each task or user."""
+    source, wanted = asked.open("f16", ("f16",))
     from prlm_edge.export.to_adapter import export_adapter
 
-    source, wanted = asked.open("f16", ("f16",))
     _say(export_adapter(source, wanted, _stage), wanted, json=asked.json)
 
 
@@ -145,9 +142,10 @@ def onnx(
     Kept, verified and published as `export gguf` does.
     """
     from prlm_edge.export.onnx.model import FORMATS
-    from prlm_edge.export.to_onnx import export_onnx
 
     source, wanted = asked.open(quant, tuple(FORMATS))
+    from prlm_edge.export.to_onnx import export_onnx
+
     _say(export_onnx(source, wanted, _stage), wanted, json=asked.json)
 
 

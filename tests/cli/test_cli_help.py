@@ -138,3 +138,21 @@ def test_the_help_loads_nothing_but_itself():
 def test_the_help_of_no_verb_loads_what_is_heavy():
     code = "from prlm_edge.cli import main\nfor verb in sys.argv[1:]: main([verb, '--help'])"
     assert not loaded_modules(code, *table.VERBS) & HEAVY
+
+
+def test_wrong_requests_of_training_and_export_do_not_load_pytorch(tmp_path):
+    pytest.importorskip("torch")
+    (tmp_path / "rows.jsonl").touch()
+    wrong = ["warmstart --set x", "grpo --data gone", "reward --recipe gone", "blend --adapter gone", "rejection"]
+    wrong = [*(f"train {one} --data rows.jsonl --out run" for one in wrong), "train --out run", "train warmstart"]
+    wrong += [
+        "export gguf gone -o x",
+        "export gguf . -o x --quant q3",
+        "export onnx . -o x --quant q8",
+        "export adapter . -o x",
+    ]
+    code = (
+        "import os; from prlm_edge.cli import main\nos.chdir(sys.argv[1])\n"
+        "codes = {line: main(line.split()) for line in sys.argv[2:]}\nassert set(codes.values()) == {2}, codes"
+    )
+    assert not loaded_modules(code, tmp_path, *wrong) & {"torch", "transformers", "peft", "trl"}

@@ -189,7 +189,7 @@ def test_no_examples_are_no_order():
         data.in_order([], 1, 8, 0)
 
 
-@pytest.mark.parametrize("stage", [["warmstart"], ["grpo"], ["rejection", "--adapter", "none"]], ids=lambda s: s[0])
+@pytest.mark.parametrize("stage", [["warmstart"], ["grpo"], ["rejection", "--adapter", "."]], ids=lambda s: s[0])
 def test_on_the_command_line_bad_data_leaves_nothing_behind(stage, tiny_folder, tmp_path, capsys):
     (tmp_path / "bad.jsonl").write_bytes(bytes(range(256)) * 40)
     given = {"--data": tmp_path / "bad.jsonl", "--model": tiny_folder, "--out": tmp_path / "run"}

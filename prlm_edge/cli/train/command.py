@@ -22,14 +22,11 @@ _NEEDED = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes",
 
 OUT = typer.Option("--out", "-o", metavar="RUN", help="The run's folder, new or to go on with.")
 OutOption = Annotated[Path, OUT]
-AdapterOption = Annotated[
-    Path | None, typer.Option("--adapter", metavar="DIR", help="Begin with this adapter, such as RUN/adapter.")
-]
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """The options that make a stage's recipe."""
+    """What a stage is to do: the recipe and what is changed in it, and the adapter that it begins with."""
 
     data: Annotated[list[Path] | None, typer.Option("--data", "-d", help="A data set; several make a mixture.")] = None
     dev: Annotated[list[Path] | None, typer.Option("--dev", help="Other users' data, to choose the adapter by.")] = None
@@ -42,6 +39,9 @@ class _Asked:
     reward_model: Annotated[Path | None, typer.Option("--reward-model", help="An exported reward model's folder.")] = (
         None
     )
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", metavar="DIR", help="Begin with this adapter, such as RUN/adapter.")
+    ] = None
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Users of each file, drawn by the seed.")] = None
     qlora: Annotated[bool, typer.Option("--qlora", help="Keep the base in 4 bits (NF4): base.precision=nf4.")] = False
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as warmstart.lr=1e-4.")] = (
@@ -49,7 +49,11 @@ class _Asked:
     )
 
     def load(self, *before: str) -> Recipe:
-        """The recipe with what the options change in it, after the changes `before`."""
+        """The recipe with what the options change in it, after the changes `before`.
+
+        Raises:
+            UsageError: A file is missing, which is said before PyTorch is loaded.
+        """
         from prlm_edge.train import config
 
         given: dict[str, Any] = {
@@ -60,7 +64,13 @@ class _Asked:
             "base.precision": "nf4" if self.qlora else None,
             "grpo.reward_model": str(self.reward_model) if self.reward_model else None,
         }
-        return config.load(self.recipe, [*before, *(self.set_ or ())], given)
+        recipe = config.load(self.recipe, [*before, *(self.set_ or ())], given)
+        if not recipe.data.files:
+            raise UsageError("no data to train on", "name a data set: --data train.jsonl.gz")
+        for path in (*recipe.data.files, *recipe.data.dev_files, *filter(None, [self.adapter])):
+            if not Path(path).exists():
+                raise UsageError(f"{path}: no such file", "check the path")
+        return recipe
 
 
 @app.callback(
@@ -79,7 +89,6 @@ def whole(
     context: typer.Context,
     asked: _Asked,
     out: Annotated[Path | None, OUT] = None,
-    adapter: AdapterOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Run the whole recipe."""
@@ -104,7 +113,7 @@ def whole(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.recipe_in_order(recipe, out, adapter), recipe, json=json)
+    _say(stages.recipe_in_order(recipe, out, asked.adapter), recipe, json=json)
 
 
 @app.command()
@@ -136,7 +145,6 @@ def recipes(
 def warmstart(
     out: OutOption,
     asked: _Asked,
-    adapter: AdapterOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn from what users really wrote: an adapter over a frozen model, on a GPU or on a CPU.
@@ -146,7 +154,7 @@ def warmstart(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.warmstart(recipe, out, adapter), recipe, json=json)
+    _say(stages.warmstart(recipe, out, asked.adapter), recipe, json=json)
 
 
 @app.command()
@@ -161,7 +169,6 @@ def warmstart(
 def reward(
     out: OutOption,
     asked: _Asked,
-    adapter: AdapterOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Train the reward model: how likely it is that this user wrote this answer. `--select reward` uses it.
@@ -175,7 +182,7 @@ def reward(
     from prlm_edge.cli.train.show import show_reward
 
     recipe = asked.load()
-    found = stages.reward(recipe, out, adapter)
+    found = stages.reward(recipe, out, asked.adapter)
     if found is None:
         raise _stopped()
     if json:
@@ -200,7 +207,6 @@ def reward(
 def blend(
     out: OutOption,
     asked: _Asked,
-    adapter: AdapterOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn how to choose among several answers: weights for `--select blend`, from candidates for training users.
@@ -213,7 +219,7 @@ def blend(
     from prlm_edge.cli.train.show import show_blend
 
     recipe = asked.load()
-    found = stages.blend(recipe, out, adapter)
+    found = stages.blend(recipe, out, asked.adapter)
     if found is None:
         raise _stopped()
     if json:
@@ -236,7 +242,6 @@ def blend(
 def rejection(
     out: OutOption,
     asked: _Asked,
-    adapter: Annotated[Path, typer.Option("--adapter", help="The warm start that draws, and is trained on.")],
     json: JsonFlag = False,
 ) -> None:
     """Learn from the model's own best answers: draw several with reasoning, keep the good and true, fine-tune on them.
@@ -246,7 +251,7 @@ def rejection(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load("data.reasoning=true")
-    _say(stages.rejection(recipe, out, adapter), recipe, json=json)
+    _say(stages.rejection(recipe, out, asked.adapter), recipe, json=json)
 
 
 @app.command()
@@ -254,7 +259,6 @@ def rejection(
 def grpo(
     out: OutOption,
     asked: _Asked,
-    adapter: AdapterOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn from rewards: answers are drawn, judged and learned from, group by group (GRPO).
@@ -265,7 +269,7 @@ def grpo(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.grpo(recipe, out, adapter), recipe, json=json)
+    _say(stages.grpo(recipe, out, asked.adapter), recipe, json=json)
 
 
 @app.command()

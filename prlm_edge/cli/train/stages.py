@@ -63,6 +63,8 @@ def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
 
 def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     """One round of rejection sampling: draw from `adapter`, keep what is good and true, fine-tune on it."""
+    if adapter is None:
+        raise UsageError("rejection sampling draws from a warm start", "give its adapter: --adapter RUN/adapter")
     from prlm_edge.train import base
     from prlm_edge.train import rejection as stage
     from prlm_edge.train import warmstart as tuning
@@ -70,8 +72,6 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     from prlm_edge.train.grpo.open_engine import open_engine
     from prlm_edge.train.run.folder import TrainFolder
 
-    if adapter is None:
-        raise UsageError("rejection sampling draws from a warm start", "give its adapter: --adapter RUN/adapter")
     if not recipe.data.reasoning:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"reasoning": True})})
     source = base.resolve(recipe.base.model)
