@@ -67,8 +67,8 @@ class _Asked:
         recipe = config.load(self.recipe, [*before, *(self.set_ or ())], given)
         if not recipe.data.files:
             raise UsageError("no data to train on", "name a data set: --data train.jsonl.gz")
-        for path in (*recipe.data.files, *recipe.data.dev_files, *filter(None, [self.adapter])):
-            if not Path(path).exists():
+        for path in map(Path, (*recipe.data.files, *recipe.data.dev_files, self.adapter or ".")):
+            if not path.exists():
                 raise UsageError(f"{path}: no such file", "check the path")
         return recipe
 
