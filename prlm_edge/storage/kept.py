@@ -38,10 +38,11 @@ SUFFIX = ".kept"
 _MAGIC = b"PRLMKPT1"
 _START = struct.Struct("<8sII")  # magic, crc32 and bytes of the header
 _ALIGN = 64
+_REPLACED = (errno.ENOENT, errno.ELOOP, errno.EACCES)  # what opening says of no file, of a link and of a foreign file
 _STALE_S = 3600.0  # age from which an abandoned temporary file is deleted
 
 
-class DamagedError(Exception):
+class _DamagedError(Exception):
     """A kept file is not as it was written."""
 
 
@@ -126,7 +127,7 @@ class Shelf:
 
     def peek(self, name: str, key: str) -> Kept | None:
         """As `open`, with only the header checked; it does not count as a use."""
-        return self._open(name, key, None, False, False, used=False)
+        return self._open(name, key, None, writable=False, grows=True, used=False)
 
     def _open(
         self, name: str, key: str, unchecked: Collection[str] | None, writable: bool, grows: bool, used: bool
@@ -137,7 +138,7 @@ class Shelf:
                 if (header.format, header.key) != (self._format, key):
                     return None
                 if size < header.size or (size > header.size and not grows):
-                    raise DamagedError
+                    raise _DamagedError
                 view = memoryview(
                     mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY if writable else mmap.ACCESS_READ)
                 )
@@ -148,9 +149,9 @@ class Shelf:
             for section, start, stop, crc in header.places():
                 sections[section] = view[start:stop]
                 if unchecked is not None and section not in unchecked and zlib.crc32(sections[section]) != crc:
-                    raise DamagedError
+                    raise _DamagedError
             return Kept(header.about, sections, view[header.size :])
-        except DamagedError:
+        except _DamagedError:
             self.forget(name)
         except (OSError, ValueError):  # the file may be sound: too many open files, no memory
             pass
@@ -187,24 +188,28 @@ class Shelf:
     def append(self, name: str, key: str, records: bytes, width: int) -> None:
         """Add records of `width` bytes to a file that grows; what an interrupted append left is cut off first.
 
-        A file that is not there is made; one that is not sound is replaced.
+        A file that is not there is made; one that is not sound, or for another key, is replaced.
 
         Raises:
             PrlmError: They can't be written; the records that were there stay.
         """
         self._make_folder()
-        path = self.path(name)
         with self.locked(name):
-            if self.open(name, key, grows=True) is None:
-                self.write(name, key, {}, {})
             try:
                 with self._own(name, os.O_RDWR | os.O_APPEND) as (descriptor, size):
-                    torn = (size - _read_header(descriptor, size).size) % width
-                    if torn:
+                    header = _read_header(descriptor, size)
+                    if size < header.size or (header.format, header.key) != (self._format, key):
+                        raise _DamagedError
+                    if torn := (size - header.size) % width:
                         os.ftruncate(descriptor, size - torn)
                     write_all(descriptor, records)
+                return
+            except _DamagedError:
+                pass
             except OSError as error:
-                raise write_error(path, error) from error
+                if error.errno not in _REPLACED:
+                    raise write_error(self.path(name), error) from error
+            self.write(name, key, {}, {}, records)
 
     def locked(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Hold the lock that guards a file that grows."""
@@ -291,24 +296,24 @@ def _read_header(descriptor: int, size: int) -> _Header:
     """The header, after a check of its checksum.
 
     Raises:
-        DamagedError: It is not as it was written.
+        _DamagedError: It is not as it was written.
     """
     os.lseek(descriptor, 0, os.SEEK_SET)  # Windows has no pread
     start = os.read(descriptor, _START.size)
     if len(start) != _START.size:
-        raise DamagedError
+        raise _DamagedError
     magic, crc, length = _START.unpack(start)
     text = os.read(descriptor, length) if length <= size else b""
     if magic != _MAGIC or len(text) != length or zlib.crc32(text) != crc:
-        raise DamagedError
+        raise _DamagedError
     try:
         header = json.loads(text)
         sections = tuple((str(name), int(n_bytes), int(sum_)) for name, n_bytes, sum_ in header["sections"])
-        if any(n_bytes < 0 for _, n_bytes, _ in sections):
-            raise DamagedError
+        if any(n_bytes < 0 for _, n_bytes, _ in sections) or not isinstance(header["about"], dict):
+            raise _DamagedError
         return _Header(header["format"], header["key"], header["about"], sections, _START.size + length)
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise DamagedError from None
+        raise _DamagedError from None
 
 
 def _bytes_of(content: Any) -> memoryview:

@@ -48,7 +48,7 @@ class Question:
 
     def is_sound(self) -> bool:
         """Whether the file's header and size are those of a sound file."""
-        with self.file.open("rb") as stream, contextlib.suppress(kept.DamagedError):
+        with self.file.open("rb") as stream, contextlib.suppress(kept._DamagedError):
             size = os.fstat(stream.fileno()).st_size
             return kept._read_header(stream.fileno(), size).size <= size
         return False
