@@ -3,9 +3,20 @@
 Nothing here loads a model (`prlm_edge.backends` does that), and only `pull` uses the network.
 """
 
-from prlm_edge.models.catalog import Model, ModelFile, Progress, Source, registry
+from prlm_edge.models.catalog import Model, ModelFile, Progress, registry
 from prlm_edge.models.fetch import pull
 from prlm_edge.models.hashes import sha256_of
 from prlm_edge.models.lookup import adapter, find, resolve
 
-__all__ = ["Model", "ModelFile", "Progress", "Source", "adapter", "find", "pull", "registry", "resolve", "sha256_of"]
+__all__ = [
+    "FileSource",
+    "Model",
+    "ModelFile",
+    "Progress",
+    "adapter",
+    "find",
+    "pull",
+    "registry",
+    "resolve",
+    "sha256_of",
+]

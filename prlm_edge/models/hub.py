@@ -13,11 +13,11 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from prlm_edge.errors import MissingError, ModelError, PrlmError, first_line
-from prlm_edge.models.catalog import Progress, Source
+from prlm_edge.models.catalog import FileSource, Progress
 from prlm_edge.models.store import hash_file, require_space
 
 
-def download_file(source: Source, target: Path, progress: Progress | None) -> str:
+def download_file(source: FileSource, target: Path, progress: Progress | None) -> str:
     """Download `source` to `target`, resuming a partial file where there is one.
 
     Returns:
@@ -80,7 +80,7 @@ def download_file(source: Source, target: Path, progress: Progress | None) -> st
     return remote.commit_hash or ""
 
 
-def _explained(error: Exception, source: Source) -> PrlmError:
+def _explained(error: Exception, source: FileSource) -> PrlmError:
     kind = type(error).__name__
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return PrlmError(

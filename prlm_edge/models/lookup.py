@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prlm_edge.errors import UsageError, did_you_mean
 from prlm_edge.models import store
-from prlm_edge.models.catalog import Model, ModelFile, Source, registry
+from prlm_edge.models.catalog import FileSource, Model, ModelFile, registry
 
 _HF_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.gguf)(?:@(?P<revision>[\w./-]+))?")
 
@@ -28,7 +28,7 @@ def find(name: str) -> Model:
                 f"{name}: not a model name", "it must look like hf://owner/repo/file.gguf or hf://…/file.gguf@revision"
             )
         path = match["file"]
-        source = Source(hf=match["repo"], path=path, revision=match["revision"] or "main")
+        source = FileSource(hf=match["repo"], path=path, revision=match["revision"] or "main")
         return Model(
             str(source),
             "llm",
@@ -49,7 +49,7 @@ def _exported(name: str) -> Model | None:
     manifest = store.installed_export(name)
     if manifest is None:
         return None
-    files_ = tuple(ModelFile(f.name, Source(), f.size, f.sha256) for f in manifest.files)
+    files_ = tuple(ModelFile(f.name, FileSource(), f.size, f.sha256) for f in manifest.files)
     return Model(name, manifest.kind, "made by prlm-edge export", manifest.licence, files_)
 
 

