@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 from _common import parser, ratios, report, spread
 
 from prlm_edge import models
+from prlm_edge.backends import model_file
 from prlm_edge.errors import PrlmError
 from prlm_edge.models import bundled as model_bundled
 from prlm_edge.settings import Settings
@@ -58,7 +59,7 @@ class Format(NamedTuple):
 
     def files(self) -> list[Path]:
         """The model's file, or all of its folder, and the adapter's."""
-        path = models.resolve(self.model, make=True)
+        path = model_file(self.model)
         over = [] if self.adapter == model_bundled.NONE else [models.adapter(self.adapter)]
         return [*(path.iterdir() if path.is_dir() else [path]), *over]
 

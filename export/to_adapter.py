@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from prlm_edge import models
+from prlm_edge.backends import model_file
 from prlm_edge.export.check import preflight
 from prlm_edge.export.check.reference import make_reference, read_material
 from prlm_edge.export.folder.staging import Staging
@@ -50,7 +50,7 @@ def export_adapter(source: Source, wanted: Wanted, bars: Bars) -> Exported:
 def _base_file(source: Source, staging: Staging, wanted: Wanted) -> tuple[Path, str]:
     """The base as it is run, and its format's bounds; a Hugging Face folder is converted for the purpose."""
     if source.base_file is not None:
-        file = models.resolve(source.recipe.base.model, make=True)
+        file = model_file(source.recipe.base.model)
         return file, "q8_0"  # it is quantized, as its base was when it was trained
     about = gguf.About(source.base.name, False, wanted.licence)
     staging.step(

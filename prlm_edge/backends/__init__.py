@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prlm_edge import models
+from prlm_edge.backends.llama.tuned import model_file
 from prlm_edge.errors import UsageError
 from prlm_edge.models.bundled import NONE, adapter_of
 from prlm_edge.settings import Settings
 from prlm_edge.types import Backend
+
+__all__ = ["model_file", "open_backend"]
 
 
 def open_backend(settings: Settings) -> Backend:
@@ -26,9 +30,7 @@ def open_backend(settings: Settings) -> Backend:
             raise UsageError("an adapter is laid over a local model, and base_url is set", "leave one of them out")
         model = "" if settings.model == "default" else settings.model
         return OpenAI(settings.base_url, model=model, api_key=settings.api_key, n_ctx=settings.n_ctx)
-    from prlm_edge import models
-
-    path = models.resolve(settings.model, make=True)
+    path = model_file(settings.model)
     if path.is_dir():
         return _open_onnx(path, settings)
     from prlm_edge.backends.llama.backend import LlamaCpp

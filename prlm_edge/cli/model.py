@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from prlm_edge import models
-from prlm_edge.backends.llama import tuned as model_tune
+from prlm_edge.backends.llama import tuned
 from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.options import JsonFlag, YesFlag, new_app
 from prlm_edge.cli.shared.progress import progress
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
-from prlm_edge.models import store
+from prlm_edge.models import store, tuned_copy
 
 app = new_app(help=VERBS["model"], no_args_is_help=True)
 
@@ -144,9 +144,9 @@ def _tuned(model: models.Model) -> Path | None:
     """The faster copy of a model that has one, made now; a failure is only a note."""
     if not model.tune:
         return None
-    had = model_tune.find(model.folder, model.tune)
+    had = tuned_copy.find(model.folder, model.tune)
     try:
-        path = model_tune.make(model.folder, model.tune)
+        path = tuned.make(model.folder, model.tune)
     except PrlmError as error:
         console.note(f"{model.name}: it is run as pulled, for its faster copy can't be made: {error.message}")
         return None
@@ -185,7 +185,7 @@ def verify(names: Names = None, json: JsonFlag = False) -> None:
     if not wanted:
         console.note("no model is installed; `prlm-edge model pull` fetches the default one")
     reports = [
-        {"name": name, "folder": str(folder), "problems": store.verify(folder, name) + model_tune.verify(folder)}
+        {"name": name, "folder": str(folder), "problems": store.verify(folder, name) + tuned_copy.verify(folder)}
         for folder, name in wanted
     ]
     if json:

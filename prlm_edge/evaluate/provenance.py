@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge import models
+from prlm_edge.backends import model_file
 from prlm_edge.cpu import cpu_name
 from prlm_edge.evaluate.conditions import SET_BY_THE_RUN, settings_of
 from prlm_edge.evaluate.data import Dataset
@@ -84,7 +85,7 @@ def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
         if settings.base_url:
             found[settings.model] = {"file": settings.base_url, "sha256": ""}
         else:
-            path = models.resolve(settings.model, make=True)
+            path = model_file(settings.model)
             found[settings.model] = {"file": path.name, "sha256": _sha256(path)}
     return found
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from prlm_edge.errors import UsageError, did_you_mean
-from prlm_edge.models import store
+from prlm_edge.models import store, tuned_copy
 from prlm_edge.models.catalog import FileSource, Model, ModelFile, registry
 
 _HF_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.gguf)(?:@(?P<revision>[\w./-]+))?")
@@ -53,21 +53,20 @@ def _exported(name: str) -> Model | None:
     return Model(name, manifest.kind, "made by prlm-edge export", manifest.licence, files_)
 
 
-def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, make: bool = False) -> Path:
+def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False) -> Path:
     """Where the model is: the .gguf file of an "llm", the folder of an "embedder". Never uses the network.
 
     Args:
         name_or_path: A registry name or alias, an `hf://` name, or a path to a local file (folder for an embedder).
         kind: What the caller can use: "llm" (an ONNX model's folder too), "embedder" or "adapter".
-        original: The file as it was pulled, even where a tuned copy is run (`model_tune.py`).
-        make: Make the tuned copy now if there is none; where that fails it is the original.
+        original: The file as it was pulled, even where there is a tuned copy of it (`tuned_copy.py`).
 
     Raises:
         MissingError: A known model that isn't installed; the hint is the command that installs it.
         UsageError: An unknown name, a path that doesn't exist, or a model of another kind.
         ModelError: It is installed but damaged.
     """
-    if _is_path(name_or_path):
+    if is_path(name_or_path):
         return _local(Path(name_or_path).expanduser(), kind)
     model = find(name_or_path)
     if model.kind != kind and (model.kind, kind) != ("onnx-llm", "llm"):
@@ -79,13 +78,8 @@ def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, mak
     store.check(model.folder, model.name)
     if model.kind in ("embedder", "onnx-llm"):
         return model.folder
-    if model.tune and not original:
-        from prlm_edge.backends.llama import tuned as model_tune
-
-        copy = (model_tune.ready if make else model_tune.find)(model.folder, model.tune)
-        if copy is not None:
-            return copy
-    return model.folder / model.files[0].name
+    copy = tuned_copy.find(model.folder, model.tune) if model.tune and not original else None
+    return copy or model.folder / model.files[0].name
 
 
 def adapter(name_or_path: str) -> Path:
@@ -97,7 +91,8 @@ def adapter(name_or_path: str) -> Path:
     return export.folder / export.files[0].name
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a model's name is a path to a local file or folder."""
     if name.startswith("hf://"):
         return False
     if name.endswith((".gguf", ".GGUF")) or "/" in name or "\\" in name or name.startswith("~"):

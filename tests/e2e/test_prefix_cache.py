@@ -73,7 +73,7 @@ def test_a_state_that_llama_cpp_refuses_is_evaluated_anew(home: Path, smollm2_pa
     backend = LlamaCpp(smollm2_path, prefix_cache="disk")
     try:
         assert backend._prefixes
-        prompt = backend._decoding(ANNA).prompt
+        prompt = backend._decoding(0, ANNA).prompt
         digests, n_tokens = prompt.digests[: prompt.n_stable], prompt.cuts[: prompt.n_stable]
         file.unlink()
         backend._prefixes.store.keep(digests, n_tokens, b"sound by its checksum, and no state at all" * 50)

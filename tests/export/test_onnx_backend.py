@@ -16,6 +16,7 @@ pytest.importorskip("onnxruntime_genai")
 from tiny_onnx import exported, in_pytorch
 
 from prlm_edge.backends import open_backend
+from prlm_edge.backends.engine import local
 from prlm_edge.backends.engine.decoding import Decoding
 from prlm_edge.backends.onnx.backend import Onnx
 from prlm_edge.errors import MissingError, ModelError, UsageError
@@ -150,6 +151,21 @@ def test_a_batch_answers_as_each_alone(backend):
     assert [tuple(one) for one in texts] == alone
     assert sorted(done) == list(range(len(requests)))
     assert done[5].usage.cached_tokens == done[5].usage.prompt_tokens  # the prompt of the one before
+
+
+def test_a_batch_is_as_large_as_its_memory_allows(backend, monkeypatch):
+    """Each slot has cells of its own, so it is the longest sequence that counts, and not the sum of all."""
+    rows = []
+    run = backend._session.run
+    monkeypatch.setattr(backend._session, "run", lambda *args: (rows.append(len(args[1])), run(*args))[1])
+    longest = backend._decoding(0, REQUEST)
+    bytes_of_one = backend._cell_bytes * (len(longest.prompt.tokens) + longest.room)
+    for n_slots in (8, 3):
+        rows.clear()
+        monkeypatch.setattr(local, "BATCH_BYTES", n_slots * bytes_of_one)
+        requests = [replace(REQUEST, sampling=replace(HOT, seed=seed)) for seed in range(8)]
+        done = [event for _, event in backend.stream_many(requests) if event.completion]
+        assert (len(done), max(rows)) == (8, n_slots)
 
 
 def test_cancelled_streams_end_with_what_they_have(backend):

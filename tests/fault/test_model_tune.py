@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from prlm_edge import models
-from prlm_edge.backends.llama import tuned as model_tune
+from prlm_edge.backends import model_file
+from prlm_edge.backends.llama import tuned
 from prlm_edge.errors import PrlmError
 from prlm_edge.models import store as model_store
+from prlm_edge.models import tuned_copy
 
 pytestmark = pytest.mark.model
 COMMAND = [sys.executable, "-m", "prlm_edge", "model"]
@@ -40,41 +42,41 @@ def cli(*args: str) -> subprocess.CompletedProcess[str]:
 def test_the_copy_is_run_and_the_pulled_file_stays(folder: Path) -> None:
     original = models.resolve("default")
     assert original.name.endswith("Q4_1.gguf")
-    copy = models.resolve("default", make=True)
+    copy = model_file("default")
     assert copy == folder / "SmolLM2-135M-Instruct.Q8_0.gguf" == models.resolve("default")
     assert models.resolve("default", original=True) == original
     assert copy.stat().st_mode & 0o777 == 0o600
-    assert model_tune.verify(folder) == []
+    assert tuned_copy.verify(folder) == []
     assert not list(folder.glob(".tune-*"))
     assert cli("path").stdout.strip() == str(copy)
     assert cli("path", "--original").stdout.strip() == str(original)
     before = copy.stat().st_mtime_ns
-    assert models.resolve("default", make=True).stat().st_mtime_ns == before
+    assert model_file("default").stat().st_mtime_ns == before
 
 
 def test_a_copy_of_another_source_or_size_is_made_anew(folder: Path) -> None:
-    copy = models.resolve("default", make=True)
-    sound = json.loads((folder / model_tune.RECORD).read_text())
+    copy = model_file("default")
+    sound = json.loads((folder / tuned_copy.RECORD).read_text())
     for wrong in ({"source_sha256": "0" * 64}, {"format": "q4_0"}, {"size": 7}, {"file": "../manifest.json"}):
-        (folder / model_tune.RECORD).write_text(json.dumps(sound | wrong))
+        (folder / tuned_copy.RECORD).write_text(json.dumps(sound | wrong))
         assert models.resolve("default").name.endswith("Q4_1.gguf")
     for junk in ("", "[]", "{", '{"file": "x"}'):
-        (folder / model_tune.RECORD).write_text(junk)
+        (folder / tuned_copy.RECORD).write_text(junk)
         assert models.resolve("default").name.endswith("Q4_1.gguf")
-    assert models.resolve("default", make=True) == copy
-    assert json.loads((folder / model_tune.RECORD).read_text()) == sound  # byte for byte the same file again
+    assert model_file("default") == copy
+    assert json.loads((folder / tuned_copy.RECORD).read_text()) == sound  # byte for byte the same file again
 
 
 def test_verify_sees_a_changed_copy(folder: Path) -> None:
-    copy = models.resolve("default", make=True)
+    copy = model_file("default")
     with copy.open("r+b") as stream:
         stream.seek(1_000_000)
         stream.write(b"damage")
     result = cli("verify", "default")
     assert result.returncode != 0
     assert "tuned.json" in result.stdout
-    (folder / model_tune.RECORD).unlink()
-    assert models.resolve("default", make=True) == copy
+    (folder / tuned_copy.RECORD).unlink()
+    assert model_file("default") == copy
     assert cli("verify", "default").returncode == 0
 
 
@@ -83,13 +85,13 @@ def test_what_can_not_be_made_is_no_error(folder: Path, monkeypatch: pytest.Monk
         raise PrlmError("no room", "free some space")
 
     monkeypatch.setattr(model_store, "require_space", full)
-    assert models.resolve("default", make=True).name.endswith("Q4_1.gguf")
+    assert model_file("default").name.endswith("Q4_1.gguf")
     with pytest.raises(PrlmError, match="no room"):
-        model_tune.make(folder, "q8_0")
+        tuned.make(folder, "q8_0")
 
 
 def test_killed_while_it_is_made(folder: Path) -> None:
-    script = "from prlm_edge import models; print('ready', flush=True); models.resolve('default', make=True)"
+    script = "from prlm_edge.backends import model_file; print('ready', flush=True); model_file('default')"
     for delay in (0.15, 0.3, 0.5):
         process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
         assert process.stdout
@@ -98,22 +100,22 @@ def test_killed_while_it_is_made(folder: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         found = models.resolve("default")
-        assert found.name.endswith("Q4_1.gguf") or model_tune.verify(folder) == []
-    assert models.resolve("default", make=True).name.endswith("Q8_0.gguf")
-    assert model_tune.verify(folder) == []
-    (folder / model_tune.RECORD).unlink()
-    models.resolve("default", make=True)
+        assert found.name.endswith("Q4_1.gguf") or tuned_copy.verify(folder) == []
+    assert model_file("default").name.endswith("Q8_0.gguf")
+    assert tuned_copy.verify(folder) == []
+    (folder / tuned_copy.RECORD).unlink()
+    model_file("default")
     assert not list(folder.glob(".tune-*"))
 
 
 def test_two_at_once(folder: Path) -> None:
-    script = "from prlm_edge import models; print(models.resolve('default', make=True))"
+    script = "from prlm_edge.backends import model_file; print(model_file('default'))"
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in both] == [str(models.resolve("default"))] * 2
-    assert model_tune.verify(folder) == []
+    assert tuned_copy.verify(folder) == []
 
 
 def test_rm_removes_it_too(folder: Path) -> None:
-    models.resolve("default", make=True)
+    model_file("default")
     assert cli("rm", "default", "--yes").returncode == 0
     assert not folder.exists()

@@ -20,7 +20,6 @@ ORDER = [
 ]
 # Being mended: whoever takes one of these imports out takes its line out too.
 OPEN = {
-    ("prlm_edge.models.lookup", "prlm_edge.backends.llama.tuned"),
     ("prlm_edge.writer_async", "prlm_edge.writer"),
     ("prlm_edge.train.grpo.rollout", "prlm_edge.train.grpo.rollout_hf"),
 }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +39,27 @@ def test_two_threads_get_the_same() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_library_elsewhere_is_run_and_told_from_the_packages_own(tmp_path: Path) -> None:
+    """With LLAMA_CPP_LIB_PATH the package's own library need not even be there."""
+    spec = importlib.util.find_spec("llama_cpp")
+    assert spec is not None
+    package = Path(str(spec.origin)).parent
+    shutil.copytree(package, tmp_path / "site" / "llama_cpp", ignore=shutil.ignore_patterns("lib"))
+    shutil.copytree(package / "lib", tmp_path / "lib")
+    script = "from prlm_edge.backends.llama import lib; print(lib.build())"
+
+    def build(**more: str) -> str:
+        env = {key: value for key, value in os.environ.items() if key != "LLAMA_CPP_LIB_PATH"} | more
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=env)
+        return done.stdout or done.stderr.strip().splitlines()[-1]
+
+    own = build()
+    elsewhere = {"LLAMA_CPP_LIB_PATH": str(tmp_path / "lib"), "PYTHONPATH": str(tmp_path / "site")}
+    assert build(**elsewhere) == own  # a copy, times included
+    with next((tmp_path / "lib").glob("*ggml-base*")).open("ab") as stream:
+        stream.write(b"0" * 64)
+    assert build(**elsewhere) != own
+    assert build() == own
+    assert "MissingError: llama.cpp's library can't be loaded" in build(LLAMA_CPP_LIB_PATH=str(tmp_path))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from prlm_edge import models
+from prlm_edge.backends import model_file
 from prlm_edge.errors import ConfigError
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data.tokens import Tokens
@@ -51,7 +51,7 @@ def open_engine(recipe: Recipe, source: Path, folder: Path, tokens: Tokens) -> D
             "--set grpo.rollouts=transformers, or name the model's GGUF file",
         )
     config = json.loads((source / "config.json").read_text("utf-8"))
-    model = models.resolve(recipe.base.model, make=True)
+    model = model_file(recipe.base.model)
     return LlamaDrawer(model, config, folder, tokens, n_ctx=recipe.data.max_tokens, seed=recipe.seed)
 
 

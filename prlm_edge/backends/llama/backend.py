@@ -149,8 +149,7 @@ class LlamaCpp(Local):
         status = self._path.stat()
         model = self.info.sha256 or f"{self._path.resolve()} {status.st_size} {status.st_mtime_ns}"
         adapter = self._adapter.key if self._adapter else ""
-        build = sorted((f.name, f.stat().st_size) for f in (Path(str(self._lib.__file__)).parent / "lib").iterdir())
-        return model, adapter, str(build)
+        return model, adapter, llama_lib.build()
 
     def _reasons(self) -> bool:
         value = ctypes.create_string_buffer(8)

@@ -21,16 +21,18 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from prlm_edge.errors import MissingError
+from prlm_edge.errors import MissingError, first_line
 
 logger = logging.getLogger("prlm_edge.llama_cpp")
 logger.addHandler(logging.NullHandler())  # silent unless the application configures logging
 # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error, 5 continues a line. What fails becomes an error of ours anyway.
 _LEVELS = {2: logging.DEBUG, 3: logging.INFO, 4: logging.WARNING}
 _ERROR = 4
+_ELSEWHERE = "LLAMA_CPP_LIB_PATH"  # llama-cpp-python's: the folder of another build of the library
 
 #: The library's last error lines, newest last: the reason when a call returns only NULL.
 last_errors: collections.deque[str] = collections.deque(maxlen=8)
@@ -43,18 +45,37 @@ def load() -> ModuleType:
     """llama-cpp-python's low-level module, initialized; the same object on every call.
 
     Raises:
-        MissingError: llama-cpp-python isn't installed.
+        MissingError: llama-cpp-python isn't installed, or its library can't be loaded.
     """
     if importlib.util.find_spec("llama_cpp") is None:
         raise MissingError("llama-cpp-python is not installed", 'pip install "prlm-edge[gguf]"')
-    with _openmp():
-        llama_cpp = _low_level()
+    try:
+        with _openmp():
+            llama_cpp = _low_level()
+    except (OSError, RuntimeError) as error:  # what llama-cpp-python raises
+        hint = f"unset {_ELSEWHERE}, or " if _ELSEWHERE in os.environ else ""
+        hint += "pip install --force-reinstall --no-deps llama-cpp-python"
+        raise MissingError(f"llama.cpp's library can't be loaded: {first_line(error)}", hint) from error
     callback = llama_cpp.llama_log_callback(_on_log)
     _keep_alive.append(callback)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     module: ModuleType = llama_cpp
     return module
+
+
+@functools.cache
+def build() -> str:
+    """Tells the loaded build of llama.cpp from others, by names, sizes and times of its library files."""
+    package, elsewhere = Path(str(load().__file__)).parent, os.environ.get(_ELSEWHERE)
+    folder = package / "lib" if elsewhere is None else Path(elsewhere)
+    found = []
+    with contextlib.suppress(OSError):  # a folder whose files can be loaded, but not listed
+        for path in sorted(folder.iterdir()):
+            if "llama" in path.name or "ggml" in path.name:
+                status = path.stat()
+                found.append((path.name, status.st_size, status.st_mtime_ns))
+    return str(found or folder)
 
 
 @contextlib.contextmanager
