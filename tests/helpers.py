@@ -47,6 +47,19 @@ def fold(backend: Backend, request: Request, cancel: Cancel | None = None) -> tu
     raise AssertionError("no done event")
 
 
+class CancelAfter(Cancel):
+    """Is set from the `n`-th look at it on."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n, self.looks = n, 0
+
+    @property
+    def cancelled(self) -> bool:
+        self.looks += 1
+        return self.looks >= self.n
+
+
 def check_self_contained(page: str) -> int:
     """Whether an HTML report runs nothing and loads nothing from elsewhere; returns how many plots it holds."""
     tags: list[tuple[str, str, str]] = []

@@ -92,7 +92,7 @@ def test_pairs_are_judged_with_the_keyboard_alone(browser: webdriver.Chrome, tmp
 
     expected = {pair.query: pair.b for pair in votes().pairs}
     with make_server(votes()) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         browser.get(server.url)
         wait_for("0 of 6")
         assert "zero-shot" not in browser.page_source
@@ -108,7 +108,7 @@ def test_pairs_are_judged_with_the_keyboard_alone(browser: webdriver.Chrome, tmp
         wait_for("2 of 6")
         server.shutdown()
     with make_server(votes()) as server:  # another sitting
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         browser.get(server.url)
         wait_for("2 of 6")
         press("s")
@@ -133,7 +133,7 @@ def test_a_vote_that_could_not_be_kept_is_said(browser: webdriver.Chrome, tmp_pa
     votes = Votes(tmp_path / "votes.jsonl", a.name, b.name, pairs(a, b))
     votes.path = tmp_path  # a folder can't be written to
     with make_server(votes) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         browser.get(server.url)
         WebDriverWait(browser, 20).until(lambda _: browser.find_element(By.ID, "judge").is_displayed())
         ActionChains(browser).send_keys("1").perform()
