@@ -28,7 +28,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Compared:
-    """What is known of one metric; `better` as in `metrics.Metric`."""
+    """The comparison by one metric; `better` as in `metrics.Metric`."""
 
     metric: str
     better: int
@@ -52,14 +52,13 @@ def side(spec: str) -> Side:
     return Side(run, condition)
 
 
-def compare(a: Side, b: Side, metrics: Sequence[str] = (), seed: int = 0) -> list[Compared]:
+def compare(a: Side, b: Side, metrics: Sequence[str] = ()) -> list[Compared]:
     """B against A by paired bootstrap.
 
     Args:
-        a: What is compared with.
-        b: What is compared.
-        metrics: By name; none named are all that apply.
-        seed: Of the bootstrap.
+        a: The condition to compare with.
+        b: The condition to compare.
+        metrics: Names of metrics; without any, all that apply.
 
     Raises:
         UsageError: An unknown metric, a run that isn't scored, or no row in common.
@@ -76,7 +75,7 @@ def compare(a: Side, b: Side, metrics: Sequence[str] = (), seed: int = 0) -> lis
             {row: (score["user"], score[name]) for row, score in one.items() if score.get(name) is not None}
             for one in (ours, theirs)
         )
-        known = difference(a_values, b_values, seed=seed)
+        known = difference(a_values, b_values)
         if known:
             found.append(Compared(name, METRICS[name].better, known))
     return found

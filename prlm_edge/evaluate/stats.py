@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 N_RESAMPLES = 10_000
@@ -60,37 +61,30 @@ class Difference:
 
 def estimate(values: Iterable[tuple[str, float]], seed: int = 0) -> Estimate | None:
     """The mean of (user, value) pairs over users, with its interval; None without values."""
-    by_user = _by_user(values)
-    if not by_user:
+    values = list(values)
+    if not values:
         return None
-    means = [sum(each) / len(each) for each in by_user.values()]
+    means = _user_means(values)
     low, high, _ = _interval(means, seed)
-    return Estimate(sum(means) / len(means), low, high, len(means), sum(map(len, by_user.values())))
+    return Estimate(fmean(means), low, high, len(means), len(values))
 
 
-def difference(
-    a: Mapping[str, tuple[str, float]], b: Mapping[str, tuple[str, float]], seed: int = 0
-) -> Difference | None:
+def difference(a: Mapping[str, tuple[str, float]], b: Mapping[str, tuple[str, float]]) -> Difference | None:
     """Paired bootstrap of B - A; None where they have no row in common.
 
     Args:
         a: (user, value) by row.
         b: The same of the other.
-        seed: Of the resampling.
     """
     rows = [row for row in a if row in b]
     if not rows:
         return None
-    by_user = _by_user((a[row][0], b[row][1] - a[row][1]) for row in rows)
-    means = [sum(each) / len(each) for each in by_user.values()]
-    low, high, p = _interval(means, seed)
-    ours, theirs = (estimate((one[row] for row in rows), seed) for one in (a, b))
-    assert ours is not None
-    assert theirs is not None
+    ours, theirs = (fmean(_user_means(one[row] for row in rows)) for one in (a, b))
+    means = _user_means((a[row][0], b[row][1] - a[row][1]) for row in rows)
+    low, high, p = _interval(means, seed=0)
     wins, losses = sum(m > _TIE for m in means), sum(m < -_TIE for m in means)
     ties = len(means) - wins - losses
-    mean = sum(means) / len(means)
-    return Difference(ours.mean, theirs.mean, mean, low, high, p, wins, ties, losses, len(means), len(rows))
+    return Difference(ours, theirs, fmean(means), low, high, p, wins, ties, losses, len(means), len(rows))
 
 
 def summarize(
@@ -111,11 +105,12 @@ def summarize(
     }
 
 
-def _by_user(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
+def _user_means(values: Iterable[tuple[str, float]]) -> list[float]:
+    """The mean value of each user."""
     by_user: dict[str, list[float]] = {}
     for user, value in values:
         by_user.setdefault(user, []).append(value)
-    return by_user
+    return list(map(fmean, by_user.values()))
 
 
 def _interval(means: Sequence[float], seed: int) -> tuple[float, float, float]:

@@ -9,7 +9,6 @@ from prlm_edge.models.hashes import sha256_of
 from prlm_edge.models.lookup import adapter, find, is_path, resolve
 
 __all__ = [
-    "FileSource",
     "Model",
     "ModelFile",
     "Progress",
