@@ -91,7 +91,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def check(folder: Path, name: str) -> Manifest:
-    """The manifest, after a look at every file's size. Cheap: contents are `verify`'s business.
+    """The manifest, after a look at every file's size, which is quick; `verify` looks at the contents.
 
     Raises:
         MissingError: Not installed.
@@ -101,12 +101,18 @@ def check(folder: Path, name: str) -> Manifest:
     if manifest is None:
         raise MissingError(f"model {name} is not installed", f"prlm-edge model pull {name}")
     for entry in manifest.files:
-        path = folder / entry.name
-        size = path.stat().st_size if path.is_file() else None
-        if size != entry.size:
-            what = "is missing" if size is None else f"has {size:,} bytes instead of {entry.size:,}"
-            raise ModelError(f"{path} {what}", f"prlm-edge model pull {name}")
+        if problem := _problem(folder, entry):
+            raise ModelError(f"{folder}/{problem}", f"prlm-edge model pull {name}")
     return manifest
+
+
+def _problem(folder: Path, entry: InstalledFile) -> str:
+    """What a look at a file's size says against it; "" if nothing."""
+    path = folder / entry.name
+    if not path.is_file():
+        return f"{entry.name} is missing"
+    size = path.stat().st_size
+    return "" if size == entry.size else f"{entry.name} has {size:,} bytes instead of {entry.size:,}"
 
 
 def verify(folder: Path, name: str) -> list[str]:
@@ -121,18 +127,14 @@ def verify(folder: Path, name: str) -> list[str]:
         raise MissingError(f"model {name} is not installed", f"prlm-edge model pull {name}")
     problems = []
     for entry in manifest.files:
-        path = folder / entry.name
-        if not path.is_file():
-            problems.append(f"{entry.name} is missing")
-        elif (size := path.stat().st_size) != entry.size:
-            problems.append(f"{entry.name} has {size:,} bytes instead of {entry.size:,}")
-        else:
+        problem = _problem(folder, entry)
+        if not problem:
             try:
-                digest = hash_file(path)
+                digest = hash_file(folder / entry.name)
             except OSError as error:
-                raise ModelError(f"{path}: {error.strerror}", "mend its permissions") from error
-            if digest != entry.sha256:
-                problems.append(f"{entry.name} has sha256 {digest} instead of {entry.sha256}")
+                raise ModelError(f"{folder / entry.name}: {error.strerror}", "mend its permissions") from error
+            problem = "" if digest == entry.sha256 else f"{entry.name} has sha256 {digest} instead of {entry.sha256}"
+        problems += [problem] if problem else []
     return problems
 
 

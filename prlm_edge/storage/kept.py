@@ -3,7 +3,7 @@
 A kept file is a header and named sections of bytes, which can be memory-mapped:
 
     magic (8 bytes), crc32 and length of the header (4 bytes each)
-    header: JSON with format, key, what the owner says of the sections, and each section's name, size and crc32
+    header: JSON with format, key, what the writer noted, and place, size and crc32 of each section
     the sections, each starting at a multiple of 64 bytes
     of a file that grows: records of one width, which carry a checksum of their own
 
@@ -29,7 +29,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prlm_edge.storage.files import atomic_write, locked, temporaries, write_all, write_error
 from prlm_edge.storage.folders import private_dir
@@ -61,26 +61,13 @@ class Kept:
     records: memoryview
 
 
-@dataclass(frozen=True)
-class _Header:
+class _Header(NamedTuple):
     format: str
     key: str
-    about: Mapping[str, Any]
-    sections: tuple[tuple[str, int, int], ...]  # name, bytes, crc32
-    end: int  # of the header in the file
-
-    def places(self) -> Iterator[tuple[str, int, int, int]]:
-        """Name, first byte, byte after the last and crc32 of each section."""
-        stop = self.end
-        for name, size, crc in self.sections:
-            start = _aligned(stop)
-            stop = start + size
-            yield name, start, stop, crc
-
-    @property
-    def size(self) -> int:
-        """Bytes of header and sections."""
-        return max([_aligned(self.end), *(stop for _, _, stop, _ in self.places())])
+    about: dict[str, Any]
+    sections: dict[str, list[int]]  # of each: first byte, counted from `start`, bytes and crc32
+    start: int  # of the sections in the file
+    stop: int  # of the sections: where records begin
 
 
 @dataclass(frozen=True)
@@ -137,7 +124,7 @@ class Shelf:
                 header = _read_header(descriptor, size)
                 if (header.format, header.key) != (self._format, key):
                     return None
-                if size < header.size or (size > header.size and not grows):
+                if size > header.stop and not grows:
                     raise _DamagedError
                 view = memoryview(
                     mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY if writable else mmap.ACCESS_READ)
@@ -146,11 +133,11 @@ class Shelf:
                     with contextlib.suppress(OSError):  # a read-only cache is still a cache
                         os.utime(descriptor if os.utime in os.supports_fd else self.path(name))
             sections = {}
-            for section, start, stop, crc in header.places():
-                sections[section] = view[start:stop]
+            for section, (start, n_bytes, crc) in header.sections.items():
+                sections[section] = view[header.start + start :][:n_bytes]
                 if unchecked is not None and section not in unchecked and zlib.crc32(sections[section]) != crc:
                     raise _DamagedError
-            return Kept(header.about, sections, view[header.size :])
+            return Kept(header.about, sections, view[header.stop :])
         except _DamagedError:
             self.forget(name)
         except (OSError, ValueError):  # the file may be sound: too many open files, no memory
@@ -172,16 +159,22 @@ class Shelf:
         Raises:
             PrlmError: It can't be written.
         """
-        path = self.path(name)
-        views = {section: _bytes_of(content) for section, content in sections.items()}
-        table = [[section, view.nbytes, zlib.crc32(view)] for section, view in views.items()]
-        header = json.dumps({"format": self._format, "key": key, "about": about, "sections": table}).encode()
+        views, table, size = [], {}, 0
+        for section, content in sections.items():
+            view = memoryview(content)
+            views.append(view.cast("B") if view.nbytes else memoryview(b""))  # no view of nothing can be cast
+            start = _aligned(size)
+            table[section] = [start, view.nbytes, zlib.crc32(views[-1])]
+            size = start + view.nbytes
+        about = {"format": self._format, "key": key, "about": about, "sections": table, "size": size}
+        header = json.dumps(about).encode()
+        header = header.ljust(_aligned(_START.size + len(header)) - _START.size)
         self._make_folder()
-        with atomic_write(path, follow=False, sync=False) as stream:
-            position = stream.write(_START.pack(_MAGIC, zlib.crc32(header), len(header)) + header)
-            for view in views.values() or [memoryview(b"")]:
-                position += stream.write(bytes(_aligned(position) - position))
-                position += stream.write(view)
+        with atomic_write(self.path(name), follow=False, sync=False) as stream:
+            stream.write(_START.pack(_MAGIC, zlib.crc32(header), len(header)) + header)
+            for view in views:
+                stream.write(bytes(_aligned(stream.tell()) - stream.tell()))
+                stream.write(view)
             stream.write(records)
         self.tidy(keep=name)
 
@@ -198,9 +191,9 @@ class Shelf:
             try:
                 with self._own(name, os.O_RDWR | os.O_APPEND) as (descriptor, size):
                     header = _read_header(descriptor, size)
-                    if size < header.size or (header.format, header.key) != (self._format, key):
+                    if (header.format, header.key) != (self._format, key):
                         raise _DamagedError
-                    if torn := (size - header.size) % width:
+                    if torn := (size - header.stop) % width:
                         os.ftruncate(descriptor, size - torn)
                     write_all(descriptor, records)
                 return
@@ -293,32 +286,26 @@ def _is_own(status: os.stat_result, kind: Any) -> bool:
 
 
 def _read_header(descriptor: int, size: int) -> _Header:
-    """The header, after a check of its checksum.
+    """The header, after a check of its checksum and of the file's size.
 
     Raises:
         _DamagedError: It is not as it was written.
     """
     os.lseek(descriptor, 0, os.SEEK_SET)  # Windows has no pread
-    start = os.read(descriptor, _START.size)
-    if len(start) != _START.size:
-        raise _DamagedError
-    magic, crc, length = _START.unpack(start)
-    text = os.read(descriptor, length) if length <= size else b""
-    if magic != _MAGIC or len(text) != length or zlib.crc32(text) != crc:
-        raise _DamagedError
     try:
-        header = json.loads(text)
-        sections = tuple((str(name), int(n_bytes), int(sum_)) for name, n_bytes, sum_ in header["sections"])
-        if any(n_bytes < 0 for _, n_bytes, _ in sections) or not isinstance(header["about"], dict):
+        magic, crc, length = _START.unpack(os.read(descriptor, _START.size))
+        text = os.read(descriptor, length) if length <= size else b""
+        if magic != _MAGIC or len(text) != length or zlib.crc32(text) != crc:
             raise _DamagedError
-        return _Header(header["format"], header["key"], header["about"], sections, _START.size + length)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        read = json.loads(text)
+        start = _START.size + length
+        header = _Header(read["format"], read["key"], read["about"], read["sections"], start, start + read["size"])
+        inside = all(0 <= first <= first + n_bytes <= read["size"] for first, n_bytes, _ in header.sections.values())
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise _DamagedError from None
-
-
-def _bytes_of(content: Any) -> memoryview:
-    view = memoryview(content)
-    return view.cast("B") if view.nbytes else memoryview(b"")  # no view of nothing can be cast
+    if not inside or not start <= header.stop <= size:
+        raise _DamagedError
+    return header
 
 
 def _aligned(position: int) -> int:

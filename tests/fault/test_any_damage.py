@@ -50,7 +50,7 @@ class Question:
         """Whether the file's header and size are those of a sound file."""
         with self.file.open("rb") as stream, contextlib.suppress(kept._DamagedError):
             size = os.fstat(stream.fileno()).st_size
-            return kept._read_header(stream.fileno(), size).size <= size
+            return kept._read_header(stream.fileno(), size).stop <= size
         return False
 
 
@@ -78,7 +78,7 @@ def test_any_damaged_byte(question: Question) -> None:
     for place in [
         *range(0, 16, 2),
         *dice.sample(range(16, end), 10),
-        *dice.sample(range(end, len(sound)), 16),
+        *dice.sample(range(end, len(sound)), min(16, len(sound) - end)),
         len(sound),
     ]:
         flipped = bytearray(sound + b"\0")
@@ -101,9 +101,10 @@ def test_any_damaged_byte(question: Question) -> None:
         lambda sound: b"PRLMKPT2" + sound[8:],
         lambda sound: with_header(sound, lambda header: header | {"format": "of another version"}),
         lambda sound: with_header(sound, lambda header: header | {"key": "another"}),
-        lambda sound: with_header(sound, lambda header: header | {"sections": [["data", 2**63, 0]]}),
-        lambda sound: with_header(sound, lambda header: header | {"sections": [["data", -64, 0]]}),
+        lambda sound: with_header(sound, lambda header: header | {"sections": {"data": [0, 2**63, 0]}, "size": 2**63}),
+        lambda sound: with_header(sound, lambda header: header | {"sections": {"data": [-64, 64, 0]}}),
         lambda sound: with_header(sound, lambda header: header | {"sections": 5}),
+        lambda sound: with_header(sound, lambda header: header | {"size": -1}),
         lambda sound: with_header(sound, lambda header: [header]),
         lambda sound: struct.pack("<8sII", b"PRLMKPT1", zlib.crc32(b"[" * 99_999), 99_999) + b"[" * 99_999,
         lambda sound: struct.pack("<8sII", b"PRLMKPT1", 0, 2**32 - 1) + sound[16:],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -15,6 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from prlm_edge.cpu import usable_cores
 from prlm_edge.errors import ModelError, first_line
 from prlm_edge.models import sha256_of
 
@@ -71,7 +71,7 @@ class OnnxEmbedder:
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
         self.dim = int(self._session.get_outputs()[0].shape[-1])
-        self._threads = threads or min(_cpus(), MAX_THREADS)
+        self._threads = threads or min(usable_cores(), MAX_THREADS)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of the texts, shape (texts, dim). Each text's first `MAX_TOKENS` tokens count."""
@@ -105,7 +105,3 @@ def open_embedder(folder: Path) -> OnnxEmbedder:
 @lru_cache(maxsize=1)
 def _opened(folder: Path, _version: tuple[int, ...]) -> OnnxEmbedder:
     return OnnxEmbedder(folder)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
