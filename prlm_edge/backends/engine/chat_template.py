@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from prlm_edge.errors import ModelError
@@ -51,6 +52,8 @@ class ChatTemplate:
         environment.globals |= {"raise_exception": _refuse, "strftime_now": _strftime_now}
         self._names = {"bos_token": bos, "eos_token": eos}
         self._error: type[Exception] = jinja2.TemplateError
+        tells_time = "strftime_now" in source
+        self._outline = self._outline_of if tells_time else lru_cache(64)(self._outline_of)
         try:
             self._template = environment.from_string(source)
         except self._error as error:
@@ -72,23 +75,30 @@ class ChatTemplate:
             raise
 
     def _render(self, turns: Sequence[Turn]) -> list[Span]:
-        messages = [{"role": turn.role, "content": f"\ue000{i}\ue001"} for i, turn in enumerate(turns)]
+        spans: list[Span] = []
+        for piece in self._outline(tuple(turn.role for turn in turns)):
+            if isinstance(piece, str):
+                append(spans, Span(piece, trusted=True))
+                continue
+            turn = turns[piece]
+            for span in turn.spans:
+                append(spans, Span(span.text, span.trusted, turn.role))
+        return spans
+
+    def _outline_of(self, roles: tuple[str, ...]) -> list[str | int]:
+        """What the template makes of turns of these roles: its own text, and the place of each turn that stands there.
+
+        It depends on nothing else, since the template sees sentinels in place of the turns' text.
+        """
+        messages = [{"role": role, "content": f"\ue000{place}\ue001"} for place, role in enumerate(roles)]
         try:
             text = self._template.render(
                 messages=messages, add_generation_prompt=True, enable_thinking=True, tools=None, **self._names
             )
         except (self._error, TypeError, KeyError, AttributeError) as error:
             raise ModelError(f"the model's chat template failed: {error}", "choose another model") from None
-        spans: list[Span] = []
-        at = 0
-        for match in _SENTINEL.finditer(text):
-            append(spans, Span(text[at : match.start()], trusted=True))
-            turn = turns[int(match[1])]
-            for span in turn.spans:
-                append(spans, Span(span.text, span.trusted, turn.role))
-            at = match.end()
-        append(spans, Span(text[at:], trusted=True))
-        return spans
+        pieces = _SENTINEL.split(text)  # text and places by turns
+        return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)]
 
 
 def append(spans: list[Span], span: Span) -> None:
