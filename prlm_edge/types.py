@@ -6,7 +6,6 @@ in `backends/`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -345,19 +344,18 @@ class Event:
 
 
 class Cancel:
-    """A cancellation flag that may be set from any thread (or a signal handler)."""
+    """A flag that stops a stream; any thread, or a signal handler, may set it.
+
+    Attributes:
+        cancelled: Whether `cancel()` was called.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self.cancelled = False
 
     def cancel(self) -> None:
         """Ask the running stream to stop; it ends with `finish_reason="cancelled"`."""
-        self._event.set()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel()` was called."""
-        return self._event.is_set()
+        self.cancelled = True
 
 
 class Retriever(Protocol):

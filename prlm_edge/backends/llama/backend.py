@@ -20,7 +20,7 @@ from prlm_edge.backends.llama import lib as llama_lib
 from prlm_edge.backends.llama.adapter import Adapter
 from prlm_edge.backends.llama.sampler import LlamaSampler
 from prlm_edge.backends.llama.slots import BatchSlots, LlamaSlots, Threads, Weights
-from prlm_edge.backends.llama.vocab import Vocab
+from prlm_edge.backends.llama.vocab import LlamaVocab
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.types import ModelInfo, Sampling
@@ -82,7 +82,7 @@ class LlamaCpp(Local):
                 "pull it again (`prlm-edge model pull NAME`) or choose another file",
             )
         try:
-            self._vocab: Vocab = Vocab(lib, self._model)
+            self._vocab: LlamaVocab = LlamaVocab(lib, self._model)
             self._prompts = PromptTokenizer(self._vocab, self._chat_template())
             self._adapter = Adapter(lib, self._model, Path(adapter)) if adapter else None
         except PrlmError:

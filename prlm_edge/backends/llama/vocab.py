@@ -23,7 +23,7 @@ _BYTE_LEVEL = 2  # LLAMA_VOCAB_TYPE_BPE
 _MAX_PIECE = 1 << 16
 
 
-class Vocab:
+class LlamaVocab:
     """The tokenizer of a loaded model.
 
     Args:
