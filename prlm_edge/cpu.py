@@ -1,9 +1,9 @@
 """What this machine offers a CPU-bound program: cores it may use, threads worth starting, instruction sets, memory.
 
 `os.cpu_count()` counts hyper-threads, ignores the affinity mask and a container's quota; a language model that starts
-that many threads is slower than with the right number. Not here: setting anything. Linux is read from /proc and /sys
-(under `root`, so that tests can bring their own), macOS from sysctl, Windows from kernel32; where a fact can't be had,
-the function says so with None or falls back as documented.
+that many threads is slower than with the right number. Facts come from /proc and /sys on Linux (under `root`, so that
+tests can bring their own), from sysctl on macOS, from kernel32 on Windows; a function returns None, or falls back as it
+says, where the system doesn't tell.
 """
 
 from __future__ import annotations
@@ -122,6 +122,15 @@ def memory(root: Path = ROOT) -> tuple[int, int] | None:
             if limit.isdigit() and used.isdigit() and int(limit) < _NO_QUOTA:
                 free = max(0, min(free, int(limit) - int(used)))
     return total, free
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held so far, in bytes; None where the system doesn't tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _quotas(root: Path) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.metadata
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from typing import Any
 
 from prlm_edge import models
 from prlm_edge.backends import model_file
-from prlm_edge.cpu import cpu_name
+from prlm_edge.cpu import cpu_name, usable_cores
 from prlm_edge.evaluate.conditions import SET_BY_THE_RUN, settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Condition
@@ -56,7 +55,7 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
         "versions": versions(_PACKAGES),
         "machine": {
             "cpu": cpu_name(),
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
             "system": platform.platform(),
             "python": platform.python_version(),
         },

@@ -179,6 +179,8 @@ def test_this_machine():
     assert 1 <= cpu.physical_cores() <= logical
     total, available = cpu.memory()
     assert 0 < available <= total
+    held = bytearray(64 << 20)
+    assert len(held) < cpu.peak_memory() < 64 * total
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity mask on this system")

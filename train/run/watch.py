@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from prlm_edge import cpu
 from prlm_edge.train.run.log import Record, RunLog
 from prlm_edge.train.types import Rollout, Values
 
@@ -152,13 +153,8 @@ def sample(one: Rollout, terms: Mapping[str, float]) -> dict[str, Any]:
 def memory_mb() -> dict[str, float]:
     """Peak memory so far, in MB of 10^6 bytes: of this process, and on the GPU where one is used."""
     found = {}
-    try:
-        import resource
-    except ImportError:  # Windows
-        pass
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        found["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    if (peak := cpu.peak_memory()) is not None:
+        found["memory_mb"] = peak / 1e6
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         found["gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
