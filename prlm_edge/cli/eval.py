@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prlm_edge.cli.shared import console
-from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
+from prlm_edge.cli.shared.interrupt import cancel_on_interrupt, command_line, stopped
 from prlm_edge.cli.shared.options import JsonFlag, adds, new_app, setting_flags
 from prlm_edge.cli.shared.progress import Update, no_update, progress
-from prlm_edge.cli.shared.table import PROG, VERBS
-from prlm_edge.errors import EXIT_INTERRUPTED, MissingError, UsageError
+from prlm_edge.cli.shared.table import VERBS
+from prlm_edge.errors import MissingError, UsageError
 from prlm_edge.settings import KEYS, flag, parse
 from prlm_edge.types import Cancel
 
@@ -85,13 +83,12 @@ def run(
     with progress("reading the data", unit="rows") as update:
         data_set = _load(data, {"limit": limit, "per_user": per_user, "seed": seed, "task": task}, update)
     source = {"path": str(data), "limit": limit, "per_user": per_user, "task": task}
-    folder = RunFolder.create(out, {**header(data_set, asked, seed, _command()), "source": source})
+    folder = RunFolder.create(out, {**header(data_set, asked, seed, command_line()), "source": source})
     cancel = Cancel()
     with cancel_on_interrupt(cancel), progress("answering", unit="answers", at_once=True) as update:
         whole = answer_all(folder, data_set, asked, seed=seed, cancel=cancel, progress=update)
     if not whole:
-        console.note(f"stopped; the same command goes on: {_command()}")
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise stopped()
     _score(folder.path, data_set, seed, json=json)
 
 
@@ -230,10 +227,6 @@ def _score(path: Path, data_set: Dataset, seed: int, *, json: bool) -> None:
         console.emit_json(summary)
     else:
         _show_run(summary)
-
-
-def _command() -> str:
-    return shlex.join([PROG, *sys.argv[1:]])
 
 
 def _show_run(summary: Mapping[str, Any], *, full: bool = False) -> None:

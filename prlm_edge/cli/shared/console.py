@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TextIO
@@ -75,6 +74,8 @@ def clip(line: str) -> str:
     """`line`, cut to the width of the terminal where stdout is one."""
     if sys.stdout is None or not sys.stdout.isatty():
         return line
+    import shutil  # only here: `--help` has no need of it
+
     width = shutil.get_terminal_size().columns
     return line if len(line) <= width else line[: width - 1] + "…"
 

@@ -1,11 +1,18 @@
-"""Ctrl-C that ends work in good order. Not here: the exit code (`cli/__init__.py`)."""
+"""Ctrl-C that ends work in good order, and what is said of work that was stopped and can go on."""
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
+import sys
 from collections.abc import Iterator
 
+import typer
+
+from prlm_edge.cli.shared.console import note
+from prlm_edge.cli.shared.table import PROG
+from prlm_edge.errors import EXIT_INTERRUPTED
 from prlm_edge.types import Cancel
 
 
@@ -26,3 +33,14 @@ def cancel_on_interrupt(cancel: Cancel) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def command_line() -> str:
+    """The command that this process runs, as it would be typed."""
+    return shlex.join([PROG, *sys.argv[1:]])
+
+
+def stopped() -> typer.Exit:
+    """What a verb raises whose work was stopped and is kept; says how to go on."""
+    note(f"stopped; the same command goes on: {command_line()}")
+    return typer.Exit(EXIT_INTERRUPTED)

@@ -1,7 +1,7 @@
-"""Changes one `key = value` line of a flat TOML file and leaves every other byte, comments included, as it was.
+"""Changes one `key = value` line of a flat TOML text and leaves every other byte, comments included, as it was.
 
-Not here: files, and what a setting may hold. A change is checked by parsing the result: what this line editor doesn't
-understand (a multi-line string, a quoted key) is refused, never damaged.
+A change is checked by parsing the result: what this line editor doesn't understand (a multi-line string, a quoted key)
+is refused, never damaged.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import typer
 from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.options import JsonFlag, adds, new_app
 from prlm_edge.cli.shared.table import VERBS
-from prlm_edge.errors import EXIT_INTERRUPTED, MissingError, UsageError
+from prlm_edge.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from prlm_edge.train.config import Recipe
@@ -183,8 +183,6 @@ def reward(
 
     recipe = asked.load()
     found = stages.reward(recipe, out, asked.adapter)
-    if found is None:
-        raise _stopped()
     if json:
         console.emit_json({"reward_model": str(found.folder), "dev": found.figures})
         return
@@ -220,8 +218,6 @@ def blend(
 
     recipe = asked.load()
     found = stages.blend(recipe, out, asked.adapter)
-    if found is None:
-        raise _stopped()
     if json:
         console.emit_json({"blend_weights": str(found)})
         return
@@ -284,18 +280,9 @@ def report(
     console.out(str(write_report(run, out, samples=samples)))
 
 
-def _say(adapter: Path | None, recipe: Recipe, *, json: bool) -> None:
-    """Say where the adapter is, or how to go on."""
-    if adapter is None:
-        raise _stopped()
+def _say(adapter: Path, recipe: Recipe, *, json: bool) -> None:
+    """Say where the adapter is."""
     if json:
         console.emit_json({"adapter": str(adapter), "fingerprint": recipe.fingerprint()})
     else:
         console.out(str(adapter))
-
-
-def _stopped() -> typer.Exit:
-    from prlm_edge.cli.train import stages
-
-    console.note(stages.how_to_go_on())
-    return typer.Exit(EXIT_INTERRUPTED)

@@ -1,25 +1,22 @@
 """The stages of `prlm-edge train`, each with its progress on the terminal, each going on where it was stopped.
 
-    warmstart(recipe, out, None) -> the adapter's folder, or None where it was stopped
-
-Not here: what a stage does (`prlm_edge.train`), options (`train.py`).
+A stage takes a recipe, a folder to write and an adapter to begin with, and returns what it made. Stopped by Ctrl-C, it
+raises what `stopped` makes.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from prlm_edge.cli.shared import console
-from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
-from prlm_edge.cli.shared.progress import Update, progress
+from prlm_edge.cli.shared.interrupt import cancel_on_interrupt, stopped
+from prlm_edge.cli.shared.progress import progress
 from prlm_edge.cli.shared.table import PROG
 from prlm_edge.cli.train.show import steps
 from prlm_edge.errors import ModelError, UsageError
@@ -33,9 +30,10 @@ if TYPE_CHECKING:
     from prlm_edge.types import Scorer
 
 REPORT, GGUF = "report.html", "adapter.gguf"
+_bars = partial(progress, at_once=True)
 
 
-def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     """Supervised fine-tuning, from `adapter` or from a fresh one."""
     from prlm_edge.train import base
     from prlm_edge.train import warmstart as stage
@@ -58,10 +56,10 @@ def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     with cancel_on_interrupt(cancel), progress("warm start", unit="steps", at_once=True) as update:
         dev = judged.examples if judged else ()
         whole = stage.train(folder, recipe, examples.examples, dev, start=adapter, cancel=cancel, progress=update)
-    return _ended(folder, recipe) if whole else None
+    return _ended(folder, recipe, whole=whole)
 
 
-def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     """One round of rejection sampling: draw from `adapter`, keep what is good and true, fine-tune on it."""
     if adapter is None:
         raise UsageError("rejection sampling draws from a warm start", "give its adapter: --adapter RUN/adapter")
@@ -98,7 +96,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
         finally:
             engine.close()
         if not whole:
-            return None
+            raise stopped()
         found = stage.examples(asked, stage.read(out / "draws.jsonl"), tokens, recipe.rejection)
         n_prompts = len({one.row.rpartition("#")[0] for one in found})
         console.note(f"{n_prompts} of {len(asked)} prompts have answers to learn from: {len(found)} in all")
@@ -108,40 +106,38 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
             )
         with progress("training", unit="steps", at_once=True) as update:
             whole = tuning.train(folder, recipe, found, (), start=adapter, cancel=cancel, progress=update)
-    return _ended(folder, recipe) if whole else None
+    return _ended(folder, recipe, whole=whole)
 
 
-def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun | None:
+def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun:
     """The reward model; `adapter`, a folder or a GGUF file, writes the answers that it learns to reject."""
     from prlm_edge.train.reward import base as reward_base
-    from prlm_edge.train.reward import stage as reward_stage
+    from prlm_edge.train.reward import stage
 
     with progress("fetching the reward model's base", unit="bytes") as update:
         start = reward_base.fetch_base(update)
     adapter = _as_gguf(adapter, recipe, out)
     cancel = Cancel()
     with cancel_on_interrupt(cancel):
-        return reward_stage.run(
-            out,
-            recipe,
-            start,
-            adapter=adapter,
-            cancel=cancel,
-            bars=_bars,
-            say=console.note,
-        )
+        found = stage.run(out, recipe, start, adapter=adapter, cancel=cancel, bars=_bars, say=console.note)
+    if found is None:
+        raise stopped()
+    return found
 
 
-def blend(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+def blend(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     """Weights for choosing among several answers that `adapter`, a folder or a GGUF file, writes."""
     from prlm_edge.train import blend as stage
 
     adapter, cancel = _as_gguf(adapter, recipe, out), Cancel()
     with cancel_on_interrupt(cancel):
-        return stage.run(out, recipe, adapter=adapter, cancel=cancel, bars=_bars, say=console.note)
+        found = stage.run(out, recipe, adapter=adapter, cancel=cancel, bars=_bars, say=console.note)
+    if found is None:
+        raise stopped()
+    return found
 
 
-def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
+def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     """Reinforcement learning, from `adapter` or from a fresh one.
 
     Raises:
@@ -165,11 +161,11 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
     cancel = Cancel()
     with cancel_on_interrupt(cancel), steps("GRPO") as shown:
         outcome = stage.train(folder, recipe, asked, judged, start=adapter, scorer=scorer, cancel=cancel, shown=shown)
+    found = _ended(folder, recipe, whole=outcome.whole or outcome.verdict.stop)
     if outcome.verdict.stop:
-        _ended(folder, recipe)
         console.note(f"stopped for cause: {outcome.verdict.reason}\n{outcome.verdict.advice}")
         raise typer.Exit(1)
-    return _ended(folder, recipe) if outcome.whole else None
+    return found
 
 
 def _reward_model(recipe: Recipe) -> tuple[Scorer | None, dict[str, str]]:
@@ -184,33 +180,22 @@ def _reward_model(recipe: Recipe) -> tuple[Scorer | None, dict[str, str]]:
     return scorer, {"reward model": str(scorer.card()["sha256"]["model.onnx"])}
 
 
-def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path | None:
-    """All stages of the recipe, each into a folder of its own, each with what those before it made.
-
-    Returns:
-        The last adapter's folder, None where a stage was stopped.
-    """
+def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
+    """All stages of the recipe, each in a folder of its own and with what those before it made: the last adapter."""
     from prlm_edge.train.run.folder import TrainFolder
 
     for number, name in enumerate(recipe.stages, 1):
         console.note(f"stage {number} of {len(recipe.stages)}: {name}")
         folder = out / f"{number}-{name}"
         if name == "blend":
-            if blend(recipe, folder, adapter) is None:
-                return None
-            continue
-        if name == "reward":
+            blend(recipe, folder, adapter)
+        elif name == "reward":
             rated = reward(recipe, folder, adapter)
-            if rated is None:
-                return None
             if recipe.grpo.rewards.get("personalization"):
                 with_it = recipe.grpo.model_copy(update={"reward_model": str(rated.folder)})
                 recipe = recipe.model_copy(update={"grpo": with_it})
-            continue
-        found = {"warmstart": warmstart, "rejection": rejection, "grpo": grpo}[name](recipe, folder, adapter)
-        if found is None:
-            return None
-        adapter = found
+        else:
+            adapter = {"warmstart": warmstart, "rejection": rejection, "grpo": grpo}[name](recipe, folder, adapter)
     if adapter is None:
         raise UsageError("the recipe's stages train no adapter", "give it warmstart or grpo: --set stages=[warmstart]")
     TrainFolder(out).keep_adapter(adapter)
@@ -218,13 +203,10 @@ def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path | N
     return out / "adapter"
 
 
-def how_to_go_on() -> str:
-    """The command that was stopped."""
-    return f"stopped; the same command goes on: {shlex.join([PROG, *sys.argv[1:]])}"
-
-
-def _ended(folder: TrainFolder, recipe: Recipe) -> Path:
-    """What a run leaves beside its adapter: the file that `generate --adapter` takes, and the report."""
+def _ended(folder: TrainFolder, recipe: Recipe, *, whole: bool) -> Path:
+    """Leave beside the adapter of a whole run the file that `generate --adapter` takes, and the report."""
+    if not whole:
+        raise stopped()
     from prlm_edge.errors import MissingError
     from prlm_edge.train.run.report import write_report
 
@@ -239,10 +221,6 @@ def _ended(folder: TrainFolder, recipe: Recipe) -> Path:
 def _dev(sha256: Mapping[str, str]) -> dict[str, str]:
     """Hashes of dev files, told from those of files to learn from, which may have their names."""
     return {f"dev {name}": value for name, value in sha256.items()}
-
-
-def _bars(label: str, unit: str) -> AbstractContextManager[Update]:
-    return progress(label, unit=unit, at_once=True)
 
 
 def _as_gguf(adapter: Path | None, recipe: Recipe, out: Path) -> Path | None:
