@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,6 @@ from prlm_edge.storage import cache_dir
 from prlm_edge.types import Item
 
 
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "prlm_edge", "cache", *args]
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
-
-
-def sizes() -> dict[str, int]:
-    return {one["kind"]: one["bytes"] for one in json.loads(run("show", "--json").stdout)}
-
-
 @pytest.fixture
 def filled(home: Path) -> Path:
     Bm25Retriever([Item(str(i), f"text number {i}") for i in range(30)], fast_from=1)
@@ -32,39 +22,49 @@ def filled(home: Path) -> Path:
     return home
 
 
-def test_an_empty_cache(home: Path) -> None:
+@pytest.fixture
+def run(cli):
+    return partial(cli, "cache")
+
+
+@pytest.fixture
+def sizes(run):
+    return lambda: {one["kind"]: one["bytes"] for one in json.loads(run("show", "--json").out)}
+
+
+def test_an_empty_cache(run):
     result = run("show")
-    assert result.returncode == 0
-    assert result.stdout.count("nothing") == len(KINDS)
-    assert str(cache_dir()) in result.stderr
-    assert run("clear", "all").returncode == 0
+    assert result.code == 0
+    assert result.out.count("nothing") == len(KINDS)
+    assert str(cache_dir()) in result.err
+    assert run("clear", "all").code == 0
     assert not cache_dir().exists()
 
 
-def test_show_counts_what_is_really_there(filled: Path) -> None:
+def test_show_counts_what_is_really_there(filled, run, sizes):
     assert sizes()["prefixes"] == sum(path.stat().st_size for path in (cache_dir() / "prefix").iterdir()) > 5_000_000
     assert sizes()["indexes"] > 0
     assert sizes()["embeddings"] == 0
-    assert "5.0 MB" in run("show").stdout
+    assert "5.0 MB" in run("show").out
 
 
-def test_clear_deletes_what_is_named_and_nothing_else(filled: Path) -> None:
+def test_clear_deletes_what_is_named_and_nothing_else(filled, run, sizes):
     result = run("clear", "prefixes", "--yes")
-    assert result.returncode == 0
-    assert "prefixes: 5.0 MB freed" in result.stderr
+    assert result.code == 0
+    assert "prefixes: 5.0 MB freed" in result.err
     after = sizes()
     assert after["prefixes"] == 0
     assert after["indexes"] > 0
-    (freed,) = (one["freed"] for one in json.loads(run("clear", "indexes", "-y", "--json").stdout))
+    (freed,) = (one["freed"] for one in json.loads(run("clear", "indexes", "-y", "--json").out))
     assert freed == after["indexes"]
     assert sum(sizes().values()) == 0
 
 
-def test_nothing_goes_unasked_or_by_a_wrong_name(filled: Path) -> None:
+def test_nothing_goes_unasked_or_by_a_wrong_name(filled, run, sizes):
     before = sizes()
     for args, words in ((("clear", "all"), "--yes"), (("clear", "prefix", "-y"), "prefixes")):
         result = run(*args)
-        assert result.returncode == 2
-        assert words in result.stderr
-        assert len(result.stderr.splitlines()) == 2
+        assert result.code == 2
+        assert words in result.err
+        assert len(result.err.splitlines()) == 2
     assert sizes() == before

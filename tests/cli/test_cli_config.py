@@ -2,34 +2,21 @@
 
 import json
 import tomllib
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prlm_edge import settings
-from prlm_edge.cli import config, main
+from prlm_edge.cli import config
 from prlm_edge.cli.shared import toml_edit
 from prlm_edge.errors import ConfigError
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    for name in settings.KEYS:
-        monkeypatch.delenv("PRLM_" + name.upper(), raising=False)
-    monkeypatch.setenv("PRLM_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
-def run(capsys):
-    def call(*args):
-        code = main(["config", *args])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(cli):
+    return partial(cli, "config")
 
 
 def file():
@@ -41,9 +28,9 @@ def written(text):
     file().write_bytes(text.encode())
 
 
-def test_show_names_every_origin(run, home, monkeypatch):
+def test_show_names_every_origin(run, tmp_path, monkeypatch):
     written("k = 7\n")
-    (home / "more.toml").write_text("seed = 3\n")
+    (tmp_path / "more.toml").write_text("seed = 3\n")
     monkeypatch.setenv("PRLM_LAYOUT", "block")
     code, out, _ = run("show", "--config", "more.toml")
     lines = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
@@ -166,11 +153,11 @@ def test_set_checks_before_it_writes(run):
     assert not file().exists()
 
 
-def test_set_stores_a_relative_file_name_as_an_absolute_one(run, home):
+def test_set_stores_a_relative_file_name_as_an_absolute_one(run, tmp_path):
     run("set", "user", "me.jsonl")
     run("set", "model", "some.gguf")
     found = tomllib.loads(file().read_text())
-    assert found == {"user": str(home / "me.jsonl"), "model": str(home / "some.gguf")}
+    assert found == {"user": str(tmp_path / "me.jsonl"), "model": str(tmp_path / "some.gguf")}
 
 
 def test_set_says_when_the_environment_is_stronger(run, monkeypatch):
@@ -214,8 +201,8 @@ def test_set_after_init_lands_below_its_explanation(run):
     assert lines[lines.index("k = 6") - 1] == "# k = 3"
 
 
-def test_an_unwritable_place_is_one_line(run, home, monkeypatch):
-    blocker = home / "blocker"
+def test_an_unwritable_place_is_one_line(run, tmp_path, monkeypatch):
+    blocker = tmp_path / "blocker"
     blocker.write_text("a file")
     monkeypatch.setenv("PRLM_HOME", str(blocker))
     code, _, err = run("set", "k", "6")

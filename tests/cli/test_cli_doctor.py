@@ -9,46 +9,26 @@ import sys
 from importlib import metadata
 
 import pytest
+from helpers import install_model as install
 
-from prlm_edge import cpu, models, storage
-from prlm_edge.cli import main
+from prlm_edge import cpu, models
 from prlm_edge.cli.doctor import checks, system
-from prlm_edge.models import store as model_store
 from prlm_edge.settings import Settings
 
 ITEM = '{"id": "1", "title": "Rye, slowly", "text": "A loaf."}\n'
 
 
-@pytest.fixture(autouse=True)
-def empty_home(home, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return home
-
-
 @pytest.fixture
-def report(capsys, monkeypatch):
+def report(cli, monkeypatch):
     """The report by check name; the packages are tried for real once, in `test_packages_for_real`."""
     monkeypatch.setattr(system, "check_packages", lambda found: [])
 
     def run(*args):
-        code = main(["doctor", "--json", *args])
-        found = json.loads(capsys.readouterr().out)
+        code, out, _ = cli("doctor", "--json", *args)
+        found = json.loads(out)
         return code, found, {check["name"]: check for check in found["checks"]}
 
     return run
-
-
-def install(name, **contents):
-    """An installed model with made-up contents: the registry's name, the manifest's own hashes."""
-    model = models.find(name)
-    storage.private_dir(model.folder)
-    entries = []
-    for file in model.files:
-        path = model.folder / file.name
-        path.write_bytes(contents.get("data", b"GGUF and more"))
-        entries.append(model_store.InstalledFile(file.name, path.stat().st_size, model_store.hash_file(path)))
-    model_store.write_manifest(model.folder, model_store.Manifest(name, model.kind, "", "", tuple(entries)))
-    return model.folder / model.files[0].name
 
 
 def test_a_bare_home_lacks_the_model_and_says_how_to_get_it(report):
@@ -71,7 +51,7 @@ def test_with_a_model_generate_can_run(report):
 
 def test_a_model_whose_bytes_changed_is_bad(report):
     path = install("default")
-    path.write_bytes(b"GGUF and mere")  # the same size
+    path.write_bytes(b"GGUF bytez")  # the same size
     code, _, checks = report()
     assert code == 4
     assert "sha256" in checks["model"]["text"]
@@ -111,10 +91,10 @@ def test_a_server_needs_no_local_model(report, monkeypatch):
     assert "not contacted" in checks["server"]["text"]
 
 
-def test_broken_settings_are_a_finding_and_not_the_end(report, empty_home):
+def test_broken_settings_are_a_finding_and_not_the_end(report, home):
     install("default")
-    (empty_home / "config").mkdir(parents=True, exist_ok=True)
-    (empty_home / "config" / "config.toml").write_text("k = 0\n")
+    (home / "config").mkdir(parents=True, exist_ok=True)
+    (home / "config" / "config.toml").write_text("k = 0\n")
     code, _, checks = report()
     assert code == 4
     assert "out of range" in checks["settings"]["text"]
@@ -141,7 +121,7 @@ def test_what_the_settings_name_must_be_there(report, monkeypatch, env, name, te
     assert checks[name]["fix"]
 
 
-def test_the_profile_is_read(report, tmp_path, monkeypatch, capsys):
+def test_the_profile_is_read(report, cli, tmp_path, monkeypatch):
     install("default")
     monkeypatch.setenv("PRLM_USER", "my me.jsonl")
     (tmp_path / "my me.jsonl").write_text(ITEM)
@@ -151,8 +131,7 @@ def test_the_profile_is_read(report, tmp_path, monkeypatch, capsys):
     assert (code, checks["profile"]["state"]) == (0, "warn")
     assert checks["profile"]["text"].endswith("1 unreadable line")
     assert checks["profile"]["fix"] == "prlm-edge profile repair --user 'my me.jsonl'"
-    assert main(shlex.split(checks["profile"]["fix"])[1:]) == 0
-    capsys.readouterr()
+    assert cli(*shlex.split(checks["profile"]["fix"])[1:]).code == 0
     assert report()[2]["profile"]["state"] == "ok"
 
 
@@ -169,10 +148,10 @@ def test_more_threads_than_cores_is_warned_about(report, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
-def test_folders_that_others_may_look_into_are_warned_about(report, empty_home):
-    (empty_home / "data").mkdir(parents=True, mode=0o700)
+def test_folders_that_others_may_look_into_are_warned_about(report, home):
+    (home / "data").mkdir(parents=True, mode=0o700)
     assert report()[2]["data"]["state"] == "ok"
-    (empty_home / "data").chmod(0o755)
+    (home / "data").chmod(0o755)
     check = report()[2]["data"]
     assert check["state"] == "warn"
     subprocess.run(check["fix"], shell=True, check=True)
@@ -197,8 +176,8 @@ def test_what_may_not_even_be_looked_at_is_a_finding(report, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
-def test_a_key_that_others_can_read_is_warned_about_and_never_shown(report, empty_home, capsys, monkeypatch):
-    file = empty_home / "config" / "config.toml"
+def test_a_key_that_others_can_read_is_warned_about_and_never_shown(report, home):
+    file = home / "config" / "config.toml"
     file.parent.mkdir(parents=True)
     file.write_text("api_key = 'hunter2'\n")
     file.chmod(0o644)
@@ -207,16 +186,12 @@ def test_a_key_that_others_can_read_is_warned_about_and_never_shown(report, empt
     assert "hunter2" not in json.dumps(found)
 
 
-def test_text_output_ends_with_what_blocks(capsys, monkeypatch):
+def test_text_output_ends_with_what_blocks(cli, monkeypatch):
     monkeypatch.setattr(system, "check_packages", lambda found: [])
-    assert main(["doctor"]) == 4
-    out = capsys.readouterr().out
-    assert [line for line in out.splitlines() if line and not line.startswith(" ")][1:5] == [
-        "Machine",
-        "Models",
-        "Settings",
-        "Folders",
-    ]
+    code, out, _ = cli("doctor")
+    assert code == 4
+    headings = [line for line in out.splitlines() if line and not line.startswith(" ")]
+    assert headings[1:5] == ["Machine", "Models", "Settings", "Folders"]
     assert out.endswith("generate can't run yet. What mends it:\n  prlm-edge model pull smollm2-135m\n")
 
 

@@ -75,6 +75,12 @@ def test_the_console_script_and_the_module_are_the_same():
     assert said[0] == said[1] == (table.help_text() + os.linesep).encode()
 
 
+def test_every_setting_but_secrets_is_an_option_of_generate():
+    options = {param.name: param for param in dispatch.load("generate").params}
+    assert {key for key, spec in KEYS.items() if spec.secret} == {"api_key"} == KEYS.keys() - options.keys()
+    assert all(KEYS[key].about[1:] in options[key].help for key in KEYS.keys() & options.keys())
+
+
 def test_docs_are_up_to_date_whatever_the_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", "1")

@@ -1,54 +1,31 @@
-"""`prlm-edge model`: what each command prints, where, and with which exit code."""
+"""`prlm-edge model`: what each command prints, where, and with which exit code; nothing touches the network."""
 
 import hashlib
 import json
-import socket
+import re
 import sys
+import tomllib
 import zipfile
+from functools import partial
+from pathlib import Path
 
 import pytest
+from helpers import install_model as install
 
 from prlm_edge import models
-from prlm_edge.cli import main
 from prlm_edge.models import lookup, store
 from prlm_edge.storage import private_dir
 
-pytestmark = pytest.mark.usefixtures("home")
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 DATA = b"GGUF bytes"
 
 
-def install(name, data=DATA):
-    model = models.find(name)
-    private_dir(model.folder)
-    entries = []
-    for file in model.files:
-        (model.folder / file.name).write_bytes(data)
-        entries.append(store.InstalledFile(file.name, len(data), hashlib.sha256(data).hexdigest()))
-    store.write_manifest(
-        model.folder, store.Manifest(model.name, model.kind, "MIT", str(model.files[0].source), tuple(entries))
-    )
-    return model.folder / model.files[0].name
-
-
 @pytest.fixture
-def run(capsys):
-    def run(*args):
-        code = main(["model", *args])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+def run(cli):
+    return partial(cli, "model")
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("the network was touched")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-
-
-def test_list(run, no_network):
+def test_list(run):
     install("default")
     code, out, err = run("list")
     assert (code, err) == (0, "")
@@ -61,7 +38,7 @@ def test_list(run, no_network):
     assert "~639 MB" in lines["qwen3-0.6b"]
 
 
-def test_list_json(run, no_network):
+def test_list_json(run):
     path = install("hf://owner/repo/x.gguf")
     half = models.find("minilm")
     private_dir(store.staging(half.folder))
@@ -77,7 +54,7 @@ def test_list_json(run, no_network):
     assert rows["qwen3-0.6b"]["size_exact"] is False
 
 
-def test_path(run, no_network):
+def test_path(run):
     path = install("default")
     assert run("path") == run("path", "smollm2-135m") == (0, f"{path}\n", "")
     install("minilm")
@@ -89,7 +66,7 @@ def test_path(run, no_network):
     assert run("path", "nonesuch")[0] == 2
 
 
-def test_verify(run, no_network):
+def test_verify(run):
     assert run("verify") == (0, "", "no model is installed; `prlm-edge model pull` fetches the default one\n")
     path = install("default")
     install("minilm")
@@ -106,19 +83,16 @@ def test_verify(run, no_network):
     assert run("verify", "qwen3-0.6b")[0] == 4
 
 
-def test_rm(run, monkeypatch, no_network):
+def test_rm(run):
     path = install("default")
     install("minilm")
     code, _, err = run("rm", "default")
     assert code == 2  # standard input is no terminal, so there is nobody to ask
     assert "--yes" in err
     assert path.exists()
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("typer.confirm", lambda question, err: "smollm2-135m" not in question)
-    code, _, err = run("rm", "default")
-    assert (code, err) == (1, "prlm-edge: nothing was removed\n")
+    assert run("rm", "default", answer=False) == (1, "", "prlm-edge: nothing was removed\n")
     assert path.exists()
-    assert run("rm", "minilm")[0] == 0
+    assert run("rm", "minilm", answer=True)[0] == 0
     assert not models.find("minilm").folder.exists()
     code, out, _ = run("rm", "default", "--yes", "--json")
     assert [row["name"] for row in json.loads(out)] == ["smollm2-135m"]
@@ -136,7 +110,7 @@ def test_rm_takes_what_an_interrupted_pull_left(run):
     assert not folder.exists()
 
 
-def test_pull_from_a_wheel(run, tmp_path, monkeypatch, no_network):
+def test_pull_from_a_wheel(run, tmp_path, monkeypatch):
     model = models.find("default")
     promised = models.ModelFile(model.files[0].name, model.files[0].source, len(DATA), hashlib.sha256(DATA).hexdigest())
     tiny = models.Model(model.name, "llm", "", "MIT", (promised,), ("default",))
@@ -158,7 +132,7 @@ def test_pull_from_a_wheel(run, tmp_path, monkeypatch, no_network):
     assert run("verify")[0] == 0
 
 
-def test_pull_says_when_nothing_was_known_beforehand(run, tmp_path, no_network):
+def test_pull_says_when_nothing_was_known_beforehand(run, tmp_path):
     file = tmp_path / "x.gguf"
     file.write_bytes(DATA)
     code, _, err = run("pull", "hf://owner/repo/x.gguf", "--from", str(file))
@@ -177,7 +151,7 @@ def test_pull_says_when_nothing_was_known_beforehand(run, tmp_path, no_network):
         (["pull", "--from", "."], 2, "no such file"),
     ],
 )
-def test_wrong_pulls(run, no_network, args, code, words):
+def test_wrong_pulls(run, args, code, words):
     got, out, err = run(*args)
     assert (got, out) == (code, "")
     assert words in err
@@ -185,7 +159,7 @@ def test_wrong_pulls(run, no_network, args, code, words):
     assert store.installed() == []
 
 
-def test_a_damaged_wheel(run, tmp_path, no_network):
+def test_a_damaged_wheel(run, tmp_path):
     wheel = tmp_path / "w.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(models.find("default").files[0].source.member, b"GGUF" * 10_000)
@@ -198,7 +172,7 @@ def test_a_damaged_wheel(run, tmp_path, no_network):
     assert store.installed() == []
 
 
-def test_an_export_is_installed_listed_and_removed(run, no_network, tmp_path):
+def test_an_export_is_installed_listed_and_removed(run, tmp_path):
     folder = tmp_path / "export"
     folder.mkdir()
     (folder / "model.gguf").write_bytes(DATA)
@@ -215,3 +189,35 @@ def test_an_export_is_installed_listed_and_removed(run, no_network, tmp_path):
     assert run("path", "my-voice")[0] == 2
     code, _, err = run("install", str(tmp_path))
     assert code == 2 and "prlm-edge export" in err
+
+
+# -- bake
+
+
+def test_without_gguf_bake_names_its_extra(run, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    base = tmp_path / "base.gguf"
+    base.touch()
+    code, _, err = run("bake", base, tmp_path / "voice.gguf", "-o", tmp_path / "out.gguf")
+    assert code == 4 and 'pip install "prlm-edge[bake]"' in err and "Traceback" not in err
+
+
+def test_the_extra_of_bake_brings_the_gguf_that_export_has():
+    extras = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["optional-dependencies"]
+    [pinned] = extras["bake"]
+    assert re.fullmatch(r"gguf==[\d.]+", pinned)
+    assert all(pinned in extras[name] for name in ("train", "export", "dev"))
+    assert "bake" in re.split(r"[\[\],]", extras["all"][0])
+
+
+def test_bake_writes_over_no_file_that_is_there(run, tmp_path):
+    out = tmp_path / "out.gguf"
+    out.write_bytes(b"mine")
+    code, _, err = run("bake", "default", tmp_path / "voice.gguf", "-o", out)
+    assert code == 2 and "--force" in err
+    assert out.read_bytes() == b"mine"
+
+
+def test_bake_of_a_model_that_was_not_pulled_says_how(run, tmp_path):
+    code, _, err = run("bake", "default", tmp_path / "voice.gguf", "-o", tmp_path / "out.gguf")
+    assert code == 4 and "prlm-edge model pull" in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -12,22 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 
-from prlm_edge.cli import main
 from prlm_edge.profile import Profile
 from prlm_edge.types import Item
 
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -36,15 +27,9 @@ def me(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(me: Path, home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(me: Path, cli: Run) -> Run:
     """`run("list", "--json", stdin=b"...")` runs `prlm-edge profile list --json --user me.jsonl`."""
-
-    def run(*args: object, stdin: bytes = b"", user: bool = True) -> Ran:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = main(["profile", *map(str, args), *(["--user", str(me)] if user else [])])
-        return Ran(code, *capfd.readouterr())
-
-    return run
+    return lambda *args, user=True, **more: cli("profile", *args, *(["--user", me] if user else []), **more)
 
 
 def some(me: Path) -> Profile:

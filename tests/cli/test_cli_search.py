@@ -1,25 +1,16 @@
 """`prlm-edge search`: on a bare install, from files, pipes and settings."""
 
-import io
 import json
-import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from prlm_edge.cli import main
 from prlm_edge.storage import cache_dir
 
-pytestmark = pytest.mark.usefixtures("home")
 ROWS = [
-    {
-        "id": "bread",
-        "title": "rye wins",
-        "text": "three flours for my sourdough starter",
-        "date": "2024-01",
-        "meta": {"x": 1},
-    },
+    {"id": "bread", "title": "rye wins", "text": "three flours for my sourdough", "date": "2024-01", "meta": {"x": 1}},
     {"id": "drain", "title": "the drain we should have dug", "text": "the allotment flooded", "date": "2025-03"},
     {"id": "untitled", "text": "a bicycle wheel\n\ncame back " + "and back " * 50},
 ]
@@ -33,13 +24,8 @@ def profile(tmp_path):
 
 
 @pytest.fixture
-def run(capsys):
-    def run(*args):
-        code = main(["search", *args])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+def run(cli):
+    return partial(cli, "search")
 
 
 def test_lines(run, profile):
@@ -66,9 +52,8 @@ def test_json(run, profile):
     assert found["hits"][1]["parts"] == {"recency_rank": 1}
 
 
-def test_a_query_from_a_pipe(run, profile, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("a flooded\nallotment \xff".encode("latin-1"))))
-    found = json.loads(run("-", "--user", profile, "--json")[1])
+def test_a_query_from_a_pipe(run, profile):
+    found = json.loads(run("-", "--user", profile, "--json", stdin=b"a flooded\nallotment \xff").out)
     assert found["hits"][0]["id"] == "drain"
 
 
@@ -119,8 +104,7 @@ def test_bad_lines_are_mentioned(run, profile):
         (["x", "-u", "."], 2, "folder"),
     ],
 )
-def test_wrong_requests(run, profile, tmp_path, monkeypatch, args, code, words):
-    monkeypatch.chdir(tmp_path)
+def test_wrong_requests(run, profile, args, code, words):
     got, out, err = run(*[profile if a == "PROFILE" else a for a in args])
     assert (got, out) == (code, "")
     assert words in err.lower()
@@ -148,22 +132,15 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.usefixtures("home")
 def test_a_bare_install_retrieves(profile):
-    ran = subprocess.run(
-        [sys.executable, "-c", BARE, "search", "sourdough", "-u", profile, "--json"],
-        text=True,
-        capture_output=True,
-        env=os.environ,
-        check=False,
-    )
+    def search(*args):
+        command = [sys.executable, "-c", BARE, "search", *args, "-u", profile, "--json"]
+        return subprocess.run(command, text=True, capture_output=True, check=False)
+
+    ran = search("sourdough")
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["hits"][0]["id"] == "bread"
-    ran = subprocess.run(
-        [sys.executable, "-c", BARE, "search", "x", "-u", profile, "-r", "dense"],
-        text=True,
-        capture_output=True,
-        env=os.environ,
-        check=False,
-    )
+    ran = search("x", "-r", "dense")
     assert ran.returncode == 4
     assert 'pip install "prlm-edge[onnx]"' in ran.stderr

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -109,6 +110,15 @@ def test_no_circle_of_imports():
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail("a circle of imports: " + " -> ".join(reversed(error.args[1])))
+
+
+def test_no_private_module_or_name_of_a_dependency():
+    private = re.compile(
+        r"^\s*(?:(?:from|import) (?!prlm_edge)\w[\w.]*\._|from (?!prlm_edge)[\w.]+ import .*\b_\w)", re.M
+    )
+    assert {name: private.findall(path.read_text("utf-8")) for name, path in SOURCES.items()} == {
+        key: [] for key in SOURCES
+    }
 
 
 def test_what_everyone_imports_loads_nothing_heavy():

@@ -1,15 +1,16 @@
 """Settings: which source wins, what is refused, and that the refusal names the place and the remedy."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prlm_edge import settings
-from prlm_edge.errors import ConfigError
-from prlm_edge.settings import KEYS, Settings, load_settings
+from prlm_edge.errors import ConfigError, UsageError
+from prlm_edge.settings import KEYS, Settings, load_settings, override
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,23 @@ def test_every_key_is_described_and_every_default_is_allowed():
             assert KEYS[name].optional
         else:
             assert settings.check(name, default, name) == default
+
+
+def test_one_request_may_change_what_the_table_says():
+    base = load_settings(env={})
+    assert override(base, {"k": 5, "seed": None, "temperature": 1}) == replace(base, k=5, temperature=1.0)
+    scorer = SimpleNamespace(score=None)
+    assert override(base, {"select": scorer}) == base
+    for options, message, hint in [
+        ({"modle": "x"}, "'modle' can't be set for one request", "these can: task, retriever, k,"),
+        ({"model": "x"}, "'model' can't be set for one request", "these can: "),
+        ({"temprature": 1}, "'temprature' can't be set", "did you mean temperature?"),
+        ({"k": scorer}, "is not a whole number", "at least 1"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            override(base, options)
+        assert message in caught.value.message
+        assert hint in caught.value.hint
 
 
 def test_the_choices_are_those_of_the_layers_above():
