@@ -1,9 +1,9 @@
-"""What this machine offers a CPU-bound program: cores it may use, threads worth starting, instruction sets, memory.
+"""What this machine offers a CPU-bound program: usable cores, threads to start, instruction sets, memory.
 
-`os.cpu_count()` counts hyper-threads, ignores the affinity mask and a container's quota; a language model that starts
-that many threads is slower than with the right number. Facts come from /proc and /sys on Linux (under `root`, so that
-tests can bring their own), from sysctl on macOS, from kernel32 on Windows; a function returns None, or falls back as it
-says, where the system doesn't tell.
+`os.cpu_count()` counts hyper-threads and ignores the affinity mask and a container's quota; a language model is slower
+with that many threads than with the right number. Facts come from /proc and /sys on Linux (under `root`, so that tests
+can bring their own), from sysctl on macOS, and from kernel32 on Windows. A function returns None for an unknown fact,
+or falls back as its docstring says.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NO_QUOTA = 1 << 60  # cgroup v1 writes a huge number for "no limit"
 
 
 def affinity() -> frozenset[int]:
-    """The logical CPUs this process may run on; all of them where the system has no affinity mask."""
+    """The logical CPUs this process may run on; all of them on systems without an affinity mask."""
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
@@ -81,12 +81,12 @@ def physical_cores(root: Path = ROOT, cpus: frozenset[int] | None = None) -> int
 
 
 def default_threads(root: Path = ROOT, cpus: frozenset[int] | None = None) -> int:
-    """Threads that a compute-bound program should start: one a physical core, within quota and affinity, at least 1."""
+    """Threads for a compute-bound program: one for each physical core within quota and affinity, at least 1."""
     return min(usable_cores(root, cpus), physical_cores(root, cpus))
 
 
 def cpu_flags(root: Path = ROOT) -> tuple[str, ...] | None:
-    """Those of `FLAGS` that the CPU has; None where the system doesn't tell."""
+    """The `FLAGS` that the CPU has; None where the system doesn't say."""
     words = set(_cpuinfo(root, ("flags", "Features")).split())
     if not words and root == ROOT:
         words = _darwin_flags() if sys.platform == "darwin" else _windows_flags()
@@ -96,7 +96,7 @@ def cpu_flags(root: Path = ROOT) -> tuple[str, ...] | None:
 
 
 def cpu_name(root: Path = ROOT) -> str:
-    """The CPU's marketing name; "" where the system doesn't tell."""
+    """The CPU's marketing name; "" where the system doesn't say."""
     if name := _cpuinfo(root, ("model name", "Model")):
         return name
     if root != ROOT:
@@ -105,7 +105,7 @@ def cpu_name(root: Path = ROOT) -> str:
 
 
 def memory(root: Path = ROOT) -> tuple[int, int] | None:
-    """(total, available) memory in bytes, within the cgroup's limit; None where the system doesn't tell."""
+    """(total, available) memory in bytes, within the cgroup's limit; None where the system doesn't say."""
     fields = dict(line.split(":", 1) for line in _read(root / "proc/meminfo").splitlines() if ":" in line)
     try:
         total, free = (int(fields[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
@@ -125,7 +125,7 @@ def memory(root: Path = ROOT) -> tuple[int, int] | None:
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process has held so far, in bytes; None where the system doesn't tell."""
+    """The most memory that this process has held so far, in bytes; None where the system doesn't say."""
     try:
         import resource
     except ImportError:  # Windows
@@ -161,7 +161,7 @@ def _cgroups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _siblings(root: Path, cpu: int) -> str | None:
-    """A string that the hyper-threads of one physical core share; None where the system doesn't tell."""
+    """A string that the hyper-threads of one physical core share; None where the system doesn't say."""
     topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
     return _read(topology / "core_cpus_list") or _read(topology / "thread_siblings_list") or None
 

@@ -1,8 +1,4 @@
-"""The frozen dataclasses and Protocols that every layer speaks.
-
-Not here: behaviour. Profiles are read in `profile.py`, ranked in `retrieve/`, rendered in `prompt.py`, and models run
-in `backends/`.
-"""
+"""The frozen dataclasses and Protocols that all packages share."""
 
 from __future__ import annotations
 
@@ -44,7 +40,7 @@ class Item:
 
     @cached_property
     def content_hash(self) -> str:
-        """32 hex digits over `title` and `text`: equal content hashes equal whatever the id, date or source."""
+        """32 hex digits over `title` and `text`: equal where these are, whatever the id, date or source."""
         joined = f"{self.title.strip()}\0{self.text.strip()}"
         return blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
@@ -61,7 +57,7 @@ class Hit:
     Attributes:
         item: The item.
         score: The retriever's own score, higher is better; comparable within one search only.
-        parts: Where the score came from, such as {"bm25_rank": 1, "dense_rank": 4} in hybrid search.
+        parts: What the score is made of, such as {"bm25_rank": 1, "dense_rank": 4} in hybrid search.
     """
 
     item: Item
@@ -75,9 +71,10 @@ class Span:
 
     Attributes:
         text: The text.
-        trusted: True for our own scaffolding, in which control tokens may be parsed. Text of the profile or of the
-            query is never trusted: a backend tokenizes it as plain text.
-        role: Of the turn it is part of, as a chat template notes it; "" for the template's own text.
+        trusted: True for our own scaffolding, in which control tokens are parsed. Text of the profile or of the query
+            is
+            never trusted: a backend tokenizes it as plain text.
+        role: The role of its turn in the chat template; "" for the template's own text.
     """
 
     text: str
@@ -106,8 +103,8 @@ class Drop:
         what: "item" (left out whole), "item_text" (shortened) or "query" (shortened).
         id: The item's id; "" for the query.
         kept: Tokens kept.
-        total: Tokens it had; a lower bound where a very long text was not tokenized whole.
-        reason: One short clause for people.
+        total: Tokens before; a lower bound where a very long text was not tokenized whole.
+        reason: Why, in one clause for people.
     """
 
     what: Literal["item", "item_text", "query"]
@@ -172,7 +169,7 @@ class Prompt:
 class Sampling:
     """How tokens are chosen. `temperature=0` is greedy and ignores the other fields but `repeat_penalty`.
 
-    The penalty is on by default: without it small models, greedy above all, fall into loops.
+    The penalty is on by default: without it small models fall into loops, above all when greedy.
     """
 
     temperature: float = 0.0
@@ -224,7 +221,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class SampledToken:
-    """A token that was drawn, and the model's log-probability of it: before penalties, temperature and top-k/p."""
+    """A token that was drawn, with the model's log-probability of it before penalties, temperature and top-k/p."""
 
     id: int
     logprob: float
@@ -239,9 +236,8 @@ class Completion:
         finish_reason: How the answer ended.
         usage: Tokens and seconds.
         reasoning_truncated: Whether the reasoning ran into its budget.
-        tokens: All that were drawn; only where the request asked for log-probabilities.
-        n_kept: How many of the reasoning's tokens lie before its end: what was drawn behind them is forgotten, and the
-            tags follow instead.
+        tokens: All tokens that were drawn; only where the request asked for log-probabilities.
+        n_kept: How many of the reasoning's tokens were kept; tokens drawn after them are dropped, and the tags follow.
     """
 
     finish_reason: FinishReason
@@ -257,9 +253,9 @@ class ModelInfo:
 
     Attributes:
         name: For people.
-        sha256: Of the weights; "" where they are not ours to hash (a server).
+        sha256: Of the weights; "" for a server's model.
         n_ctx_max: Tokens of prompt and answer at most; 0: unknown.
-        reasons: Whether it was trained to reason over past writing; `reasoning="auto"` asks that of no other.
+        reasons: Whether it was trained to reason over past writing; `reasoning="auto"` makes only such models reason.
         adapter: Name of the LoRA adapter that is applied; "" for none.
     """
 
@@ -278,10 +274,10 @@ class Candidate:
         answer: The answer.
         reasoning: What led to it.
         seed: The seed it was drawn with.
-        logprob: Mean log-probability of the answer's tokens; None where the backend doesn't tell.
+        logprob: Mean log-probability of the answer's tokens; None where the backend gives none.
         finish_reason: As in `Completion`.
         reasoning_truncated: As in `Completion`.
-        score: What the scorer made of it; higher is better, comparable among these candidates only. None for an empty
+        score: The scorer's score; higher is better, comparable among these candidates only. None for an empty
             answer, which is not scored.
     """
 
@@ -296,7 +292,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Result:
-    """One finished answer and everything that is known about how it came to be.
+    """One finished answer and how it was made.
 
     `candidates` and `select` are those of best-of-n: all answers, best first, and the name of the scorer.
     """
@@ -329,8 +325,8 @@ class Event:
         total: Tokens, items or answers in all.
         prompt: The rendered prompt, of a "prompt" event.
         hits: The retrieved items, of a "retrieved" event.
-        completion: What a backend's own "done" event carries.
-        result: What a Writer's "done" event carries.
+        completion: Of a backend's "done" event.
+        result: Of a Writer's "done" event.
     """
 
     type: Literal["loading", "retrieved", "prompt", "prefill", "candidate", "reasoning", "answer", "done"]
@@ -359,7 +355,7 @@ class Cancel:
 
 
 class Retriever(Protocol):
-    """Ranks a profile's items for a query. `notes` are sentences for the user, such as what would make it faster."""
+    """Ranks a profile's items for a query. `notes` are sentences for the user, such as how to make it faster."""
 
     name: str
     notes: tuple[str, ...]
@@ -390,12 +386,12 @@ class TokenCounter(Protocol):
 
 
 class Backend(TokenCounter, Protocol):
-    """A language model behind a uniform face.
+    """A language model.
 
     Attributes:
         info: Which model.
         reports_logprobs: Whether it fills `Completion.tokens` when asked.
-        notes: What the user should know of the last request.
+        notes: Sentences for the user about the last request.
     """
 
     info: ModelInfo
@@ -425,12 +421,12 @@ class Backend(TokenCounter, Protocol):
 
 @dataclass(frozen=True)
 class Scoring:
-    """What a scorer may know beside the candidates.
+    """What a scorer may know besides the candidates.
 
     Attributes:
         query: What was asked for.
         task: The task's name.
-        style: What is steady in all of the user's texts that the task learns from.
+        style: The user's steady habits, from all texts that the task learns from.
         used: The past items that the prompt showed, in prompt order.
         past: What the user wrote for each of `used`.
     """
@@ -443,7 +439,7 @@ class Scoring:
 
 
 class Scorer(Protocol):
-    """Chooses among the answers of best-of-n. `needs_logprobs`: candidates without `logprob` are of no use to it."""
+    """Chooses among the answers of best-of-n. `needs_logprobs` says that it needs candidates with `logprob`."""
 
     name: str
     needs_logprobs: bool

@@ -1,7 +1,7 @@
 """Tasks as data: one TOML file each says what is asked of the model, in which words, and what it learns from.
 
-Built-in tasks lie beside this file; a user's own in `<config_dir>/tasks/` and in the folder that the setting
-`tasks_dir` names, where a file of the same name replaces a built-in. Not here: turns and token budgets (prompt.py).
+Built-in tasks are in this folder. A user's own are in `<config_dir>/tasks/` and in the folder that the setting
+`tasks_dir` names; a file of the same name there replaces a built-in task.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Task", "copied", "get_task", "load_tasks", "read_task", "route", "us
 
 
 def user_folder() -> Path:
-    """Where a user's own tasks live (it need not exist)."""
+    """The folder of a user's own tasks, which need not exist."""
     return storage.config_dir() / "tasks"
 
 

@@ -1,4 +1,4 @@
-"""Reads a task's TOML file and checks every key. Not here: which files there are (`load_tasks`)."""
+"""Reads a task's TOML file and checks every key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIGGERS = re.compile(r"^triggers\s*=\s*\[[^\]]*\]", re.MULTILINE)
 
 
 class _Key(NamedTuple):
-    """One key of a task file: when a value is right, what is said when it isn't, and a line that shows how."""
+    """One key of a task file: the check of its value, what the value must be, and an example line."""
 
     right: Callable[[Any], bool]
     must: str
@@ -52,7 +52,7 @@ def read_task(path: Path, *, builtin: bool = False) -> Task:
 def copied(task: Task, name: str, path: Path) -> str:
     """The text of `task`'s file, comments and all, under a new name, to be written to `path`.
 
-    A copy of another name begins with a trigger of its own, or two tasks would claim the same requests.
+    A copy under another name gets a trigger of its own; otherwise two tasks would claim the same requests.
 
     Raises:
         ConfigError: The file has changed since it was read.

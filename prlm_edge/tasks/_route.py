@@ -1,6 +1,6 @@
 """Finds the task that a bare request means by how it begins: "a title for my post on winter sourdough" -> title.
 
-Only beginnings are looked at, so a request that merely mentions a title stays what it is. Not here: any model.
+Only the beginning counts, so a request that merely mentions a title is not taken for one. No model is used.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from prlm_edge.tasks._task import Task
 
 FALLBACK = "write"
-# What people put before the thing itself. Repeated: "please give me a".
+# Words that come before the thing asked for, repeated: "please give me a".
 _POLITE = re.compile(
     r"(?:please|can you|could you|would you|write|give|suggest|propose|find|make|think of|come up with|i need|i'd like"
     r"|i want|me|us|a|an|the|one|another|good|short|new)\b[\s,]*",
     re.IGNORECASE,
 )
 _BEFORE = re.compile(r"[\s\"'“‘*#>-]*")
-_BEHIND = re.compile(r"\s*[:–—-]*\s*")
+_AFTER = re.compile(r"\s*[:–—-]*\s*")
 _THIS = re.compile(r"(?:this|these|the following|my)(?: \w+)?\s*:\s*(?=\S)", re.IGNORECASE)
 
 
@@ -26,7 +26,7 @@ def route(query: str, tasks: Mapping[str, Task]) -> tuple[Task, str]:
     """The task that `query` asks for by one of its triggers, and the rest of it; else `write` and the whole query.
 
     Example: "Please suggest a title for: winter sourdough" -> (title, "winter sourdough"). The longest trigger wins. A
-    request that is nothing but a trigger is not taken for one.
+    request that is only a trigger does not count.
 
     Raises:
         KeyError: `tasks` has no "write".
@@ -56,6 +56,6 @@ def _rest(query: str, starts: list[int], trigger: str) -> str:
     if match is None:
         return ""
     rest = query[match.end() :]
-    rest = rest[_BEHIND.match(rest).end() :]  # type: ignore[union-attr]
+    rest = rest[_AFTER.match(rest).end() :]  # type: ignore[union-attr]
     this = _THIS.match(rest)
     return (rest[this.end() :] if this else rest).strip()

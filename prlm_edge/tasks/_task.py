@@ -1,4 +1,4 @@
-"""One task, and what it makes of a profile's items. Not here: reading it from a file (_read.py)."""
+"""One task, and how it turns a profile's items into examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prlm_edge.style import content_words
 from prlm_edge.types import Item
 
 PLACEHOLDER = "{text}"
-GIST_WORDS = 6  # key words that stand for an item's missing half
+GIST_WORDS = 6  # key words that take the place of an item's empty field
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Task:
         kinds: Kinds of items to learn from if the profile has any.
         avoid_kinds: Kinds of items to learn from only if the profile has no others.
         source: The file it was read from.
-        builtin: Whether that is one of ours.
+        builtin: Whether it comes with prlm-edge.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Task:
 
     @property
     def after(self) -> str:
-        """The request's wording behind the text."""
+        """The request's wording after the text."""
         return self.request.partition(PLACEHOLDER)[2]
 
     def answer_of(self, item: Item) -> str:
@@ -72,15 +72,15 @@ class Task:
     def input_of(self, item: Item) -> str:
         """What it was written for, as the item's past turn asks it: the item's other field.
 
-        Where that is empty (a list of titles, a tweet) the answer's own key words stand for it, which is also what a
-        short request looks like; "" where there are none.
+        Where that is empty (a list of titles, a tweet), the answer's own key words, much like a short request; "" where
+        there are none.
         """
         return (item.text if self.learns_from == "title" else item.title).strip() or self.gist_of(item)
 
     def examples(self, items: Sequence[Item]) -> list[Item]:
         """The items to learn from, in their order: those with an answer, of `kinds` if any, else none of `avoid_kinds`.
 
-        Where only avoided kinds have an answer, those.
+        Where only avoided kinds have an answer, those are used.
         """
         usable = [item for item in items if self.answer_of(item)]
         wanted = [item for item in usable if item.kind in self.kinds]
