@@ -5,15 +5,16 @@ and `<answer>what the user wrote</answer>`; small models follow the format they 
 message, the paper's way (PrLM, arXiv 2508.07342), for models trained on it. Items stand least relevant first, or in an
 order of their own (`item_order`), so that requests with common items begin alike and what was evaluated is reused.
 
-Budget: every item first gets its share of words (`item_words`), then the longest texts are levelled down to a common
-cap (water-filling) until all fits, then the least relevant items go. A long request leaves half the budget to items.
-Whatever was left out is reported in `Prompt.dropped`. Not here: retrieval, and chat templates (backends/).
+Budget: every item first gets its share of words (`item_words`). Where that is too much, the longest texts are levelled
+down to a common cap (water-filling) until all fits, then the least relevant items go. A long request leaves half the
+budget to items. `Prompt.dropped` reports whatever was left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from prlm_edge.prompt.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, TO_ANSWER, defuse_tags
 from prlm_edge.style import Style, example_line
@@ -22,9 +23,10 @@ from prlm_edge.types import Drop, Hit, Prompt, Span, TokenCounter, Turn
 
 MIN_ITEM_TOKENS = 12  # an item's text below this teaches nothing: the item goes instead
 _CHARS_PER_WORD = 20  # bounds texts without spaces
-_COUNTED_CHARS = 64  # characters a word that are counted of a clipped text: spares tokenizing megabytes
+_CHARS_PER_TOKEN = 6  # a longer request is not tried whole: it hardly fits, and is long to tokenize
 _ANSWER_WORDS = 2  # an example answer may take this many times `item_words`
 _SMALLEST_EXAMPLE = 16  # tokens: bounds how many items can possibly fit
+_SURE, _SURE_PER_ITEM = 64, 16  # tokens to spare at which nothing need be measured apart
 
 
 @dataclass(frozen=True)
@@ -67,26 +69,35 @@ class Renderer:
 
         Never fails for want of room: with none at all, the request itself is cut and reported.
         """
-        dropped: list[Drop] = []
-        shots = self._measure(hits, budget, dropped)
-        query = self._fit_query(query.strip(), shots, budget, dropped)
+        query, dropped = query.strip(), list[Drop]()
+        shots = self._shots(hits, budget, dropped)
+        if len(query) <= budget * _CHARS_PER_TOKEN:  # nearly always all of it fits: then it is tokenized once
+            prompt = self._prompt(shots, query)
+            if prompt.tokens + _SURE + _SURE_PER_ITEM * len(shots) <= budget:
+                return replace(prompt, dropped=tuple(dropped))
+        shots = self._measured(shots)
+        query = self._fit_query(query, shots, budget, dropped)
         slack = 0
         while True:
             kept, cap = self._level(shots, query, budget - slack)
             shortened = [self._cut(shot, cap) for shot in kept]
-            turns = self._assemble(shortened, query)
-            tokens = self.counter.count_turns(turns)
-            if tokens <= budget or not kept:
+            prompt = self._prompt(shortened, query)
+            if prompt.tokens <= budget or not kept:
                 break
-            slack += tokens - budget  # pieces joined cost a token more here and there
+            slack += prompt.tokens - budget  # pieces joined cost a token more here and there
         dropped += self._report(shots, kept, shortened)
-        return Prompt(tuple(turns), tuple(shot.hit for shot in self._ordered(kept)), tuple(dropped), tokens)
+        return replace(prompt, dropped=tuple(dropped))
 
-    def _measure(self, hits: Sequence[Hit], budget: int, dropped: list[Drop]) -> list[_Shot]:
-        """Clip each hit to its words and count it; hits that no budget could hold are reported at once."""
+    def _prompt(self, shots: Sequence[_Shot], query: str) -> Prompt:
+        turns = tuple(self._assemble(shots, query))
+        tokenized = self.counter.encode_turns(turns, reasons=self.reasoning)
+        tokens = len(tokenized.tokens) - tokenized.n_opening if tokenized else self.counter.count_turns(turns)
+        return Prompt(turns, tuple(shot.hit for shot in self._ordered(shots)), (), tokens, tokenized)
+
+    def _shots(self, hits: Sequence[Hit], budget: int, dropped: list[Drop]) -> list[_Shot]:
+        """Each hit clipped to its words; hits that no budget could hold are reported at once."""
         possible = max(1, budget // _SMALLEST_EXAMPLE)
         dropped += [Drop("item", hit.item.id, 0, 0, "no room in the context") for hit in hits[possible:]]
-        empty = self.counter.count_turns(self._assemble([], "", explain=False))
         shots = []
         for hit in hits[:possible]:
             source = self.task.input_of(hit.item)
@@ -95,13 +106,20 @@ class Renderer:
             if not answer:
                 dropped.append(Drop("item", hit.item.id, 0, 0, f"it has no {self.task.learns_from}"))
                 continue
-            shot = _Shot(hit, text, answer, n_text=self.counter.count(text))
-            whole = self.counter.count_turns(self._assemble([shot], "")) - empty
-            shots.append(replace(shot, cost=whole - shot.n_text))
+            shots.append(_Shot(hit, text, answer))
             if clipped:
-                total = self.counter.count(source[: self.item_words * _COUNTED_CHARS])
-                dropped.append(Drop("item_text", hit.item.id, shot.n_text, total, f"cut at {self.item_words} words"))
+                n = self.counter.count(self._ask(text)) - self.counter.count(self._ask(""))
+                dropped.append(_shortened("item_text", hit, n, text, source, f"cut at {self.item_words} words"))
         return shots
+
+    def _measured(self, shots: Sequence[_Shot]) -> list[_Shot]:
+        empty = self.counter.count_turns(self._assemble([], "", explain=False))
+        found = []
+        for shot in shots:
+            n_text = self.counter.count(shot.text)
+            whole = self.counter.count_turns(self._assemble([shot], "")) - empty
+            found.append(replace(shot, cost=whole - n_text, n_text=n_text))
+        return found
 
     def _fit_query(self, query: str, shots: Sequence[_Shot], budget: int, dropped: list[Drop]) -> str:
         wanted = sum(shot.cost + min(shot.n_text, MIN_ITEM_TOKENS) for shot in shots)
@@ -111,8 +129,8 @@ class Renderer:
             room -= 8
             cut = self.counter.truncate(cut, max(room, 0))
         if len(cut) < len(query):
-            total = self.counter.count(query[: budget * 64])
-            dropped.append(Drop("query", "", self.counter.count(cut), total, "longer than its share of the context"))
+            n = self.counter.count(cut)
+            dropped.append(_shortened("query", None, n, cut, query, "longer than its share of the context"))
         return cut
 
     def _level(self, shots: list[_Shot], query: str, budget: int) -> tuple[list[_Shot], int]:
@@ -135,14 +153,9 @@ class Renderer:
 
     def _report(self, shots: list[_Shot], kept: list[_Shot], shortened: list[_Shot]) -> list[Drop]:
         gone = [Drop("item", s.hit.item.id, 0, s.cost + s.n_text, "no room in the context") for s in shots[len(kept) :]]
+        reason = "shortened to fit the context"
         cut = [
-            Drop(
-                "item_text",
-                after.hit.item.id,
-                self.counter.count(after.text),
-                before.n_text,
-                "shortened to fit the context",
-            )
+            Drop("item_text", after.hit.item.id, self.counter.count(after.text), before.n_text, reason)
             for before, after in zip(kept, shortened, strict=True)
             if len(after.text) < len(before.text)
         ]
@@ -214,3 +227,11 @@ def _clip(text: str, n_words: int) -> tuple[str, bool]:
     if len(words) > n_words:
         head = head[: len(head) - len(words[-1])]
     return head.rstrip(), len(head.rstrip()) < len(text)
+
+
+def _shortened(
+    what: Literal["item_text", "query"], hit: Hit | None, kept: int, text: str, source: str, reason: str
+) -> Drop:
+    """The report of a text of which `text`, `kept` tokens, is left of `source`, whose tokens are estimated."""
+    total = kept * len(source) // len(text) if text else len(source) // 4
+    return Drop(what, hit.item.id if hit else "", kept, max(total, kept + 1), reason)
