@@ -129,29 +129,28 @@ def quality(one: Format, args: argparse.Namespace) -> dict[str, Any]:
 
 def trained(one: Format, args: argparse.Namespace) -> dict[str, Any]:
     """The same of a run's adapter (`one.model`) in PyTorch, from the same prompts."""
-    from prlm_edge import tasks
     from prlm_edge.evaluate.data import load
     from prlm_edge.export import merge
     from prlm_edge.export.source import open_source
     from prlm_edge.train import base
-    from prlm_edge.train.data.examples import Pools, plan_of
-    from prlm_edge.train.data.prompts import prompt_of
+    from prlm_edge.train.data.prompts import ask_of
     from prlm_edge.train.grpo.rollout_hf import HfDrawer
     from prlm_edge.types import Sampling
+    from prlm_edge.writer import Asker
 
     source = open_source(Path(one.model), model=args.base)
     recipe = source.recipe.model_copy(update={"base": source.recipe.base.model_copy(update={"precision": "fp32"})})
-    tokens, pools, settings = base.load_tokens(source.base, 2048), Pools(), Settings(reasoning="off")
+    tokens, asker, settings = base.load_tokens(source.base, 2048), Asker(), Settings(reasoning="off")
     rows = {f"{file}/{row.id}": row for file in args.data for row in load(file, limit=args.limit, per_user=1).rows}
     plans = [
-        plan_of(row, pools.of(row, tasks.get_task(row.task)), tokens, replace(settings, task=row.task))
+        asker.plan(row.query, row.profile, replace(settings, task=row.task), tokens.prompts, tokens.info)
         for row in rows.values()
     ]
-    prompts = [prompt_of(row, plan, tokens) for row, plan in zip(rows.values(), plans, strict=True)]
+    asks = [ask_of(row, plan) for row, plan in zip(rows.values(), plans, strict=True)]
     engine = HfDrawer(recipe, source.base, tokens)
     engine.load(merge.adapted(source.base, source.adapter))
     began = time.perf_counter()
-    said = engine.best(prompts, Sampling(temperature=0.0, repeat_penalty=settings.repeat_penalty))
+    said = engine.best(asks, Sampling(temperature=0.0, repeat_penalty=settings.repeat_penalty))
     seconds = time.perf_counter() - began
     found = {
         key: judged(row.user, told.said.answer, row.target) for (key, row), told in zip(rows.items(), said, strict=True)

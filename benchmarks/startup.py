@@ -33,7 +33,7 @@ stream = writer.stream("title for my post on w1 and w20 beside w300"); assert ne
 from prlm_edge.backends.scripted import Scripted
 from prlm_edge import tasks
 from prlm_edge.retrieve import make_retriever
-from prlm_edge.writer.pool import make_pool
+from prlm_edge.writer import make_pool
 mark()
 writer.profile.refresh()
 pool = make_pool(writer.profile, tasks.get_task("title", None)); mark()

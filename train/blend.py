@@ -30,7 +30,7 @@ from prlm_edge.rerank.overlap import Counted
 from prlm_edge.storage import atomic_write
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data.answers import Bars, answered, condition
-from prlm_edge.train.data.examples import keep_sha256
+from prlm_edge.train.data.rows import keep_sha256
 from prlm_edge.train.reward.pairs import closeness
 from prlm_edge.types import Cancel, Candidate, Scoring
 from prlm_edge.writer import make_pool

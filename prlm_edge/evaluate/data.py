@@ -19,6 +19,7 @@ from prlm_edge.ingest.mapping import complete
 from prlm_edge.ingest.records import read_records
 from prlm_edge.profile import LineError, item_from
 from prlm_edge.types import Item
+from prlm_edge.writer import as_text
 
 #: The task of ours that answers each data set.
 TASKS = {
@@ -133,7 +134,7 @@ def _row(value: Mapping[str, Any], golds: Mapping[str, str], name: str, task: st
         text, date, row_id = str(value.get("input") or ""), "", user
         target = str(golds.get(str(value.get("id")), ""))
         text = INSTRUCTION.sub("", text, count=1)  # our task asks for it in its own words
-    if not text.strip() or not target.strip():
+    if not as_text(text) or not target.strip():
         return None, 1
     items = list(_items(value["profile"], KINDS.get(name, "")))
     missing = len(value["profile"]) - len(items)

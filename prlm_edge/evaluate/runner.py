@@ -1,8 +1,7 @@
 """Answers rows under conditions, many at a time, each answer kept as it comes: a stopped run goes on where it was.
 
 Retrieval, prompt and decoding are the runtime's own. Conditions that differ only in how many answers are drawn and how
-the best of them is chosen share their draws: the first of eight is the one that is drawn alone. Not here: what the
-answers are worth (`scoring.py`).
+the best of them is chosen share their draws: the first of eight is the one that is drawn alone.
 """
 
 from __future__ import annotations
@@ -11,20 +10,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from prlm_edge import tasks
 from prlm_edge.backends import open_backend
 from prlm_edge.evaluate import baselines
 from prlm_edge.evaluate.conditions import settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Answer, Condition, Row, Shown
 from prlm_edge.evaluate.run_folder import RunFolder
-from prlm_edge.prompt import Plan, make_plan
+from prlm_edge.prompt import Plan
 from prlm_edge.rerank import make_scorer, rank
-from prlm_edge.retrieve import make_retriever
 from prlm_edge.settings import Settings
 from prlm_edge.storage import cut_torn_line
 from prlm_edge.types import Backend, Cancel, Candidate, Item, Request
-from prlm_edge.writer import Pool, Reply, make_pool
+from prlm_edge.writer import Asker, Reply
 
 _QUERY_CHARS = 2000  # kept of a query in an answer's line
 Progress = Callable[[int, int], None]
@@ -130,7 +127,7 @@ class _Requests(Sequence[Request]):
         most = max(draw.conditions, key=_best_of)
         self._settings = settings_of(most, draw.rows[0].task if draw.rows else "", seed)
         self._asked: dict[int, _Asked] = {}
-        self._pool: tuple[tuple[Item, ...], Pool] | None = None
+        self._asker = Asker()
 
     def __len__(self) -> int:
         return len(self._draw.rows) * self._settings.best_of
@@ -159,23 +156,12 @@ class _Requests(Sequence[Request]):
         return self._asked.pop(number)
 
     def _ask(self, row: Row) -> _Asked:
+        """Rows of one user follow each other and share what was learned of their profile."""
+        past = _profile(self._draw.conditions[0], row, self._data) or ()
         settings = replace(self._settings, task=row.task)
-        task = tasks.get_task(row.task)
-        pool = self._pool_of(row, task)
-        key = (settings.retriever, settings.seed)
-        if key not in pool.retrievers:
-            pool.retrievers[key] = make_retriever(settings.retriever, pool.items, seed=settings.seed)
-        hits = pool.retrievers[key].search(row.query, settings.k)
-        plan = make_plan(self._backend, task, row.query, settings, make_scorer(settings), hits, pool.style)
+        plan = self._asker.plan(row.query, past, settings, self._backend, self._backend.info)
         replies = [Reply(request) for request in plan.requests]
         return _Asked(row, plan, replies, len(replies), time.perf_counter())
-
-    def _pool_of(self, row: Row, task: tasks.Task) -> Pool:
-        """What the task can learn from. Rows of one user follow each other and mostly share it."""
-        profile = _profile(self._draw.conditions[0], row, self._data) or ()
-        if self._pool is None or self._pool[0] != profile:
-            self._pool = profile, make_pool(profile, task)
-        return self._pool[1]
 
 
 def _answer(condition: Condition, asked: _Asked) -> Answer:

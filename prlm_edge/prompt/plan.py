@@ -1,4 +1,4 @@
-"""A request made ready: what was retrieved and rendered for it. Not here: retrieving."""
+"""A request made ready (`Plan`): what was retrieved for it, and the prompt and token budgets that it became."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prlm_edge.prompt.rendering import Renderer
 from prlm_edge.settings import Settings
 from prlm_edge.style import Style
 from prlm_edge.tasks import Task
-from prlm_edge.types import Backend, Hit, Prompt, Request, Sampling, Scorer, Scoring
+from prlm_edge.types import Hit, ModelInfo, Prompt, Request, Sampling, Scoring, TokenCounter
 
 OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
 _SEEDS = 2**32
@@ -20,7 +20,19 @@ _SMALLEST_PROMPT = 64  # tokens; less holds no system prompt and request
 
 @dataclass(frozen=True)
 class Plan:
-    """A request made ready: what was retrieved and the prompt it became."""
+    """A request made ready.
+
+    Attributes:
+        task: What kind of text is asked for.
+        settings: Those of this request.
+        hits: The past items that were retrieved, best first.
+        prompt: What the model reads.
+        reasoning_tokens: Budget for the reasoning; 0 answers at once.
+        answer_tokens: Budget for the answer.
+        notes: What the user should know before reading an answer.
+        retrieve_s: Seconds that retrieval took.
+        scoring: What a scorer of the answers may know, the request's text among it.
+    """
 
     task: Task
     settings: Settings
@@ -30,7 +42,6 @@ class Plan:
     answer_tokens: int
     notes: tuple[str, ...]
     retrieve_s: float
-    scorer: Scorer
     scoring: Scoring
 
     @property
@@ -49,50 +60,45 @@ class Plan:
         first = Sampling(s.temperature, s.top_k, s.top_p, s.min_p, s.repeat_penalty, s.seed)
         others = replace(first, temperature=s.temperature or OTHER_TEMPERATURE)
         drawn = [first, *(replace(others, seed=(s.seed + i) % _SEEDS) for i in range(1, s.best_of))]
-        budgets = (self.reasoning_tokens, self.answer_tokens)
-        return tuple(Request(self.prompt.turns, each, *budgets, multiline, logprobs=s.best_of > 1) for each in drawn)
+        budgets, prompt = (self.reasoning_tokens, self.answer_tokens), self.prompt
+        return tuple(
+            Request(prompt.turns, each, *budgets, multiline, logprobs=s.best_of > 1, tokenized=prompt.tokenized)
+            for each in drawn
+        )
 
 
 def make_plan(
-    backend: Backend,
     task: Task,
     text: str,
     settings: Settings,
-    scorer: Scorer,
     hits: Sequence[Hit],
     style: Style,
+    counter: TokenCounter,
+    info: ModelInfo,
     notes: Sequence[str] = (),
     retrieve_s: float = 0.0,
 ) -> Plan:
-    """Render what was retrieved for `text` into the prompt that `backend` is asked; the only place where that is done.
+    """Render what was retrieved for `text` into the prompt that the model `info` is asked.
 
     Raises:
         UsageError: The context leaves no room for any prompt.
     """
-    n_reason = _reasoning_tokens(task, settings, backend)
+    n_reason = _reasoning_tokens(task, settings, info)
     n_answer = settings.answer_tokens or task.answer_tokens
-    budget = prompt_budget(backend.info.n_ctx_max, n_reason, n_answer)
-    renderer = Renderer(
-        task,
-        backend,
-        style,
-        settings.layout,
-        n_reason > 0,
-        settings.item_words,
-        settings.item_order,
-    )
+    s, budget = settings, prompt_budget(info.n_ctx_max, n_reason, n_answer)
+    renderer = Renderer(task, counter, style, s.layout, n_reason > 0, s.item_words, s.item_order)
     prompt = renderer.render(text, hits, budget)
     past = tuple(task.answer_of(hit.item) for hit in prompt.used)
     scoring = Scoring(text, task.name, style, prompt.used, past)
-    return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scorer, scoring)
+    return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scoring)
 
 
-def _reasoning_tokens(task: Task, settings: Settings, backend: Backend) -> int:
+def _reasoning_tokens(task: Task, settings: Settings, info: ModelInfo) -> int:
     if settings.reasoning == "off":
         return 0
     if settings.reasoning_tokens is not None:
         return settings.reasoning_tokens
-    return task.reasoning_tokens if settings.reasoning != "auto" or backend.info.reasons else 0
+    return task.reasoning_tokens if settings.reasoning != "auto" or info.reasons else 0
 
 
 def prompt_budget(n_ctx: int, n_reason: int, n_answer: int) -> int:

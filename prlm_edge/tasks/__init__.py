@@ -6,16 +6,17 @@ Built-in tasks are in this folder. A user's own are in `<config_dir>/tasks/` and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from prlm_edge import storage
 from prlm_edge.errors import ConfigError, UsageError, did_you_mean
 from prlm_edge.tasks._read import copied, read_task, valid_name
-from prlm_edge.tasks._route import route
+from prlm_edge.tasks._route import FALLBACK, route
 from prlm_edge.tasks._task import Task
 
-__all__ = ["Task", "copied", "get_task", "load_tasks", "read_task", "route", "user_folder", "valid_name"]
+__all__ = ["Task", "copied", "get_task", "load_tasks", "read_task", "route", "task_for", "user_folder", "valid_name"]
 
 
 def user_folder() -> Path:
@@ -45,11 +46,26 @@ def get_task(name: str, folder: Path | None = None) -> Task:
         UsageError: There is none; the hint names the nearest.
         ConfigError: As `load_tasks`.
     """
+    return _named(name, load_tasks(folder))
+
+
+def task_for(name: str, query: str, folder: Path | None = None) -> tuple[Task, str]:
+    """The task called `name`, and what is asked of it; where that is "write", the task that the request begins with.
+
+    Raises:
+        UsageError: There is no such task.
+        ConfigError: As `load_tasks`.
+    """
     tasks = load_tasks(folder)
-    if name in tasks:
-        return tasks[name]
-    hint = did_you_mean(name.lower(), tasks, f"the tasks are: {', '.join(tasks)}")
-    raise UsageError(f"there is no task {name!r}", hint)
+    task = _named(name, tasks)
+    return route(query, tasks) if task.name == FALLBACK else (task, query)
+
+
+def _named(name: str, tasks: Mapping[str, Task]) -> Task:
+    if name not in tasks:
+        hint = did_you_mean(name.lower(), tasks, f"the tasks are: {', '.join(tasks)}")
+        raise UsageError(f"there is no task {name!r}", hint)
+    return tasks[name]
 
 
 @cache

@@ -1,18 +1,14 @@
-"""Draws what a plan asks for: one answer, streamed as it comes, or several of which the best is streamed at the end.
-
-Not here: which one is the best (`prlm_edge.rerank`), and the Result made of it (`writer.py`).
-"""
+"""What comes of a request: one answer, shown as it comes, or several of which the best is shown at the end."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from prlm_edge.prompt import Plan
 from prlm_edge.rerank import rank
-from prlm_edge.types import Backend, Cancel, Candidate, Completion, Event, Request, Usage
+from prlm_edge.types import Candidate, Completion, Event, Request, Scorer, Scoring, Usage
 
 _EMPTY = "the model gave an empty answer: try --temperature 0.7 with another --seed"
 _NONE_YET = Completion("cancelled", Usage())
@@ -74,66 +70,66 @@ class Reply:
         return self.completion.finish_reason == "cancelled"
 
 
-def draw(backend: Backend, plan: Plan, cancel: Cancel | None) -> Generator[Event, None, Drawn]:
-    """Ask `backend` what `plan` says; yields the events that a user may follow, returns what was drawn."""
-    requests = plan.requests
-    if len(requests) == 1:
-        return (yield from _draw_one(backend, requests[0], cancel))
-    replies, usage = yield from _draw_several(backend, requests, cancel)
-    finished = [reply.candidate for reply in replies if not reply.cancelled]
-    candidates = rank(finished, plan.scorer, plan.scoring)
-    drawn = Drawn(candidates, usage, len(finished) < len(replies), _notes(candidates, plan.scorer.name))
-    if drawn.best.reasoning:
-        yield Event("reasoning", text=drawn.best.reasoning)
-    if drawn.best.answer:
-        yield Event("answer", text=drawn.best.answer)
-    return drawn
+class Drawing:
+    """What has come of a plan's requests so far: fed a backend's events, it says what the user may see of them.
 
+    Args:
+        requests: What the backend is asked; several differ in how tokens are chosen alone.
+    """
 
-def _draw_one(backend: Backend, request: Request, cancel: Cancel | None) -> Generator[Event, None, Drawn]:
-    reply = Reply(request)
-    for event in backend.stream(request, cancel):
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.replies = [Reply(request) for request in requests]
+        self._started, self._prefill_s = time.perf_counter(), 0.0
+        self._n_read = self._n_finished = 0
+
+    def take(self, place: int, event: Event) -> Sequence[Event]:
+        """Note an event of the request at `place`; returns what to show.
+
+        Of one request that is all but its end. Of several it is the reading of the prompt they share, which only ever
+        grows, then a "candidate" event as each answer is finished.
+        """
+        reply = self.replies[place]
         reply.take(event)
-        if event.completion is None:
-            yield event
-    notes = () if reply.candidate.answer or reply.cancelled else (_EMPTY,)
-    return Drawn((reply.candidate,), reply.completion.usage, reply.cancelled, notes)
-
-
-def _draw_several(
-    backend: Backend, requests: Sequence[Request], cancel: Cancel | None
-) -> Generator[Event, None, tuple[list[Reply], Usage]]:
-    """Yield "prefill" of the prompt they share, which only ever grows, then "candidate" as answers are finished."""
-    replies = [Reply(request) for request in requests]
-    started, prefill_s = time.perf_counter(), 0.0
-    n_read = n_finished = 0
-    for place, event in backend.stream_many(requests, cancel):
+        if len(self.replies) == 1:
+            return (event,) if event.completion is None else ()
         if event.type == "prefill":
-            if event.done > n_read and not prefill_s:
-                n_read = event.done
-                yield event
-            continue
-        if not prefill_s:
-            prefill_s = time.perf_counter() - started
-            yield Event("candidate", total=len(replies))
-        replies[place].take(event)
-        if event.completion is not None and not replies[place].cancelled:
-            n_finished += 1
-            yield Event("candidate", text=replies[place].candidate.answer, done=n_finished, total=len(replies))
-    return replies, _usage(replies, prefill_s, time.perf_counter() - started)
+            if self._prefill_s or event.done <= self._n_read:
+                return ()
+            self._n_read = event.done
+            return (event,)
+        shown = []
+        if not self._prefill_s:
+            self._prefill_s = time.perf_counter() - self._started
+            shown.append(Event("candidate", total=len(self.replies)))
+        if event.completion is not None and not reply.cancelled:
+            self._n_finished += 1
+            done, total = self._n_finished, len(self.replies)
+            shown.append(Event("candidate", text=reply.candidate.answer, done=done, total=total))
+        return shown
 
+    def choose(self, scorer: Scorer, scoring: Scoring) -> Drawn:
+        """What was drawn, best first by `scorer`."""
+        if len(self.replies) == 1:
+            [reply] = self.replies
+            candidate = reply.candidate
+            notes = () if candidate.answer or reply.cancelled else (_EMPTY,)
+            return Drawn((candidate,), reply.completion.usage, reply.cancelled, notes)
+        finished = [reply.candidate for reply in self.replies if not reply.cancelled]
+        candidates = rank(finished, scorer, scoring)
+        return Drawn(candidates, self._usage(), len(finished) < len(self.replies), _notes(candidates, scorer.name))
 
-def _usage(replies: Sequence[Reply], prefill_s: float, total_s: float) -> Usage:
-    each = [reply.completion.usage for reply in replies]
-    return Usage(
-        prompt_tokens=max(usage.prompt_tokens for usage in each),
-        cached_tokens=each[0].cached_tokens,  # the others find cached what the first one had evaluated
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in each),
-        answer_tokens=sum(usage.answer_tokens for usage in each),
-        prefill_s=prefill_s,
-        decode_s=total_s - prefill_s,
-        total_s=total_s,
-    )
+    def _usage(self) -> Usage:
+        each = [reply.completion.usage for reply in self.replies]
+        total_s = time.perf_counter() - self._started
+        return Usage(
+            prompt_tokens=max(usage.prompt_tokens for usage in each),
+            cached_tokens=each[0].cached_tokens,  # the others find cached what the first one had evaluated
+            reasoning_tokens=sum(usage.reasoning_tokens for usage in each),
+            answer_tokens=sum(usage.answer_tokens for usage in each),
+            prefill_s=self._prefill_s,
+            decode_s=total_s - self._prefill_s,
+            total_s=total_s,
+        )
 
 
 def _notes(candidates: Sequence[Candidate], select: str) -> tuple[str, ...]:

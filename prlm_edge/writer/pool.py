@@ -1,42 +1,80 @@
-"""What of a profile serves one task: the items with something to learn from, their style, retrievers over them.
-
-Not here: which of them a request gets (`retrieve/`).
-"""
+"""What of a profile serves each task: the items with something to learn from, their style, retrievers over them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from prlm_edge import tasks
 from prlm_edge.profile import Profile, learn
+from prlm_edge.retrieve import make_retriever, open_embedder
 from prlm_edge.style import Style, style_of
+from prlm_edge.tasks import Task
 from prlm_edge.types import Item, Retriever
+
+if TYPE_CHECKING:
+    from prlm_edge.retrieve.dense.embedder import Embedder
+
+Past = Profile | Sequence[Item]  # a profile's file, or its items
 
 
 @dataclass
 class Pool:
-    """The items that a task can learn from, their style, and the retrievers built over them."""
+    """The items that a task can learn from, their style, and the retrievers built over them by name."""
 
-    items: list[Item]
+    items: Sequence[Item]
     style: Style
-    retrievers: dict[tuple[str, int], Retriever]
+    retrievers: dict[str, Retriever] = field(default_factory=dict)
 
 
-def make_pool(items: Sequence[Item] | Profile, task: tasks.Task) -> Pool:
-    """The pool of `task` among items; of a large profile what was counted is kept, and only the new is counted."""
-    if isinstance(items, Profile):
-        return Pool(*learn(items, task), {})
-    chosen = task.examples(items)
-    return Pool(chosen, style_of([task.answer_of(item) for item in chosen]), {})
+def make_pool(past: Past, task: Task) -> Pool:
+    """The pool of `task`; of a large profile what was counted is kept, and only the new is counted."""
+    if isinstance(past, Profile):
+        return Pool(*learn(past, task))
+    chosen = task.examples(past)
+    return Pool(chosen, style_of([task.answer_of(item) for item in chosen]))
 
 
-def profile_notes(profile: Profile, pool: Pool, task: tasks.Task) -> list[str]:
+class Pools:
+    """The pools of one profile at a time, the one that was last asked for; not thread-safe.
+
+    Attributes:
+        progress: Called with (items done, items in all) while an index is built or items are embedded.
+    """
+
+    def __init__(self) -> None:
+        self.progress: Callable[[int, int], None] | None = None
+        self._past: Past | None = None
+        self._pools: dict[Task, Pool] = {}
+        self._embedder: Embedder | None = None
+
+    def of(self, past: Past, task: Task) -> Pool:
+        """What `task` can learn from; made anew where the profile has changed."""
+        changed = past.refresh() if isinstance(past, Profile) else False
+        if changed or (past is not self._past and past != self._past):
+            self._pools.clear()
+        self._past = past
+        if task not in self._pools:
+            self._pools[task] = make_pool(past, task)
+        return self._pools[task]
+
+    def retriever(self, pool: Pool, name: str, seed: int) -> Retriever:
+        """The retriever called `name` over a pool; kept, but for the random one, which is made for its seed."""
+        if name == "random":
+            return make_retriever(name, pool.items, seed=seed)
+        if name not in pool.retrievers:
+            if name in ("dense", "hybrid") and self._embedder is None:
+                self._embedder = open_embedder()
+            pool.retrievers[name] = make_retriever(name, pool.items, embedder=self._embedder, progress=self.progress)
+        return pool.retrievers[name]
+
+
+def profile_notes(past: Past, pool: Pool, task: Task) -> list[str]:
     """What the user should know of the profile before reading an answer."""
     notes = []
-    if profile.bad:
-        noun = "line" if len(profile.bad) == 1 else "lines"
-        notes.append(f"{len(profile.bad)} {noun} of the profile can't be read: `prlm-edge profile verify` names them")
+    if isinstance(past, Profile) and past.bad:
+        noun = "line" if len(past.bad) == 1 else "lines"
+        notes.append(f"{len(past.bad)} {noun} of the profile can't be read: `prlm-edge profile verify` names them")
     if not pool.items:
         notes.append(f"the profile has no item with a {task.learns_from} to learn from, so this is nobody's voice yet")
     return notes

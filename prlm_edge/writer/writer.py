@@ -8,6 +8,7 @@ Thread-safe: requests of several threads are answered one after the other. Nothi
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import weakref
@@ -16,19 +17,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from prlm_edge import tasks
 from prlm_edge.backends import open_backend
 from prlm_edge.errors import UsageError
-from prlm_edge.ingest.diff import diff_to_text, is_diff
 from prlm_edge.profile import Profile
-from prlm_edge.prompt import Plan, make_plan
+from prlm_edge.prompt import Plan
 from prlm_edge.rerank import check_scorer, make_scorer, no_logprobs
-from prlm_edge.retrieve import make_retriever
 from prlm_edge.settings import Settings, load_settings, override
-from prlm_edge.style import Style, style_of
-from prlm_edge.types import Backend, Cancel, Event, Hit, Result, Scorer
-from prlm_edge.writer.draw import draw
-from prlm_edge.writer.pool import Pool, make_pool, profile_notes
+from prlm_edge.types import Backend, Cancel, Event, Result, Scorer
+from prlm_edge.writer.asker import Asker
+from prlm_edge.writer.draw import Drawing
 
 
 class Writer:
@@ -51,10 +48,9 @@ class Writer:
     ) -> None:
         self.profile, self.settings, self.scorer = profile, settings, scorer
         self._backend = backend
-        self._pools: dict[str, Pool] = {}
+        self._asker = Asker()
         self._lock = threading.Lock()
         self._closed = False
-        self._progress: Callable[[int, int], None] | None = None
         self._own_backend: Backend | None = None  # opened here, so closed here
 
     @classmethod
@@ -120,36 +116,7 @@ class Writer:
             UsageError: An empty request, or an unknown option value.
         """
         settings, scorer = self._settled(options)
-        folder = Path(settings.tasks_dir) if settings.tasks_dir else None
-        task, text = tasks.get_task(settings.task, folder), query.strip()
-        if task.name == "write":
-            task, text = tasks.route(text, tasks.load_tasks(folder))
-        if is_diff(text):
-            text = diff_to_text(text)
-        if not text.strip():
-            raise UsageError("the request is empty", 'say what to write, such as "title for my post on ..."')
-        backend = self.load()
-        if settings.best_of > 1 and scorer.needs_logprobs and not backend.reports_logprobs:
-            raise no_logprobs()
-        started = time.perf_counter()
-        hits, style, notes = self._retrieve(task, text, settings)
-        retrieve_s = time.perf_counter() - started
-        notes += _without_effect(settings, scorer, asked_for=options.get("select") is not None)
-        return make_plan(backend, task, text, settings, scorer, hits, style, notes, retrieve_s)
-
-    def _settled(self, options: Mapping[str, Any]) -> tuple[Settings, Scorer]:
-        """A request's settings, and what selects: its own choice, else this Writer's, else that of the settings.
-
-        What the scorer needs is there: that it isn't should be said before a model is loaded and answers are drawn.
-        """
-        settings, select = override(self.settings, options), options.get("select")
-        if select is None or isinstance(select, str):
-            scorer = (self.scorer if select is None else None) or make_scorer(settings)
-        else:
-            scorer = select
-        if settings.best_of > 1:
-            check_scorer(scorer)
-        return settings, scorer
+        return self._plan(query, settings, scorer, self.load(), chosen=options.get("select") is not None)
 
     def stream(self, query: str, *, cancel: Cancel | None = None, **options: Any) -> Iterator[Event]:
         """Answer `query`, event by event: "loading", "retrieved", "prompt", "prefill", "reasoning", "answer", "done".
@@ -165,16 +132,21 @@ class Writer:
         started = time.perf_counter()
         if self._backend is None:
             yield Event("loading")
-        self._settled(options)
+        settings, scorer = self._settled(options)
         backend = self.load()
         load_s = time.perf_counter() - started
-        plan = self.plan(query, **options)
+        plan = self._plan(query, settings, scorer, backend, chosen=options.get("select") is not None)
         yield Event("retrieved", hits=plan.hits)
         yield Event("prompt", prompt=plan.prompt)
-        drawn = yield from draw(backend, plan, cancel)
+        drawing = Drawing(requests := plan.requests)
+        for place, event in backend.stream_many(requests, cancel):
+            yield from drawing.take(place, event)
+        drawn, several = drawing.choose(scorer, plan.scoring), len(requests) > 1
         best = drawn.best
+        if several:
+            shown = (Event("reasoning", text=best.reasoning), Event("answer", text=best.answer))
+            yield from (event for event in shown if event.text)
         usage = replace(drawn.usage, load_s=load_s, retrieve_s=plan.retrieve_s, total_s=time.perf_counter() - started)
-        several = plan.settings.best_of > 1
         result = Result(
             answer=best.answer,
             reasoning=best.reasoning,
@@ -185,11 +157,11 @@ class Writer:
             usage=usage,
             model=backend.info,
             task=plan.task.name,
-            retriever=plan.settings.retriever,
-            layout=plan.settings.layout,
+            retriever=settings.retriever,
+            layout=settings.layout,
             notes=plan.notes + drawn.notes + backend.notes,
             candidates=drawn.candidates if several else (),
-            select=plan.scorer.name if several else "",
+            select=scorer.name if several else "",
         )
         yield Event("done", result=result)
 
@@ -199,11 +171,9 @@ class Writer:
 
     async def astream(self, query: str, *, cancel: Cancel | None = None, **options: Any) -> AsyncIterator[Event]:
         """The async twin of `stream`: it runs in a thread of its own, and ending the loop early cancels it."""
-        from prlm_edge.writer_async import in_thread  # asyncio takes 10 ms to import
-
         cancel = cancel or Cancel()
         try:
-            async for event in in_thread(lambda: self.stream(query, cancel=cancel, **options)):
+            async for event in _in_thread(lambda: self.stream(query, cancel=cancel, **options)):
                 yield event
         finally:
             cancel.cancel()
@@ -212,28 +182,31 @@ class Writer:
         """The async twin of `generate`."""
         return _last([event async for event in self.astream(query, cancel=cancel, **options)])
 
-    def _retrieve(self, task: tasks.Task, text: str, settings: Settings) -> tuple[list[Hit], Style, list[str]]:
-        if self.profile is None:
-            return [], style_of([]), ["no profile was given, so this is nobody's voice: add --user me.jsonl"]
-        with self._lock:
-            if self.profile.refresh():
-                self._pools.clear()
-            pool = self._pools.get(task.name) or self._pools.setdefault(task.name, make_pool(self.profile, task))
-            notes = profile_notes(self.profile, pool, task)
-            key = (settings.retriever, settings.seed)
-            if key not in pool.retrievers:
-                pool.retrievers[key] = make_retriever(
-                    settings.retriever, pool.items, seed=settings.seed, progress=self._progress
-                )
-            hits = pool.retrievers[key].search(text, settings.k)
-            notes += pool.retrievers[key].notes
-        if hits and settings.retriever == "bm25" and hits[0].score <= 0:
-            notes.append("nothing in the profile resembles the request: the most recent items were used")
-        return hits, pool.style, notes
-
     def on_index_progress(self, callback: Callable[[int, int], None] | None) -> None:
         """Call `callback(done, total)` while an index is built, which for dense retrieval can take minutes."""
-        self._progress = callback
+        self._asker.on_index_progress(callback)
+
+    def _settled(self, options: Mapping[str, Any]) -> tuple[Settings, Scorer]:
+        """A request's settings, and what selects: its own choice, else this Writer's, else that of the settings.
+
+        What the scorer needs is there: that it isn't should be said before a model is loaded and answers are drawn.
+        """
+        settings, select = override(self.settings, options), options.get("select")
+        if select is None or isinstance(select, str):
+            scorer = (self.scorer if select is None else None) or make_scorer(settings)
+        else:
+            scorer = select
+        if settings.best_of > 1:
+            check_scorer(scorer)
+        return settings, scorer
+
+    def _plan(self, query: str, settings: Settings, scorer: Scorer, backend: Backend, *, chosen: bool) -> Plan:
+        """The plan, and the notes on what was asked of choosing; `chosen`: the request itself says how to choose."""
+        if settings.best_of > 1 and scorer.needs_logprobs and not backend.reports_logprobs:
+            raise no_logprobs()
+        plan = self._asker.plan(query, self.profile, settings, backend, backend.info)
+        notes = _without_effect(settings, scorer, asked_for=chosen)
+        return replace(plan, notes=(*plan.notes, *notes)) if notes else plan
 
 
 def _without_effect(settings: Settings, scorer: Scorer, *, asked_for: bool) -> list[str]:
@@ -256,3 +229,27 @@ def _last(events: list[Event]) -> Result:
     if result is None:
         raise UsageError("the stream ended early", "call generate() again")
     return result
+
+
+async def _in_thread(stream: Callable[[], Iterator[Event]]) -> AsyncIterator[Event]:
+    """The events of `stream()`, and the error that ends it, whatever it is. Leaving early does not stop the thread."""
+    import asyncio  # takes 10 ms
+
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[Event | BaseException | None]()
+
+    def run() -> None:
+        last: BaseException | None = None
+        try:
+            for event in stream():
+                loop.call_soon_threadsafe(queue.put_nowait, event)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
+            last = error
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens any more
+            loop.call_soon_threadsafe(queue.put_nowait, last)
+
+    # Not the loop's thread pool: streams that wait for their turn would fill it and starve the one that runs.
+    threading.Thread(target=run, name="prlm-edge", daemon=True).start()
+    while (event := await queue.get()) is not None:
+        if isinstance(event, BaseException):
+            raise event
+        yield event

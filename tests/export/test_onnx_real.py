@@ -64,7 +64,7 @@ def test_it_tokenizes_as_the_trainer_and_answers_in_the_forced_format(base, fold
     texts = [line for line in README.splitlines() if line] + ["x<|im_end|>y</s>", "naïve café — 2024", "日本語 🙂"]
     assert [text for text in texts if backend.tokenize(text) != tokens.encode_text(text)] == []
     request = Request(TURNS, reasoning_tokens=24, answer_tokens=24)
-    assert backend.prompt_ids(request) == list(tokens.encode_turns(TURNS, reasons=True).tokens)
+    assert backend.prompt_ids(request) == list(tokens.prompts.encode_turns(TURNS, reasons=True).tokens)
     reasoning, answer, completion = fold(backend, request)
     assert reasoning.strip() and answer.strip() and "\n" not in answer
     assert completion.finish_reason == "stop"

@@ -17,6 +17,7 @@ from prlm_edge.evaluate.data import load
 from prlm_edge.train import base, config
 from prlm_edge.train.data import examples as data
 from prlm_edge.train.data import prompts
+from prlm_edge.train.data.rows import UNREADABLE
 from prlm_edge.train.reward.batches import Tokenized
 from prlm_edge.train.reward.pairs import PairConfig, make_pairs
 
@@ -113,10 +114,10 @@ def test_one_past_item_is_enough(read, tokens, row, tmp_path):
     [
         ({"profile": []}, "no past writing"),
         ({"profile": [{"id": "a", "text": "a text, and no title to learn from"}]}, "no past writing"),
-        ({"target": ""}, data.UNREADABLE),
-        ({"target": " \n\t"}, data.UNREADABLE),
-        ({"target": None}, data.UNREADABLE),
-        ({"query": {"id": "q", "text": " "}}, data.UNREADABLE),
+        ({"target": ""}, UNREADABLE),
+        ({"target": " \n\t"}, UNREADABLE),
+        ({"target": None}, UNREADABLE),
+        ({"query": {"id": "q", "text": " "}}, UNREADABLE),
     ],
 )
 def test_rows_without_a_lesson_are_counted(read, values, why, tokens, row, tmp_path):
@@ -143,7 +144,7 @@ def test_items_that_cannot_be_read_are_left_out_and_the_row_is_learned_from(read
     found, skipped = read(write(tmp_path / "rows.jsonl", row | {"profile": [3, None, {}, *row["profile"]]}), tokens)
     assert found
     if read is not preferences:
-        assert skipped == {data.UNREADABLE: 3}
+        assert skipped == {UNREADABLE: 3}
 
 
 @OF_PROMPTS

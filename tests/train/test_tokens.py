@@ -62,7 +62,7 @@ def test_odd_texts(tokens, runtime, text):
     assert tokens.encode_text(text) == runtime._vocab.encode_text(text)
     assert tokens.encode_text(text, trusted=True) == runtime._vocab.encode_text(text, trusted=True)
     for n in (0, 1, 3, 7):
-        assert tokens.truncate(text, n) == runtime.truncate(text, n)
+        assert tokens.prompts.truncate(text, n) == runtime.truncate(text, n)
 
 
 @pytest.mark.parametrize("reasons", [False, True])
@@ -73,8 +73,8 @@ def test_whole_prompts(tokens, runtime, reasons):
         Turn("assistant", (Span("<answer>", trusted=True), Span(" rye wins"), Span("</answer>", trusted=True))),
         Turn("user", (Span("Write a title for: bread\n"),)),
     )
-    assert tokens.encode_turns(turns, reasons=reasons) == runtime.encode_turns(turns, reasons=reasons)
-    assert tokens.count_turns(turns) == runtime.count_turns(turns)
+    assert tokens.prompts.encode_turns(turns, reasons=reasons) == runtime.encode_turns(turns, reasons=reasons)
+    assert tokens.prompts.count_turns(turns) == runtime.count_turns(turns)
 
 
 def test_the_tags_are_the_beginning_of_what_stands_there(tokens):

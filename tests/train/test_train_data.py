@@ -9,7 +9,7 @@ from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import load
 from prlm_edge.train import base, config
 from prlm_edge.train.data import examples as data
-from prlm_edge.train.data import prompts
+from prlm_edge.train.data import prompts, rows
 
 pytestmark = pytest.mark.model
 CONFIG = config.DataConfig(k=2)
@@ -25,8 +25,8 @@ def read(tokens, path, config=CONFIG, **options):
 
 def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
     """Token for token what the evaluation would ask."""
-    from prlm_edge import tasks
     from prlm_edge.backends.llama.backend import LlamaCpp
+    from prlm_edge.writer import Asker
 
     model = LlamaCpp(smollm2_path)
     try:
@@ -34,23 +34,22 @@ def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
             wanted = replace_config(reasoning=reasoning)
             example = read(tokens, rows_file, wanted).examples[0]
             row = load(rows_file).rows[0]
-            pool = data.make_pool(row.profile, tasks.get_task(row.task))
-            settings = data.settings_for(row, data.settings_of(wanted, 0), wanted)
-            plan = data.plan_of(row, pool, model, settings)
+            settings = rows.settings_for(row, rows.settings_of(wanted, 0), wanted)
+            plan = Asker().plan(row.query, row.profile, settings, model, model.info)
             assert example.ids[: example.n_prompt] == tuple(model.prompt_ids(plan.request))
     finally:
         model.close()
 
 
 def test_mixed_data_reasons_in_about_half_of_its_examples(tokens, rows_file):
-    rows = load(rows_file).rows
-    settings = data.settings_of(CONFIG, 0)
+    asked = load(rows_file).rows
+    settings = rows.settings_of(CONFIG, 0)
     mixed = replace_config(reasoning="mixed")
-    ways = [replace(row, id=f"{row.id}-{i}") for row in rows for i in range(100)]
-    share = sum(data.settings_for(row, settings, mixed).reasoning == "hide" for row in ways) / len(ways)
+    ways = [replace(row, id=f"{row.id}-{i}") for row in asked for i in range(100)]
+    share = sum(rows.settings_for(row, settings, mixed).reasoning == "hide" for row in ways) / len(ways)
     assert 0.4 < share < 0.6
-    for row, example in zip(rows, read(tokens, rows_file, mixed).examples, strict=True):
-        reasons = data.settings_for(row, settings, mixed).reasoning == "hide"
+    for row, example in zip(asked, read(tokens, rows_file, mixed).examples, strict=True):
+        reasons = rows.settings_for(row, settings, mixed).reasoning == "hide"
         assert reasons == ("<think>" in tokens.tokenizer.decode(example.ids))
 
 
@@ -101,13 +100,13 @@ def test_prompts_fit(tokens, rows_file):
 
 
 def test_what_cannot_be_learned_from_is_counted(tokens, rows_file, tmp_path):
-    rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
-    rows[0]["profile"] = []
-    rows[1]["target"] = "word " * 60
-    rows[2]["target"] = " "
-    rows[3]["profile"] = rows[3]["profile"][:1]  # one item is enough
+    lines = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    lines[0]["profile"] = []
+    lines[1]["target"] = "word " * 60
+    lines[2]["target"] = " "
+    lines[3]["profile"] = lines[3]["profile"][:1]  # one item is enough
     path = tmp_path / "bad.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in lines))
     found = read(tokens, path)
     assert len(found.examples) == 9
     assert dict(found.skipped) == {
@@ -149,10 +148,10 @@ def test_a_loss_on_what_is_not_shown_is_refused(tokens, rows_file, values):
 
 
 def test_hostile_text_yields_no_control_token(tokens, rows_file, tmp_path):
-    rows = [json.loads(line) for line in rows_file.read_text().splitlines()[:1]]
-    rows[0]["target"] = "x<|im_end|>y</answer>"
+    lines = [json.loads(line) for line in rows_file.read_text().splitlines()[:1]]
+    lines[0]["target"] = "x<|im_end|>y</answer>"
     path = tmp_path / "hostile.jsonl"
-    path.write_text(json.dumps(rows[0]) + "\n")
+    path.write_text(json.dumps(lines[0]) + "\n")
     example = read(tokens, path, loss_on="answer").examples[0]
     end = tokens.encode_text("<|im_end|>", trusted=True)[0]
     assert example.ids[example.n_prompt :].count(end) == 1 and example.ids[-1] == end

@@ -15,13 +15,12 @@ ORDER = [
     *("errors", "types", "cpu", "storage", "settings", "style", "tasks"),
     *("profile", "prompt", "models"),
     *("retrieve", "backends", "rerank", "ingest"),
-    *("gguf", "writer_async", "writer", "evaluate"),
+    *("gguf", "writer", "evaluate"),
     *("train", "export"),
     *("cli", "__main__"),
 ]
 # Being mended: whoever takes one of these imports out takes its line out too.
 OPEN = {
-    ("prlm_edge.writer_async", "prlm_edge.writer"),
     ("prlm_edge.train.grpo.rollout", "prlm_edge.train.grpo.rollout_hf"),
 }
 TRAINING = {"torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "optimum"}

@@ -18,7 +18,7 @@ from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.runner import answer_all
 from prlm_edge.models.bundled import NONE
 from prlm_edge.train.config import Recipe
-from prlm_edge.train.data.examples import settings_of
+from prlm_edge.train.data.rows import settings_of
 from prlm_edge.train.types import Progress
 from prlm_edge.types import Cancel
 

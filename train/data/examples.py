@@ -2,7 +2,6 @@
 
 With `loss_on: all` the past items' answers are learned from too: they are the same user's answers to the same kind of
 request, one item fewer in front of each, at no further cost. What can't be learned from is left out and counted.
-Not here: reading files (`prlm_edge.evaluate.data`), batches (`batches.py`).
 """
 
 from __future__ import annotations
@@ -10,26 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
-from pathlib import Path
 
-from prlm_edge import tasks
 from prlm_edge.errors import ConfigError, UsageError
-from prlm_edge.evaluate.data import Dataset, load
 from prlm_edge.evaluate.records import Row
-from prlm_edge.prompt import ANSWER_CLOSE, THINK_CLOSE, Plan, make_plan, prompt_budget
-from prlm_edge.rerank import make_scorer
-from prlm_edge.retrieve import make_retriever
-from prlm_edge.settings import Settings
+from prlm_edge.prompt import ANSWER_CLOSE, THINK_CLOSE, Plan
 from prlm_edge.style import example_line
-from prlm_edge.tasks import Task
+from prlm_edge.tasks import get_task
 from prlm_edge.train.config import DataConfig
 from prlm_edge.train.data.order import lay_out, n_steps
+from prlm_edge.train.data.rows import Planner, one_line, read_rows, say_skipped, settings_of
 from prlm_edge.train.data.tokens import Tokens
 from prlm_edge.types import TokenizedPrompt
-from prlm_edge.writer import Pool, make_pool
-
-UNREADABLE = "no query, no target, or an item that can't be read"
 
 
 @dataclass(frozen=True)
@@ -68,31 +58,6 @@ class Examples:
         return f"{len(self.examples)} examples, {self.n_tokens} tokens" + (f" ({left_out})" if left_out else "")
 
 
-def say_skipped(skipped: Counter[str]) -> str:
-    """What was left out, for people; "" for nothing."""
-    return "; ".join(f"{n} left out: {why}" for why, n in skipped.most_common())
-
-
-def settings_of(config: DataConfig, seed: int) -> Settings:
-    """The runtime's settings that prompts are made with, but for what differs by row (`settings_for`)."""
-    return Settings(
-        retriever=config.retriever,
-        k=config.k,
-        item_words=config.item_words,
-        item_order=config.item_order,
-        layout=config.layout,
-        reasoning="off",
-        seed=seed,
-    )
-
-
-def settings_for(row: Row, settings: Settings, config: DataConfig) -> Settings:
-    """Those of one row's prompt: its task, and whether it reasons (of "mixed" data half do, by their ids)."""
-    odd = blake2b(row.id.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] % 2 == 1
-    reasons = odd if config.reasoning == "mixed" else config.reasoning
-    return replace(settings, task=row.task, reasoning="hide" if reasons else "off")
-
-
 def read(
     files: Sequence[str],
     tokens: Tokens,
@@ -127,35 +92,20 @@ def read(
             "warmstart.loss_on=all needs past items as turns",
             "use loss_on=answer, or data.layout=turns and a retriever",
         )
-    found = Examples()
-    rows: list[Row] = []
-    for file in files:
-        data = load(Path(file), limit=limit, seed=seed)
-        keep_sha256(found.sha256, data)
-        if data.skipped:
-            found.skipped[UNREADABLE] += data.skipped
-        rows += data.rows
-    maker = _Maker(tokens, config, seed, loss_on)
-    for done, row in enumerate(rows, 1):
+    data = read_rows(files, limit=limit, seed=seed)
+    found = Examples(skipped=data.skipped, sha256=data.sha256)
+    maker = _Maker(tokens, Planner(tokens, config, settings_of(config, seed)), loss_on)
+    for done, row in enumerate(data.rows, 1):
         for one in (row, *_earlier(row, more_per_user)):
             example = maker.make(one)
             if isinstance(example, str):
                 found.skipped[example] += 1
             else:
                 found.examples.append(example)
-        progress(done, len(rows))
+        progress(done, len(data.rows))
     if not found.examples:
         raise UsageError(f"nothing to learn from: {found.say()}", "raise data.max_tokens, or check the data")
     return found
-
-
-def keep_sha256(kept: dict[str, str], data: Dataset) -> None:
-    """Note a file's hash by its name, numbered where another has that name: mixtures are made of many train.jsonl."""
-    key, number = data.name, 1
-    while key in kept:
-        number += 1
-        key = f"{data.name} ({number})"
-    kept[key] = data.sha256
 
 
 def in_order(examples: Sequence[Example], epochs: float, batch: int, seed: int) -> list[Example]:
@@ -169,88 +119,22 @@ def in_order(examples: Sequence[Example], epochs: float, batch: int, seed: int) 
     return [examples[place] for place in lay_out(ids, lengths, steps, batch, seed)]
 
 
-def plan_of(row: Row, pool: Pool, tokens: Tokens, settings: Settings) -> Plan:
-    """The runtime's plan for a row: what is retrieved and how it is shown.
-
-    Raises:
-        ConfigError: The budgets leave no room for any prompt.
-    """
-    task = tasks.get_task(row.task)
-    key = (settings.retriever, settings.seed)
-    if key not in pool.retrievers:
-        pool.retrievers[key] = make_retriever(settings.retriever, pool.items, seed=settings.seed)
-    hits = pool.retrievers[key].search(row.query, settings.k)
-    try:
-        return make_plan(tokens, task, row.query, settings, make_scorer(settings), hits, pool.style)  # type: ignore[arg-type] # of a backend it only counts
-    except UsageError as error:  # its hint names options of `generate`
-        hint = "raise data.max_tokens, or lower grpo.reasoning_tokens"
-        raise ConfigError(f"task {task.name}: {error.message}", hint) from None
-
-
-def reasoning_of(plan: Plan, row: Row) -> str:
-    """A true reasoning line for what the user really wrote, in the words of the examples before it."""
-    earlier = [
-        (number, f"{plan.task.input_of(hit.item)} {plan.task.answer_of(hit.item)}")
-        for number, hit in enumerate(plan.prompt.used, 1)
-    ]
-    return example_line(len(earlier) + 1, row.target, row.query, earlier, plan.scoring.style)
-
-
-def why_not(row: Row, pool: Pool, task: Task, tokens: Tokens) -> str:
-    """Why nothing can be learned from a row; "" where it can. Items without what the task learns from are no past."""
-    if not pool.items:
-        return "no past writing"
-    if not any(char.isprintable() and not char.isspace() for char in row.target):
-        return "an answer of which nothing can be seen"
-    ending = tokens.encode_text(ANSWER_CLOSE + tokens.end_of_turn, trusted=True)
-    too_long = tokens.count(_one_line(row.target, task)) + len(ending) > task.answer_tokens
-    return "an answer longer than its budget" if too_long else ""
-
-
-def no_room(plan: Plan, tokens: Tokens) -> str:
-    """Why a plan's prompt is not what it should be; "" where it is: a request cut short is one as in use."""
-    query = next((drop for drop in plan.prompt.dropped if drop.what == "query"), None)
-    budget = prompt_budget(tokens.info.n_ctx_max, plan.reasoning_tokens, plan.answer_tokens)
-    too_long = plan.prompt.tokens > budget or (query is not None and not query.kept)
-    return "no room for the request in data.max_tokens" if too_long else ""
-
-
-class Pools:
-    """What tasks can learn from of each row's profile; rows of one user follow each other and share it."""
-
-    def __init__(self) -> None:
-        self._last: tuple[tuple[object, ...], str, Pool] | None = None
-
-    def of(self, row: Row, task: Task) -> Pool:
-        """The pool of a row."""
-        if self._last is None or self._last[0] is not row.profile or self._last[1] != task.name:
-            self._last = row.profile, task.name, make_pool(row.profile, task)
-        return self._last[2]
-
-
 class _Maker:
-    """Makes examples of rows; rows of one user follow each other and share their pool."""
+    """Makes examples of rows."""
 
-    def __init__(self, tokens: Tokens, config: DataConfig, seed: int, loss_on: str) -> None:
-        self._tokens, self._config, self._loss_on = tokens, config, loss_on
-        self._settings = settings_of(config, seed)
+    def __init__(self, tokens: Tokens, planner: Planner, loss_on: str) -> None:
+        self._tokens, self._planner, self._loss_on = tokens, planner, loss_on
         self._close = tuple(tokens.encode_text(THINK_CLOSE, trusted=True))
         self._ending = tuple(tokens.encode_text(ANSWER_CLOSE + tokens.end_of_turn, trusted=True))
-        self._pools = Pools()
 
     def make(self, row: Row) -> Example | str:
         """The example, or why there is none."""
-        task = tasks.get_task(row.task)
-        answer = _one_line(row.target, task)
-        pool = self._pools.of(row, task)
-        if reason := why_not(row, pool, task, self._tokens):
-            return reason
-        plan = plan_of(row, pool, self._tokens, settings_for(row, self._settings, self._config))
-        if reason := no_room(plan, self._tokens):
-            return reason
-        reasons = plan.reasoning_tokens > 0
-        line = reasoning_of(plan, replace(row, target=answer)) if reasons else None
-        prompt = self._tokens.encode_turns(plan.prompt.turns, reasons=reasons)
+        plan = self._planner.plan(row)
+        if isinstance(plan, str):
+            return plan
+        answer, prompt = one_line(row.target, plan.task), plan.prompt.tokenized
+        assert prompt is not None  # made with our own tokenizer
+        line = _reasoning(plan, answer) if plan.reasoning_tokens else None
         more, mine = self._tokens.completion(answer, line)
         return Example(row.id, (*prompt.tokens, *more), (*self._own(prompt), *mine), len(prompt.tokens))
 
@@ -264,9 +148,18 @@ class _Maker:
         return own
 
 
+def _reasoning(plan: Plan, answer: str) -> str:
+    """A true reasoning line for what the user really wrote, in the words of the examples before it."""
+    earlier = [
+        (number, f"{plan.task.input_of(hit.item)} {plan.task.answer_of(hit.item)}")
+        for number, hit in enumerate(plan.prompt.used, 1)
+    ]
+    return example_line(len(earlier) + 1, answer, plan.scoring.query, earlier, plan.scoring.style)
+
+
 def _earlier(row: Row, n: int) -> Iterator[Row]:
     """Rows made of the `n` newest past items that have a text, each with what is older as its profile."""
-    task = tasks.get_task(row.task)
+    task = get_task(row.task)
     made = 0
     for place in range(len(row.profile) - 1, 0, -1):
         item = row.profile[place]
@@ -277,7 +170,3 @@ def _earlier(row: Row, n: int) -> Iterator[Row]:
             made += 1
             older = row.profile[:place]
             yield replace(row, id=f"{row.id}/-{made}", query=text, target=task.answer_of(item), profile=older)
-
-
-def _one_line(text: str, task: Task) -> str:
-    return text.strip() if task.multiline else " ".join(text.split())

@@ -1,30 +1,27 @@
 """A Hugging Face tokenizer that yields, for the same turns, the very token ids that the llama.cpp runtime evaluates.
 
-Training on other ids than the ones in use loses what was learned. So prompts are rendered by the runtime's own renderer
-and chat template, span by span: control tokens are parsed in our own text alone, never in a user's (as in
-`prlm_edge.backends.llama.vocab`). tests/train/test_tokens.py holds both to each other on real texts and prompts.
-
-Not here: loading a tokenizer (`base.py`), which turns there are (`data.py`).
+Training on other ids than the ones in use loses what was learned. So prompts are tokenized by the runtime's own
+`PromptTokenizer`, span by span: control tokens are parsed in our own text alone, never in a user's.
+tests/train/test_tokens.py holds both to each other on real texts and prompts.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate
 from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
 from prlm_edge.backends.onnx.vocab import FastVocab
 from prlm_edge.prompt import ANSWER_CLOSE, THINK_CLOSE, TO_ANSWER
-from prlm_edge.types import ModelInfo, Span, TokenizedPrompt, Turn
+from prlm_edge.types import ModelInfo
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 class Tokens:
-    """Counts, cuts and encodes as the runtime does; stands in for a `Backend` where prompts are rendered.
+    """The base's tokenizer, for prompts and for what is learned behind them.
 
     Args:
         tokenizer: A fast tokenizer with the model's own chat template.
@@ -32,10 +29,11 @@ class Tokens:
         name: The model's, for the record.
 
     Attributes:
+        info: The base, as prompts are planned for it.
         vocab: The same tokenizer as the runtime takes one.
+        prompts: Measures and tokenizes prompts.
+        end_of_turn: The text of the token that ends a turn.
     """
-
-    notes: tuple[str, ...] = ()
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, n_ctx: int, name: str = "") -> None:
         self.tokenizer = tokenizer
@@ -52,14 +50,6 @@ class Tokens:
     def encode_text(self, text: str, *, trusted: bool = False) -> list[int]:
         """Token ids of one text; control tokens are parsed in trusted text alone."""
         return self.vocab.encode_text(text, trusted=trusted)
-
-    def encode(self, spans: Sequence[Span]) -> list[int]:
-        """Token ids of a whole prompt, with the beginning-of-sequence token where the model wants one."""
-        return self.vocab.with_bos([i for span in spans for i in self.encode_text(span.text, trusted=span.trusted)])
-
-    def encode_turns(self, turns: Sequence[Turn], *, reasons: bool) -> TokenizedPrompt:
-        """The whole prompt, the opening tag of the phase that the model begins with included."""
-        return self.prompts.encode_turns(turns, reasons=reasons)
 
     def completion(self, answer: str, reasoning: str | None = None) -> tuple[list[int], list[bool]]:
         """What is to be learned behind the prompt's opening tag, and which of it the model itself writes.
@@ -84,15 +74,7 @@ class Tokens:
 
     def count(self, text: str) -> int:
         """Tokens of an untrusted text."""
-        return self.vocab.count(text)
-
-    def truncate(self, text: str, n_tokens: int) -> str:
-        """The longest prefix of `text` of at most `n_tokens` tokens."""
-        return self.prompts.truncate(text, n_tokens)
-
-    def count_turns(self, turns: Sequence[Turn]) -> int:
-        """Tokens of the whole prompt, chat template included, opening tag excluded."""
-        return self.prompts.count_turns(turns)
+        return self.prompts.count(text)
 
 
 def _added_bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
