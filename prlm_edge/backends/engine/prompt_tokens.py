@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -54,13 +54,12 @@ class PromptTokenizer:
 
     def truncate(self, text: str, n_tokens: int) -> str:
         """The longest prefix of `text` that is at most `n_tokens` tokens, never cutting a character."""
-        n_chars, left = 0, max(n_tokens, 0)
-        for part in self._parts(text[: left * _CHARS_PER_TOKEN]):
-            n = len(self._part(part))
-            if n > left:
-                return text[:n_chars] + longest_prefix(self.count, part, left)
-            n_chars, left = n_chars + len(part), left - n
-        return text[:n_chars]
+
+        def fits(start: str) -> bool:
+            n = itertools.accumulate(len(self._part(part)) for part in self._parts(start))
+            return all(n_so_far <= n_tokens for n_so_far in n)
+
+        return longest_prefix(fits, text[: max(n_tokens, 0) * _CHARS_PER_TOKEN])
 
     def count_turns(self, turns: Sequence[Turn]) -> int:
         """Tokens of the whole prompt, chat template included, opening tag excluded."""
@@ -116,9 +115,13 @@ class PromptTokenizer:
         last = spans[-1] if spans else Span("")
         return len(self.ids(last.text, trusted=True)) if last.trusted else 0
 
-    def _parts(self, text: str, trusted: bool = False) -> list[str]:
+    def _parts(self, text: str, trusted: bool = False) -> Iterator[str]:
         """`text` in parts that tokenize apart as they do together; whole where the vocabulary doesn't promise that."""
-        return [text] if trusted or not self._vocab.words_apart else _APART.split(text)
+        start = 0
+        for match in () if trusted or not self._vocab.words_apart else _APART.finditer(text):
+            yield text[start : match.start()]
+            start = match.start()
+        yield text[start:]
 
     def _part(self, text: str, trusted: bool = False) -> Sequence[int]:
         return self._remembered(text, trusted) if len(text) <= _LONGEST_KEPT else self._encode(text, trusted)

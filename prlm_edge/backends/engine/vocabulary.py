@@ -64,17 +64,14 @@ def cut_apart(text: str, special: re.Pattern[str]) -> list[str]:
     return [text[start:end] for start, end in itertools.pairwise(cuts) if end > start]
 
 
-def longest_prefix(count: Callable[[str], int], text: str, n_tokens: int) -> str:
-    """The longest prefix of `text` that `count` finds at most `n_tokens` tokens in, never cutting a character."""
-    if n_tokens <= 0:
-        return ""
-    text = text[: n_tokens * 64]  # no vocabulary has pieces that long on average: spares tokenizing megabytes
-    if count(text) <= n_tokens:
+def longest_prefix(fits: Callable[[str], bool], text: str) -> str:
+    """The longest prefix of `text` that `fits`, never cutting a character."""
+    if fits(text):
         return text
     shortest, longest = 0, len(text)  # characters; prefixes of a text can't need more tokens than the text, nearly
     while shortest < longest:
         middle = (shortest + longest + 1) // 2
-        if count(text[:middle]) <= n_tokens:
+        if fits(text[:middle]):
             shortest = middle
         else:
             longest = middle - 1
