@@ -1,6 +1,7 @@
 """Dense and hybrid retrieval with the real MiniLM."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -94,6 +95,18 @@ def test_a_second_process_embeds_nothing(installed):
     again = make_retriever("dense", [*ITEMS, Item("new", title="new one")], progress=lambda d, t: seen.append((d, t)))
     assert seen == [(0, 1), (1, 1)]
     assert len(again.search("anything", 10)) == 6
+
+
+def test_one_session_serves_all_retrievers_until_the_model_changes(installed, minilm_path, tmp_path):
+    made = [make_retriever("dense", ITEMS[:n]) for n in (3, 4)]
+    assert made[0]._embedder is made[1]._embedder
+    from prlm_edge.retrieve.dense.embedder import open_embedder
+
+    copy = shutil.copytree(minilm_path, tmp_path / "copy")
+    first = open_embedder(copy)
+    assert first is open_embedder(copy)
+    os.utime(copy / "model.onnx", ns=(0, 0))
+    assert first is not open_embedder(copy)
 
 
 def test_a_damaged_model_file(installed, tmp_path):

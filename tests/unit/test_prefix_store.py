@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,33 @@ def test_what_is_larger_than_the_cap_is_not_written(tmp_path: Path) -> None:
     assert store.files
     assert "too little room" in store.files.problem
     assert not list(tmp_path.rglob("*.kept"))
+
+
+def test_a_full_disk_is_a_note_and_no_error(tmp_path: Path) -> None:
+    store, state = PrefixStore(KEY, folder=tmp_path), bytes(10_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        store.keep(CUTS[:3], [10, 20, 30], state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert store.files
+    assert "could not be kept" in store.files.problem
+    assert list(tmp_path.iterdir()) == []
+    assert store.has(CUTS[:3])  # in memory: not tried again and again
+    assert found(store, CUTS) == (3, 30, state)
+    store.keep(CUTS[:3], [10, 20, 30], state)
+    assert store.files.problem == ""
+    assert found(PrefixStore(KEY, folder=tmp_path), CUTS) == (3, 30, state)
+
+
+def test_a_lowered_cap_counts_even_where_nothing_can_be_written(tmp_path: Path) -> None:
+    keep(PrefixStore(KEY, folder=tmp_path), CUTS, bytes(10_000))
+    store = PrefixStore(KEY, folder=tmp_path, disk_bytes=5_000)
+    keep(store, [b"x" * 16], bytes(10_000))
+    assert store.files
+    assert "too little room" in store.files.problem
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_process_finds_it_and_another_model_does_not(tmp_path: Path) -> None:
