@@ -31,7 +31,6 @@ FORMAT = 2  # to be raised when lines are read in another way, or content hashes
 KEEP_FROM = 2000  # items; fewer are parsed in less time than is worth a file
 _SAVE_TAIL = 1000  # items parsed, from which what was read is kept even if it may have to be verified again
 _MAX_SEGMENTS = 256  # as many times was the file taken over and kept with more behind it; then it is read anew
-_ARRAYS = ("starts", "sizes", "numbers")
 _PLAIN = ("ended", "torn", "n_bytes", "n_lines", "settled")
 
 
@@ -94,16 +93,11 @@ def _load(path: Path) -> Snapshot | None:
     if kept is None:
         return None
     forget = partial(shelf().forget, name)
-    about, sections = kept.about, kept.sections
+    about = kept.about
     try:
         snapshot = Snapshot()
-        for array in _ARRAYS:
-            getattr(snapshot, array).frombytes(sections[array])
-        hashes, ids, dates = (bytes(sections[column]) for column in ("hashes", "ids", "dates"))
-        stored = StoredLines(snapshot.starts, snapshot.sizes, snapshot.numbers, hashes, ids, dates, forget)
-        if not len(stored) == len(snapshot.starts) == len(snapshot.sizes) == len(snapshot.numbers):
-            raise ValueError("sections that don't fit together")
-        snapshot.stored = stored
+        stored = snapshot.stored = StoredLines(kept.sections, forget)
+        snapshot.starts, snapshot.sizes, snapshot.numbers = stored.starts, stored.sizes, stored.numbers
         snapshot.bad = [BadLine(*fields) for fields in about["bad"]]
         snapshot.segments = [(size, bytes.fromhex(digest)) for size, digest in about["segments"]]
         snapshot.signature = tuple(about["signature"])
@@ -127,7 +121,7 @@ def _save(path: Path, snapshot: Snapshot, n_kept: int) -> None:
         "signature": snapshot.signature,
         **{field: getattr(snapshot, field) for field in _PLAIN},
     }
-    sections: dict[str, Any] = {array: getattr(snapshot, array) for array in _ARRAYS}
+    sections: dict[str, Any] = {name: getattr(snapshot, name) for name in ("starts", "sizes", "numbers")}
     sections["hashes"] = bytes.fromhex("".join(item.content_hash for item in snapshot.items))
     for column in ("id", "date"):
         sections[f"{column}s"] = json.dumps([getattr(item, column) for item in snapshot.items]).encode()

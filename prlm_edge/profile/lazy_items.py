@@ -11,7 +11,7 @@ import json
 import os
 import weakref
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -28,30 +28,28 @@ class StoredLines:
     """Where the items lie in the file.
 
     Args:
-        starts: First byte of each line; there may be more of them than items.
-        sizes: Bytes of each line.
-        numbers: Line numbers, from 1.
-        hashes: Content hashes, 16 bytes each.
-        ids: A JSON array of the items' ids.
-        dates: A JSON array of the items' dates.
+        sections: As `cache.py` keeps them: for each item its first byte ("starts"), bytes ("sizes"), line number from 1
+            ("numbers") and content hash of 16 bytes ("hashes"), and JSON arrays of "ids" and "dates".
         on_change: Called when a line is not what was kept: then none of this can be trusted.
+
+    Attributes:
+        starts: First byte of each line; more may be appended to this array and the next two than there are items here.
+        sizes: Bytes of each line.
+        numbers: Line numbers.
+
+    Raises:
+        ValueError: The sections are not of one number of items.
     """
 
-    def __init__(
-        self,
-        starts: array[int],
-        sizes: array[int],
-        numbers: array[int],
-        hashes: bytes,
-        ids: bytes,
-        dates: bytes,
-        on_change: Callable[[], None],
-    ) -> None:
-        self._starts, self._sizes, self._numbers = starts, sizes, numbers
-        self._hashes, self._ids, self._dates = hashes, ids, dates
-        self._on_change = on_change
+    def __init__(self, sections: Mapping[str, memoryview], on_change: Callable[[], None]) -> None:
+        self.starts, self.sizes, self.numbers = array("Q"), array("I"), array("Q")
+        for name in ("starts", "sizes", "numbers"):
+            getattr(self, name).frombytes(sections[name])
+        self._sections, self._on_change = sections, on_change
         self._path, self._descriptor = Path(), -1
         self._block = (0, b"")  # what was read last: first byte and content
+        if not len(self) == len(self.starts) == len(self.sizes) == len(self.numbers):
+            raise ValueError("sections that don't fit together")
 
     def bind(self, path: Path, stream: IO[bytes]) -> None:
         """Read from this open file from now on."""
@@ -61,18 +59,18 @@ class StoredLines:
     @cached_property
     def ids(self) -> list[str]:
         """The ids of all items."""
-        ids: list[str] = json.loads(self._ids)
+        ids: list[str] = json.loads(bytes(self._sections["ids"]))
         return ids
 
     @cached_property
     def dates(self) -> list[str]:
         """The dates of all items."""
-        dates: list[str] = json.loads(self._dates)
+        dates: list[str] = json.loads(bytes(self._sections["dates"]))
         return dates
 
     def items(self) -> list[Item]:
         """An item for each line, none of them read yet."""
-        hexadecimal = self._hashes.hex()
+        hexadecimal = self._sections["hashes"].hex()
         return [StoredItem.at(self, place, hexadecimal[32 * place : 32 * place + 32]) for place in range(len(self))]
 
     def read(self, place: int, content_hash: str) -> Item:
@@ -82,7 +80,7 @@ class StoredLines:
             ProfileError: The file can't be read, or another program has changed it in place.
         """
         try:
-            item = parse_line(self._line(self._starts[place], self._sizes[place]))
+            item = parse_line(self._line(self.starts[place], self.sizes[place]))
         except OSError as error:
             raise ProfileError(f"{self._path}: {error.strerror or error}", "try again") from None
         except LineError:
@@ -90,9 +88,7 @@ class StoredLines:
         if item is None or item.content_hash != content_hash:
             self._block = (0, b"")  # it may have been mended by the next time
             self._on_change()
-            raise ProfileError(
-                f"{self._path}: line {self._numbers[place]} was changed while it was in use", "try again"
-            )
+            raise ProfileError(f"{self._path}: line {self.numbers[place]} was changed while it was in use", "try again")
         return item
 
     def _line(self, start: int, size: int) -> bytes:
@@ -103,7 +99,7 @@ class StoredLines:
         return block[start - first : start - first + size]
 
     def __len__(self) -> int:
-        return len(self._hashes) // 16
+        return len(self._sections["hashes"]) // 16
 
 
 class StoredItem(Item):
