@@ -51,11 +51,10 @@ class CancelAfter(Cancel):
     """Is set from the `n`-th look at it on."""
 
     def __init__(self, n: int) -> None:
-        super().__init__()
         self.n, self.looks = n, 0
 
     @property
-    def cancelled(self) -> bool:
+    def cancelled(self) -> bool:  # type: ignore[override]
         self.looks += 1
         return self.looks >= self.n
 

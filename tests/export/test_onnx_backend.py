@@ -202,7 +202,7 @@ def test_counting_and_cutting(backend):
     assert backend.count("") == 0 < backend.count("rye wins")
     assert backend.truncate("rye wins again", 2) in "rye wins again"
     assert backend.count(backend.truncate("日本語" * 9, 7)) <= 7
-    assert backend.count_turns(TURNS) + backend._vocab.count("<think>") == say(backend)[2].usage.prompt_tokens
+    assert backend.count_turns(TURNS) + backend.count("<think>") == say(backend)[2].usage.prompt_tokens
 
 
 def test_a_closed_model_says_so(root):

@@ -1,4 +1,4 @@
-"""One phase of an answer, reasoning or answer: takes tokens, gives text, knows its end. Not here: what comes next."""
+"""One phase of a reply, its reasoning or its answer: takes tokens, gives text, knows where it ends."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Keeps evaluated prompt prefixes (system prompt and profile turns) and brings them back into a context.
 
-What is kept ends where the last user turn begins: the request itself is never kept. Not here: where (prefix_store.py).
+What is kept ends where the last user turn begins: the request itself is never kept.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
+from pathlib import Path
 
 from prlm_edge.backends.engine.context import Context
 from prlm_edge.backends.engine.prefix_store import PrefixStore
@@ -49,6 +50,12 @@ class Prefixes:
         """A request has been answered."""
         if self._lasting:
             self.keep(context)
+
+
+def file_key(path: Path) -> str:
+    """Tells a file from all others, and from what it was before it changed; reads its size and time only."""
+    status = path.stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
 def open_prefixes(where: str, disk_mb: int, *identity: str) -> Prefixes | None:

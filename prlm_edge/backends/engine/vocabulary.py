@@ -1,7 +1,4 @@
-"""What the backends that tokenize themselves ask of a model's tokenizer, and what their tokenizers share.
-
-Not here: the tokenizers (`llama_vocab.py`, `fast_vocab.py`).
-"""
+"""What the engine asks of a model's tokenizer (`llama/vocab.py`, `onnx/vocab.py`), and what these share."""
 
 from __future__ import annotations
 
@@ -33,10 +30,6 @@ class Vocabulary(Protocol):
 
     def with_bos(self, tokens: list[int]) -> list[int]:
         """`tokens` with the beginning-of-sequence token in front where the model wants one."""
-        ...
-
-    def count(self, text: str) -> int:
-        """Tokens of an untrusted text."""
         ...
 
     def piece(self, token: int) -> bytes:

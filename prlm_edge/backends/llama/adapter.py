@@ -1,4 +1,4 @@
-"""A LoRA adapter in GGUF over a loaded model. Not here: writing one (`prlm_edge.gguf.lora`)."""
+"""A LoRA adapter in GGUF, loaded for a model; `prlm_edge.gguf.lora` writes such files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from prlm_edge.backends.engine.prefixes import file_key
 from prlm_edge.backends.llama import lib as llama_lib
 from prlm_edge.errors import ModelError, UsageError
 
@@ -27,9 +28,8 @@ class Adapter:
     def __init__(self, lib: ModuleType, model: Any, path: Path) -> None:
         if not path.is_file():
             raise UsageError(f"{path}: no such adapter", "name a GGUF file that `prlm-edge export adapter` wrote")
-        status = path.stat()
         self.path, self._lib = path, lib
-        self.key = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        self.key = file_key(path)
         llama_lib.last_errors.clear()
         self.pointer: Any = lib.llama_adapter_lora_init(model, str(path).encode())
         if not self.pointer:

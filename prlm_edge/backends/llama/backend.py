@@ -1,7 +1,6 @@
 """The llama.cpp backend: a GGUF model on this machine's CPU.
 
-Deterministic for a given seed and prompt, whatever was cached and whatever else is in the batch.
-Not here: how requests are evaluated and decoded (`local.py`), llama.cpp's calls (`llama_raw.py`).
+The same prompt and seed give the same answer, whatever was cached and whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from prlm_edge.backends.engine.batch import MAX_SLOTS
 from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate, prepare
 from prlm_edge.backends.engine.local import Local
-from prlm_edge.backends.engine.prefixes import open_prefixes
+from prlm_edge.backends.engine.prefixes import file_key, open_prefixes
 from prlm_edge.backends.engine.prompt_tokens import CHUNK, PromptTokenizer
 from prlm_edge.backends.llama import lib as llama_lib
 from prlm_edge.backends.llama.adapter import Adapter
@@ -139,17 +138,15 @@ class LlamaCpp(Local):
         return Weights(self._model, self._adapter.pointer if self._adapter else None)
 
     def _describe(self) -> None:
-        """What follows from the model and the adapter: whether they reason, and whose evaluated prompts are kept."""
+        """Set what depends on model and adapter: whether they reason, and the prompt prefixes kept for them."""
         reasons = self._adapter.says(REASONS) == "true" if self._adapter else self._reasons()
         self.info = replace(self.info, reasons=reasons, adapter=self._adapter.path.stem if self._adapter else "")
         self._prefixes = open_prefixes(*self._cache, *self._identity())
 
     def _identity(self) -> tuple[str, str, str]:
         """What an evaluated prompt depends on beside its tokens: model, adapter and llama.cpp's build."""
-        status = self._path.stat()
-        model = self.info.sha256 or f"{self._path.resolve()} {status.st_size} {status.st_mtime_ns}"
         adapter = self._adapter.key if self._adapter else ""
-        return model, adapter, llama_lib.build()
+        return self.info.sha256 or file_key(self._path), adapter, llama_lib.build()
 
     def _reasons(self) -> bool:
         value = ctypes.create_string_buffer(8)

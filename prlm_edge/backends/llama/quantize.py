@@ -1,7 +1,4 @@
-"""llama.cpp's own quantizer, in this process: a GGUF file in another format.
-
-Not here: which copies are made and kept (`prlm_edge.backends.llama.tuned`, `prlm_edge.export.gguf.quantize`).
-"""
+"""llama.cpp's own quantizer, in this process: writes a GGUF file in another format."""
 
 from __future__ import annotations
 

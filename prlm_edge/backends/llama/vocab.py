@@ -60,10 +60,6 @@ class LlamaVocab:
         parts = cut_apart(text, self._spelled_out)
         return [token for part in parts for token in self._tokenize(part, parse_special=False)]
 
-    def count(self, text: str) -> int:
-        """Tokens of an untrusted text."""
-        return len(self.encode_text(text))
-
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; special tokens as they are spelled. A character may span several tokens."""
         piece = self._pieces.get(token)

@@ -1,8 +1,7 @@
 """The ONNX backend: a language model that `prlm-edge export onnx` wrote, run by ONNX Runtime on this machine's CPU.
 
-Greedy and seeded draws repeat, whatever was cached: prompts are evaluated in the same calls. In a batch the last bits
-of logits may differ from a stream of its own. Not here: how requests are evaluated and decoded (`local.py`), ONNX
-Runtime's calls (`onnx_session.py`), LoRA adapters, which have to be merged before the export.
+The same prompt and seed give the same answer, whatever was cached: prompts are evaluated in the same calls. In a batch
+the last bits of logits may differ from those of a request alone. LoRA adapters have to be merged before the export.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from prlm_edge.backends.engine.chat_template import ChatTemplate, prepare
 from prlm_edge.backends.engine.local import Local
-from prlm_edge.backends.engine.prefixes import open_prefixes
+from prlm_edge.backends.engine.prefixes import file_key, open_prefixes
 from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
 from prlm_edge.backends.onnx import folder as onnx_folder
 from prlm_edge.backends.onnx.sampler import OnnxSampler
@@ -69,9 +68,7 @@ class Onnx(Local):
         """What an evaluated prompt depends on beside its tokens: the model, and ONNX Runtime."""
         import onnxruntime
 
-        status = file.stat()
-        model = self.info.sha256 or f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
-        return "onnx", model, str(onnxruntime.__version__)
+        return "onnx", self.info.sha256 or file_key(file), str(onnxruntime.__version__)
 
     def _prompt_slots(self, n_cells: int) -> OnnxSlots:
         return self._batch_slots(1, n_cells)

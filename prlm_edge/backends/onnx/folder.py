@@ -1,11 +1,11 @@
-"""What a folder with an ONNX language model says of it: onnxruntime-genai's layout, and our card beside it.
+"""Reads what a folder with an ONNX language model says of it: onnxruntime-genai's layout, and our card beside it.
 
     genai_config.json      which file, its sizes and cache, ids that end a turn: written by onnxruntime-genai's builder
     model.onnx (.data)     the graph and its weights
     tokenizer.json, tokenizer_config.json, chat_template.jinja
     prlm.json              our card: hashes, quantization, whether it was trained to reason; other builders' lack it
 
-Not here: writing one (`prlm_edge.export.onnx.model`), running it (`onnx.py`).
+`prlm_edge.export.onnx` writes such folders.
 """
 
 from __future__ import annotations

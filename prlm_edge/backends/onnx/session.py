@@ -1,8 +1,7 @@
-"""ONNX Runtime with a language model's graph: tokens and a cache in place in, logits out.
+"""ONNX Runtime with a language model's graph: takes tokens and the cache of those before them, gives logits.
 
 The cache is memory of ours that the graph's GroupQueryAttention reads and writes in place (keys and values in and out
-are bound to one address), so a step copies nothing, and forgetting tokens is counting less of them. Not here: whose
-cache it is (`onnx_raw.py`).
+are bound to one address), so a step copies nothing, and to forget tokens is to count fewer of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A tokenizer of the `tokenizers` package as a `Vocabulary`: for training, export and the ONNX backend alike.
 
 It yields the token ids, and takes tokens for the bytes, that llama.cpp does with the same model
-(tests/train/test_tokens.py holds both to each other). Not here: loading it, chat templates.
+(tests/train/test_tokens.py holds both to each other).
 """
 
 from __future__ import annotations
@@ -55,10 +55,6 @@ class FastVocab:
         if trusted or self._added.keys().isdisjoint(tokens):
             return tokens
         return [token for part in cut_apart(text, self._spelled_out) for token in self._encode(part, False)]
-
-    def count(self, text: str) -> int:
-        """Tokens of an untrusted text."""
-        return len(self.encode_text(text))
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; special tokens as they are spelled; b"" for ids that fill up the vocabulary."""
