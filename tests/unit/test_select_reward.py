@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tiny_reward import make_reward_model
 
 from prlm_edge import Profile, Writer
 from prlm_edge.backends.scripted import Scripted
-from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
+from prlm_edge.errors import MissingError, ModelError, UsageError
 from prlm_edge.evaluate import provenance, runner
 from prlm_edge.evaluate.conditions import make
 from prlm_edge.evaluate.data import load
@@ -201,12 +202,8 @@ def test_what_was_asked_for_and_has_no_effect_is_noted(profile: Profile, folder:
     assert unused.notes == ("reward_model has no effect on select blend: add --select reward",)
     used = a_writer(profile, best_of=N, select="reward", reward_model=folder)
     assert used.generate(REQUEST).notes == ()
-    assert (
-        a_writer(profile, reward_model=folder)
-        .generate(REQUEST, select="style", best_of=N)
-        .notes[0]
-        .startswith("reward_model has no effect on select style")
-    )
+    style = a_writer(profile, reward_model=folder).generate(REQUEST, select="style", best_of=N)
+    assert style.notes[0].startswith("reward_model has no effect on select style")
 
 
 def test_what_a_config_file_says_may_wait_for_its_use(profile: Profile, tmp_path: Path) -> None:
@@ -238,46 +235,19 @@ print(sorted(before & {"onnxruntime", "tokenizers", "numpy"}))
 # -- what is refused, before a model is loaded and answers are drawn
 
 
-def absent(path: Path) -> None:
-    shutil.rmtree(path)
+def later_version(own: Path) -> str:
+    return json.dumps({**json.loads((own / "reward.json").read_text()), "encoding": 99})
 
 
-def a_file(path: Path) -> None:
-    shutil.rmtree(path)
-    path.write_text("")
-
-
-def empty(path: Path) -> None:
-    for file in path.iterdir():
-        file.unlink()
-
-
-def no_model(path: Path) -> None:
-    (path / "model.onnx").unlink()
-
-
-def damaged_model(path: Path) -> None:
-    (path / "model.onnx").write_bytes((path / "model.onnx").read_bytes()[:-1])
-
-
-def damaged_card(path: Path) -> None:
-    (path / "reward.json").write_text("[]")
-
-
-def later_version(path: Path) -> None:
-    card = json.loads((path / "reward.json").read_text())
-    (path / "reward.json").write_text(json.dumps({**card, "encoding": 99}))
-
-
-BROKEN = [
-    (absent, UsageError, "no such folder"),
-    (a_file, UsageError, "not a folder"),
-    (empty, ModelError, "no reward model in it"),
-    (no_model, ModelError, "model.onnx"),
-    (damaged_model, ModelError, "not the file that reward.json was written for"),
-    (damaged_card, ModelError, "damaged"),
-    (later_version, ModelError, "encoding 99"),
-]
+BROKEN = {
+    "absent": (shutil.rmtree, UsageError, "no such folder"),
+    "a file": (lambda own: (shutil.rmtree(own), own.write_text("")), UsageError, "not a folder"),
+    "empty": (lambda own: [file.unlink() for file in own.iterdir()], ModelError, "no reward model in it"),
+    "no model": (lambda own: (own / "model.onnx").unlink(), ModelError, "model.onnx"),
+    "a cut model": (lambda own: os.truncate(own / "model.onnx", 99), ModelError, "not the file that reward.json was"),
+    "a damaged card": (lambda own: (own / "reward.json").write_text("[]"), ModelError, "damaged"),
+    "a later card": (lambda own: (own / "reward.json").write_text(later_version(own)), ModelError, "encoding 99"),
+}
 
 
 @pytest.fixture
@@ -292,11 +262,10 @@ def no_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-@pytest.mark.parametrize(("harm", "error", "text"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize("how", BROKEN)
 @pytest.mark.usefixtures("no_llm")
-def test_a_folder_that_is_no_whole_reward_model_is_refused_first(
-    profile: Profile, own: Path, harm: object, error: type[PrlmError], text: str
-) -> None:
+def test_a_folder_that_is_no_whole_reward_model_is_refused_first(profile: Profile, own: Path, how: str) -> None:
+    harm, error, text = BROKEN[how]
     harm(own)  # type: ignore[operator]
     found = Writer.open(profile.path, best_of=2, select="reward", reward_model=own)
     for ask in (found.generate, found.plan):
