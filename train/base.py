@@ -17,7 +17,7 @@ from prlm_edge import models
 from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.gguf.names import ARCHITECTURES
 from prlm_edge.prompt import TO_ANSWER
-from prlm_edge.storage import cache_dir, locked, new_folder, private_dir
+from prlm_edge.storage import cache_dir, locked, new_folder, own_dir
 from prlm_edge.train.config import BaseConfig, LoraConfig, Recipe
 from prlm_edge.train.data.tokens import Tokens
 
@@ -40,7 +40,7 @@ def resolve(base: str) -> Path:
             raise UsageError(f"{path}: no config.json in it", "name a Hugging Face model folder or a GGUF file")
         return path
     file = models.resolve(base, original=True)
-    folder = private_dir(cache_dir() / "train") / f"{file.stem}-{models.sha256_of(file)[:16]}"
+    folder = own_dir(cache_dir() / "train") / f"{file.stem}-{models.sha256_of(file)[:16]}"
     if not (folder / WHOLE).exists():
         with locked(folder):
             if not (folder / WHOLE).exists():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge.errors import MissingError, ModelError, UsageError
-from prlm_edge.storage import cache_dir, locked, private_dir, writing
+from prlm_edge.storage import cache_dir, locked, own_dir, private_dir, writing
 
 REQUIREMENTS, JOB = (Path(__file__).with_name(name) for name in ("optimum.txt", "optimum_job.py"))
 MIN_COSINE = 0.97
@@ -38,7 +38,7 @@ def prepare() -> Path:
         PrlmError: The disk is full.
     """
     digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = private_dir(cache_dir() / "optimum") / digest
+    folder = own_dir(cache_dir() / "optimum") / digest
     with locked(folder):
         if not folder.exists():
             work = folder.with_name(f".{digest}.new")

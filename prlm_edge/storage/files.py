@@ -26,6 +26,27 @@ _FULL_BYTES = 64 << 20  # with less than that free, the cause was no space: a ch
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.tmp")  # as `atomic_write` names them
 
 
+def is_own(status: os.stat_result, kind: Callable[[int], bool]) -> bool:
+    """Whether a file or folder is of that kind (`stat.S_ISREG`, ...), this user's, and nobody else may write to it."""
+    mine = not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
+    return mine and kind(status.st_mode)
+
+
+def own_dir(path: Path) -> Path:
+    """As `private_dir`, for a folder of the cache whose files are read or run without asking.
+
+    Raises:
+        PrlmError: It can't be made, or it is a symbolic link, another user's or writable by others.
+    """
+    try:
+        private_dir(path)
+        if not is_own(path.lstat(), stat.S_ISDIR):
+            raise PermissionError(errno.EACCES, "is not this user's alone")
+    except OSError as error:
+        raise write_error(path, error) from error
+    return path
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock that guards `path` between processes (a hidden file beside it, since a rename replaces `path`).

@@ -31,8 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prlm_edge.storage.files import atomic_write, locked, temporaries, write_all, write_error
-from prlm_edge.storage.folders import private_dir
+from prlm_edge.storage.files import atomic_write, is_own, locked, own_dir, temporaries, write_all, write_error
 
 SUFFIX = ".kept"
 _MAGIC = b"PRLMKPT1"
@@ -169,7 +168,7 @@ class Shelf:
         about = {"format": self._format, "key": key, "about": about, "sections": table, "size": size}
         header = json.dumps(about).encode()
         header = header.ljust(_aligned(_START.size + len(header)) - _START.size)
-        self._make_folder()
+        own_dir(self.folder)
         with atomic_write(self.path(name), follow=False, sync=False) as stream:
             stream.write(_START.pack(_MAGIC, zlib.crc32(header), len(header)) + header)
             for view in views:
@@ -186,7 +185,7 @@ class Shelf:
         Raises:
             PrlmError: They can't be written; the records that were there stay.
         """
-        self._make_folder()
+        own_dir(self.folder)
         with self.locked(name):
             try:
                 with self._own(name, os.O_RDWR | os.O_APPEND) as (descriptor, size):
@@ -238,21 +237,13 @@ class Shelf:
         """(time of last use, bytes, path) of our files in the folder, the most recently used first."""
         found = []
         with contextlib.suppress(OSError):
-            if _is_own(self.folder.lstat(), stat.S_ISDIR):
+            if is_own(self.folder.lstat(), stat.S_ISDIR):
                 for path in self.folder.iterdir():
                     if path.suffix == SUFFIX and not path.name.startswith("."):
                         with contextlib.suppress(OSError):  # deleted by another process just now
                             status = path.lstat()
                             found.append((status.st_mtime_ns, status.st_size, path))
         return sorted(found, reverse=True)
-
-    def _make_folder(self) -> None:
-        try:
-            private_dir(self.folder)
-            if not _is_own(self.folder.lstat(), stat.S_ISDIR):
-                raise _foreign()
-        except OSError as error:
-            raise write_error(self.folder, error) from error
 
     @contextlib.contextmanager
     def _own(self, name: str, flags: int = os.O_RDONLY) -> Iterator[tuple[int, int]]:
@@ -261,28 +252,18 @@ class Shelf:
         Raises:
             OSError: There is none.
         """
-        if not _is_own(self.folder.lstat(), stat.S_ISDIR):
-            raise _foreign()
+        if not is_own(self.folder.lstat(), stat.S_ISDIR):
+            raise PermissionError(errno.EACCES, "is not this user's alone")
         for extra in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
             flags |= getattr(os, extra, 0)
         descriptor = os.open(self.path(name), flags)
         try:
             status = os.fstat(descriptor)
-            if not _is_own(status, stat.S_ISREG):
-                raise _foreign()
+            if not is_own(status, stat.S_ISREG):
+                raise PermissionError(errno.EACCES, "is not this user's alone")
             yield descriptor, status.st_size
         finally:
             os.close(descriptor)
-
-
-def _foreign() -> OSError:
-    return PermissionError(errno.EACCES, "is not this user's alone")
-
-
-def _is_own(status: os.stat_result, kind: Any) -> bool:
-    """Whether a file or folder of that kind belongs to this user and nobody else may write to it."""
-    mine = not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
-    return mine and bool(kind(status.st_mode))
 
 
 def _read_header(descriptor: int, size: int) -> _Header:

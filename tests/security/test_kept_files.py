@@ -18,8 +18,9 @@ import pytest
 from kept_users import CUTS, KEY, STATE, USERS, lines, prepare, style
 
 from prlm_edge.backends.engine.prefix_store import PrefixStore
+from prlm_edge.errors import PrlmError
 from prlm_edge.profile import Profile
-from prlm_edge.storage import cache_dir
+from prlm_edge.storage import cache_dir, own_dir
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 SECRET = "swordfish"
@@ -96,3 +97,20 @@ def test_the_cache_command_shows_and_deletes_them(tmp_path: Path, monkeypatch: p
     assert run("clear", "all", "--yes") == shown
     assert not list(cache_dir().iterdir())
     assert len(Profile.open(tmp_path / "me.jsonl")) == 51
+
+
+@pytest.mark.parametrize("planted", ["link", "file", "writable by all", "another user's"])
+def test_folders_whose_files_are_run_are_ours_alone(tmp_path: Path, planted: str) -> None:
+    folder = tmp_path / "cache" / "optimum"
+    assert mode(own_dir(folder)) == 0o700
+    if planted in ("link", "file"):
+        folder.rmdir()
+        folder.symlink_to(tmp_path) if planted == "link" else folder.write_text("")
+    elif planted == "writable by all":
+        folder.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(folder, 12345, -1)
+    else:
+        pytest.skip("only root can give a folder away")
+    with pytest.raises(PrlmError, match=r"not this user's alone|exists"):
+        own_dir(folder)

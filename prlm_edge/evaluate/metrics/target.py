@@ -22,7 +22,7 @@ from typing import Any
 from prlm_edge import models
 from prlm_edge.errors import PrlmError
 from prlm_edge.rerank.overlap import longest_common
-from prlm_edge.storage import cache_dir, private_dir
+from prlm_edge.storage import cache_dir, own_dir
 
 _MAX_ORDER = 4  # BLEU counts runs of up to four
 _EPSILON = 1e-8  # rouge-chinese's guard against a division by zero
@@ -124,5 +124,5 @@ def _jieba() -> Any:
     import jieba
 
     jieba.setLogLevel(logging.WARNING)  # it announces its dictionary on stderr
-    jieba.dt.tmp_dir = str(private_dir(cache_dir() / "jieba"))  # it unmarshals a file that it finds in there
+    jieba.dt.tmp_dir = str(own_dir(cache_dir() / "jieba"))  # it unmarshals a file that it finds in there
     return jieba
