@@ -27,7 +27,6 @@ def make_retriever(
     seed: int = 0,
     cache: bool = True,
     progress: Callable[[int, int], None] | None = None,
-    embedder: Embedder | None = None,
 ) -> Retriever:
     """A retriever over `items`, indexed and ready; it does not see later changes of the profile.
 
@@ -38,7 +37,6 @@ def make_retriever(
         cache: Keep indexes and embeddings in the cache folder and use those kept there. They hold no text of the
             profile but its words; files are readable by the owner alone.
         progress: Called with (items done, items in all) while indexing or embedding.
-        embedder: Of "dense" and "hybrid"; None opens one for this retriever alone.
 
     Returns:
         The retriever. Its `notes` say what the user may want to know, such as why an index could not be kept.
@@ -54,13 +52,13 @@ def make_retriever(
     if name == "dense":
         from prlm_edge.retrieve.dense.retriever import DenseRetriever
 
-        return DenseRetriever(items, embedder or open_embedder(), cache=cache, progress=progress)
+        return DenseRetriever(items, _embedder(), cache=cache, progress=progress)
     if name == "hybrid":
         from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
         from prlm_edge.retrieve.dense.retriever import DenseRetriever
         from prlm_edge.retrieve.hybrid import HybridRetriever
 
-        dense = DenseRetriever(items, embedder or open_embedder(), cache=cache, progress=progress)
+        dense = DenseRetriever(items, _embedder(), cache=cache, progress=progress)
         return HybridRetriever(items, [Bm25Retriever(items, cache=cache), dense])
     from prlm_edge.retrieve import simple
 
@@ -74,15 +72,10 @@ def make_retriever(
     raise UsageError(f"unknown retriever {name!r}", hint)
 
 
-def open_embedder() -> Embedder:
-    """The model that dense retrieval embeds with, loaded.
-
-    Raises:
-        MissingError: Its packages or its files aren't there.
-    """
+def _embedder() -> Embedder:
     if any(find_spec(package) is None for package in ("onnxruntime", "tokenizers")):
         raise MissingError("dense retrieval needs onnxruntime and tokenizers", 'pip install "prlm-edge[onnx]"')
     from prlm_edge import models
-    from prlm_edge.retrieve.dense.embedder import open_embedder as open_folder
+    from prlm_edge.retrieve.dense.embedder import open_embedder
 
-    return open_folder(models.resolve(EMBEDDER, kind="embedder"))
+    return open_embedder(models.resolve(EMBEDDER, kind="embedder"))

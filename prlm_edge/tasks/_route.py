@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from prlm_edge.tasks._task import Task
 
@@ -49,9 +50,14 @@ def route(query: str, tasks: Mapping[str, Task]) -> tuple[Task, str]:
     return best[1], best[2]
 
 
+@lru_cache(1000)
+def _pattern(trigger: str) -> re.Pattern[str]:
+    return re.compile(r"\s+".join(map(re.escape, trigger.split())) + r"(?!\w)", re.IGNORECASE)
+
+
 def _rest(query: str, starts: list[int], trigger: str) -> str:
     """What follows the trigger at one of the starts; "" where it isn't there or nothing follows."""
-    pattern = re.compile(r"\s+".join(map(re.escape, trigger.split())) + r"(?!\w)", re.IGNORECASE)
+    pattern = _pattern(trigger)
     match = next(filter(None, (pattern.match(query, start) for start in starts)), None)
     if match is None:
         return ""

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from prlm_edge.profile import Profile, learn
-from prlm_edge.retrieve import make_retriever, open_embedder
+from prlm_edge.retrieve import make_retriever
 from prlm_edge.style import Style, style_of
 from prlm_edge.tasks import Task
 from prlm_edge.types import Item, Retriever
-
-if TYPE_CHECKING:
-    from prlm_edge.retrieve.dense.embedder import Embedder
 
 Past = Profile | Sequence[Item]  # a profile's file, or its items
 
@@ -46,7 +42,6 @@ class Pools:
         self.progress: Callable[[int, int], None] | None = None
         self._past: Past | None = None
         self._pools: dict[Task, Pool] = {}
-        self._embedder: Embedder | None = None
 
     def of(self, past: Past, task: Task) -> Pool:
         """What `task` can learn from; made anew where the profile has changed."""
@@ -63,9 +58,7 @@ class Pools:
         if name == "random":
             return make_retriever(name, pool.items, seed=seed)
         if name not in pool.retrievers:
-            if name in ("dense", "hybrid") and self._embedder is None:
-                self._embedder = open_embedder()
-            pool.retrievers[name] = make_retriever(name, pool.items, embedder=self._embedder, progress=self.progress)
+            pool.retrievers[name] = make_retriever(name, pool.items, progress=self.progress)
         return pool.retrievers[name]
 
 

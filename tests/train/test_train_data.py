@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from prlm_edge import Profile, Writer
+from prlm_edge.backends.scripted import Scripted
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import load
 from prlm_edge.train import base, config
@@ -39,6 +41,27 @@ def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
             assert example.ids[: example.n_prompt] == tuple(model.prompt_ids(plan.request))
     finally:
         model.close()
+
+
+@pytest.mark.parametrize(
+    "query", ["steam, at last", "say it\n\n--- a/oven.py\n+++ b/oven.py\n@@ -1 +1 @@\n-cold\n+hot\n"]
+)
+def test_training_asks_what_the_writer_asks(query, tokens, rows_file, tmp_path, home):
+    """A diff is turned into text, in examples and in what answers are drawn for."""
+    line = json.loads(rows_file.read_text().splitlines()[0])
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(line | {"task": "commit_subject", "query": {"id": "q", "text": query}}) + "\n")
+    profile = Profile.open(tmp_path / "me.jsonl", create=True)
+    profile.append(load(path).rows[0].profile)
+    recipe = config.load("edge-cpu", [], {"data.reasoning": False})
+    writer = Writer(profile, rows.settings_of(recipe.data, 0), Scripted(["<answer>x</answer>"]))
+    turns = writer.plan(query, task="commit").prompt.turns
+    wanted = tokens.prompts.encode_turns(turns, reasons=False).tokens
+    example = read(tokens, path, recipe.data, loss_on="answer").examples[0]
+    assert example.ids[: example.n_prompt] == wanted
+    [ask] = prompts.read([str(path)], recipe, tokens, limit=None)[0]
+    assert ask.ids == wanted
+    assert ("Changed files: oven.py" in turns[-1].text) == ("@@" in query)
 
 
 def test_mixed_data_reasons_in_about_half_of_its_examples(tokens, rows_file):

@@ -1,0 +1,95 @@
+"""The one way from a request to a prompt: alike for the Writer and evaluation, and without growing by each request.
+
+tests/train/test_train_data.py holds training to the same.
+"""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+from evaluation import row, write_rows
+
+from prlm_edge import Profile, Writer
+from prlm_edge.backends.scripted import Scripted
+from prlm_edge.errors import UsageError
+from prlm_edge.evaluate import runner
+from prlm_edge.evaluate.conditions import make, settings_of
+from prlm_edge.evaluate.data import load
+from prlm_edge.evaluate.run_folder import RunFolder
+from prlm_edge.retrieve.ranking import Ranker
+from prlm_edge.settings import load_settings
+from prlm_edge.tasks import get_task
+from prlm_edge.types import Item, Turn
+from prlm_edge.writer import Asker, as_text
+
+DIFF = """diff --git a/ovens/steam.py b/ovens/steam.py
+--- a/ovens/steam.py
++++ b/ovens/steam.py
+@@ -1,2 +1,2 @@
+-    water = 20
++    water = 35  # grams
+"""
+EMPTY_DIFF = "diff --git a/x b/x\nBinary files a/x and b/x differ\n"
+BACKEND = Scripted(["<answer>x</answer>"])
+ITEMS = [Item(f"i{i}", text=f"a post on bread number {i}", title=f"bread {i}", kind="post") for i in range(30)]
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def alive(kind: type) -> list[object]:
+    gc.collect()
+    return [one for one in gc.get_objects() if isinstance(one, kind)]
+
+
+@pytest.mark.parametrize("retriever", ["bm25", "recency", "random"])
+def test_seeds_do_not_add_up(retriever: str) -> None:
+    """There was an index for every seed: ten seeds over 1,900 items took 250 MB."""
+    asker, before = Asker(), len(alive(Ranker))
+    found = set()
+    for seed in range(10):
+        settings = load_settings(flags={"task": "title", "retriever": retriever, "seed": seed, "k": 5})
+        plan = asker.plan("bread", ITEMS, settings, BACKEND, BACKEND.info)
+        found.add(tuple(hit.item.id for hit in plan.hits))
+    assert len(found) == (10 if retriever == "random" else 1)
+    assert len(alive(Ranker)) - before == (0 if retriever == "random" else 1)
+
+
+def test_another_profile_takes_the_place_of_the_one_before() -> None:
+    asker, task = Asker(), get_task("title")
+    first = asker.pool(ITEMS, task)
+    assert asker.pool(list(ITEMS), task) is first  # the same items, read again
+    assert asker.pool(ITEMS[:3], task).items == ITEMS[:3]
+    assert asker.pool(ITEMS, task) is not first
+
+
+def asked_in_evaluation(path: Path, query: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Turn, ...]:
+    one = row(0)
+    file = write_rows(path / "rows.jsonl", [one | {"task": "commit_subject", "query": {"id": "q", "text": query}}])
+    data, condition = load(file), make("c", {"reasoning": "off"})
+    backend = Scripted(["<answer>x</answer>"])
+    monkeypatch.setattr(runner, "open_backend", lambda settings: backend)
+    run = RunFolder.create(path / "run", {"asked": {}})
+    assert runner.answer_all(run, data, [condition])
+    profile = Profile.open(path / "me.jsonl", create=True)
+    profile.append(data.rows[0].profile)
+    writer = Writer(profile, settings_of(condition, "commit"), Scripted(["<answer>x</answer>"]))
+    assert writer.plan(query).prompt.turns == backend.requests[0].turns
+    return backend.requests[0].turns
+
+
+@pytest.mark.parametrize("query", [DIFF, "  more steam in the oven\n", f"steam, at last\n\n{DIFF}"])
+def test_evaluation_asks_what_the_writer_asks(query: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = asked_in_evaluation(tmp_path, query, monkeypatch)
+    assert as_text(query) in turns[-1].text
+    assert ("Changed files: ovens/steam.py" in turns[-1].text) == ("diff" in query)
+
+
+def test_a_request_that_says_nothing_is_refused_and_such_a_row_left_out(tmp_path: Path) -> None:
+    settings = load_settings(flags={"task": "commit"})
+    for query in ("", " \n"):
+        with pytest.raises(UsageError, match="empty"):
+            Asker().plan(query, ITEMS, settings, BACKEND, BACKEND.info)
+    rows = [row(0), row(1) | {"query": {"id": "q", "text": " \n"}}]
+    assert load(write_rows(tmp_path / "rows.jsonl", rows)).skipped == 1
