@@ -82,7 +82,7 @@ class Settings:
     model: str = _setting("default", "a name that `prlm-edge model list` shows, or a GGUF file", short="-m")
     adapter: str | None = _setting(
         None,
-        "a LoRA adapter (GGUF) of that model, laid over it; none: not even the bundled one",
+        "a LoRA adapter of the model: a GGUF file or an installed name; none: no adapter, not even the bundled one",
         path="FILE",
         words=("none",),
         example="mine.gguf",
@@ -102,21 +102,26 @@ class Settings:
     layout: str = _setting("turns", "how the prompt shows past items", "turns block", request=True)
     item_order: str = _setting(
         "relevance",
-        "the order of past items: least relevant, oldest or longest first",
+        "the order of past items in the prompt: least relevant, oldest or longest first",
         "relevance date length",
         request=True,
     )
     reasoning: str = _setting(
-        "auto", "reason first, and show it; auto: if trained to", "auto show hide off", request=True
+        "auto",
+        "whether the model reasons first; show prints it, auto does so where the model learned to",
+        "auto show hide off",
+        request=True,
     )
     reasoning_tokens: int | None = _setting(
-        None, "reasoning budget in tokens (default: the task's own)", high=100_000, request=True, example=64
+        None, "most tokens of reasoning (default: the task's own)", high=100_000, request=True, example=64
     )
     answer_tokens: int | None = _setting(
-        None, "answer budget in tokens (default: the task's own)", low=1, high=100_000, request=True, example=64
+        None, "most tokens of the answer (default: the task's own)", low=1, high=100_000, request=True, example=64
     )
     item_words: int = _setting(40, "words shown of each past item", low=1, high=100_000, request=True)
-    temperature: float = _setting(Sampling.temperature, "0 always picks the likeliest token", high=10, request=True)
+    temperature: float = _setting(
+        Sampling.temperature, "how random the answer is; 0 always picks the likeliest token", high=10, request=True
+    )
     top_k: int = _setting(Sampling.top_k, "sample from the k likeliest tokens; 0 is off", high=10_000_000, request=True)
     top_p: float = _setting(
         Sampling.top_p, "sample from the likeliest tokens that make up this probability; 1 is off", high=1, request=True
@@ -138,23 +143,27 @@ class Settings:
     )
     reward_model: str | None = _setting(
         None,
-        "folder of the reward model that select reward asks (default: the bundled one)",
+        "folder of the reward model for select reward (default: the bundled one)",
         path="DIR",
         example="reward",
     )
     blend_weights: str | None = _setting(
-        None, "file of the weights of select blend (default: the bundled one)", path="FILE", example="blend.json"
+        None, "file of weights for select blend (default: the bundled one)", path="FILE", example="blend.json"
     )
-    threads: int = _setting(0, "CPU threads; 0 chooses", high=4096)
+    threads: int = _setting(0, "CPU threads; 0 takes as many as fit the machine", high=4096)
     n_ctx: int = _setting(0, "largest context in tokens; 0 takes what the prompt needs", high=16_777_216)
     prefix_cache: str = _setting(
-        "memory", "where the model's reading of past items is kept; disk holds them readably", "off memory disk"
+        "memory",
+        "where the shared beginning of prompts is kept once read; from the disk, past items can be recovered",
+        "off memory disk",
     )
-    prefix_cache_mb: int = _setting(1024, "MiB it may take on disk", low=1, high=1_000_000)
+    prefix_cache_mb: int = _setting(1024, "largest size of the prefix cache on disk, in MiB", low=1, high=1_000_000)
     base_url: str = _setting(
         "", "an OpenAI-compatible server such as http://127.0.0.1:8080/v1; empty runs the model here"
     )
-    api_key: str = _setting("", "that server's key; PRLM_API_KEY keeps it out of the file", secret=True)
+    api_key: str = _setting(
+        "", "the key of the server at base_url; the variable PRLM_API_KEY keeps it out of the file", secret=True
+    )
     tasks_dir: str | None = _setting(None, "folder of your own tasks, one TOML file each", path="DIR", example="tasks")
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 

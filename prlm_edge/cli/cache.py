@@ -1,4 +1,4 @@
-"""`prlm-edge cache`: see and delete what is kept to be quick, all of which can be made again."""
+"""`prlm-edge cache`: see and delete caches, all of which can be made again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Kept(NamedTuple):
 
 @app.command()
 def show(json: JsonFlag = False) -> None:
-    """Show what is kept, how large it is and when it was last used."""
+    """Show each cache, how large it is and when it was last used."""
     kept = [_look(kind) for kind in KINDS]
     if json:
         console.emit_json([one._asdict() for one in kept])
@@ -64,7 +64,7 @@ def clear(
     yes: YesFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Delete what is kept. Profiles, models and settings are not touched; the next request takes longer."""
+    """Delete caches. Profiles, models and settings are not touched; the next request takes longer."""
     unknown = [kind for kind in kinds if kind not in KINDS and kind != "all"]
     if unknown:
         raise UsageError(f"no kind of cache is called {unknown[0]!r}", f"there are: {', '.join(KINDS)}, all")

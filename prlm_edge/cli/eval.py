@@ -29,7 +29,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder
 
 @app.callback()
 def _needs_packages() -> None:
-    """Say at once what is missing, not after an hour of answering."""
+    """Refuse to begin without the packages."""
     missing = [name for name in ("rouge_score", "sacrebleu", "jieba", "yaml", "matplotlib") if not find_spec(name)]
     if missing:
         raise MissingError(f"evaluation needs {', '.join(missing)}", 'pip install "prlm-edge[eval]"')
@@ -250,7 +250,7 @@ def _show_run(summary: Mapping[str, Any], *, full: bool = False) -> None:
 
 
 def _runs_a_model(name: str, summary: Mapping[str, Any]) -> bool:
-    """Whether a condition is more than a trivial baseline, of which nothing better is expected."""
+    """Whether a condition asked a model; a trivial baseline needs no advice."""
     return bool(summary["conditions"].get(name, {}).get("prompt_tokens", {}).get("mean"))
 
 

@@ -1,4 +1,4 @@
-"""`prlm-edge export`: what was trained, as files that a laptop loads; refused where they say something else."""
+"""`prlm-edge export`: what was trained, as files that a laptop loads, each compared with the trained model first."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is exported, under what name, and held to which data: options of every form."""
+    """What is exported, under what name, and compared on which data: options of every format."""
 
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A training run that has ended, or its adapter.")]
     out: OutOption
     name: Annotated[str | None, typer.Option("--name", help="The model's name; by default the folder's.")] = None
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", "-d", help="Data to hold the export to; by default what the run learned from."),
+        typer.Option("--data", "-d", help="Data to compare on; by default what the run learned from."),
     ] = None
     limit: Annotated[int, typer.Option("--limit", min=1, help="Users of each file.")] = 60
     model: Annotated[
@@ -50,7 +50,7 @@ class _Asked:
     json: JsonFlag = False
 
     def open(self, quant: str, known: Sequence[str]) -> tuple[Source, Wanted]:
-        """The trained model, and what is to become of it. PyTorch is loaded only where nothing of this is wrong."""
+        """The trained model, and what to make of it. Wrong options are refused before PyTorch is loaded."""
         from prlm_edge.export.source import open_source
 
         if quant not in known:
@@ -72,7 +72,7 @@ class _Asked:
 
 @app.callback(help=VERBS["export"])
 def main() -> None:
-    """Asks for the packages before any work."""
+    """Refuse to begin without the packages."""
     missing = [name for name in _NEEDED if not find_spec(name)]
     if missing:
         raise MissingError(f"export needs {', '.join(missing)}", 'pip install "prlm-edge[train,export]"')
@@ -103,8 +103,9 @@ def gguf(
 ) -> None:
     """Merge the adapter into its base and quantize: one GGUF file.
 
-    Each stage is kept, so that the same command goes on where it was stopped. What is published says what the trained
-    model says, within bounds that depend on the format; what doesn't is kept aside as DIR.failed with its report.
+    Each stage is kept, so that the same command goes on where it was stopped. The file is compared with the trained
+    model before it is published, within bounds that depend on the format; one that differs too much is kept as
+    DIR.failed with its report.
     """
     from prlm_edge.export.gguf.quantize import FTYPES
 
@@ -139,7 +140,7 @@ def onnx(
 ) -> None:
     """Merge the adapter into its base and write it in ONNX format, with a KV cache, for ONNX Runtime.
 
-    Kept, verified and published as `export gguf` does.
+    Stages are kept, and the result is compared and published, as by `export gguf`.
     """
     from prlm_edge.export.onnx.model import FORMATS
 
@@ -172,7 +173,7 @@ def embedder(
 
 @contextmanager
 def _stage(label: str) -> Iterator[None]:
-    """Says which stage is under way; most take seconds, and none can tell how far it is."""
+    """Say which stage begins; most take seconds, and none can tell how far it is."""
     console.note(f"{label} ...")
     yield
 

@@ -231,7 +231,7 @@ def install(
 ) -> None:
     """Install an export under its name: `generate --model NAME`.
 
-    Every file is held to the hash that was verified; an earlier export of that name gives way.
+    Every file is checked against the hash that the export recorded; an earlier export of that name is replaced.
     """
     from prlm_edge.models.install import install as install_
 

@@ -1,1 +1,1 @@
-"""What the verbs share: console, options, JSON records, the table of verbs, lazy loading."""
+"""What the verbs share: the table of verbs, loading one of them, options, console and progress."""

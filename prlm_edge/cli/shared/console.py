@@ -107,7 +107,7 @@ def confirm(question: str, *, yes: bool, details: Sequence[str] = ()) -> None:
 
 
 def hush_libraries() -> None:
-    """Keep what training's libraries advise developers of off the terminal."""
+    """Silence the advice for developers that training's libraries print."""
     import logging
     import warnings
 

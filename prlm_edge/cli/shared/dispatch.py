@@ -63,7 +63,7 @@ def run(args: list[str]) -> int:
 
 
 class _Later(TyperCommand):
-    """Stands for a verb until something is to be known of it besides its name and help."""
+    """Stands for a verb whose module is not imported yet: its name and help are known."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """The context of the verb itself."""
@@ -71,9 +71,9 @@ class _Later(TyperCommand):
 
 
 def complete(instruction: str) -> int:
-    """Do what a completion script asks for, such as "complete_bash", or print one: "source_bash".
+    """Answer a completion script ("complete_bash" and the like), or print one ("source_bash").
 
-    The words typed so far are in environment variables that depend on the shell.
+    The words typed so far are in environment variables that the script sets.
     """
     app = typer.Typer(rich_markup_mode=None, context_settings=HELP_OPTIONS)
 

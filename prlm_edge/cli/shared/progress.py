@@ -41,7 +41,7 @@ def progress(label: str, unit: str = "items", *, at_once: bool = False) -> Itera
 
 
 def no_update(_done: int, _total: int | None = None, _text: str = "", /) -> None:
-    """Progress that nobody watches."""
+    """Draw nothing."""
 
 
 def can_draw() -> bool:

@@ -16,7 +16,7 @@ VERBS = {
     "model": "Fetch, check and install models: list, pull, path, verify, rm, install, bake.",
     "task": "See the tasks and make your own: list, show, which, init.",
     "config": "Show and change settings: show, path, set, unset, init.",
-    "cache": "See and delete what is kept to be quick: show, clear.",
+    "cache": "See and delete caches, which make requests quick: show, clear.",
     "eval": "Measure models on personalized data: run, score, show, compare, report, ab.",
     "train": "Train a model on writing: recipes, warmstart, reward, blend, rejection, grpo, report.",
     "export": "Turn a trained run into files that a laptop loads: gguf, adapter, onnx, embedder.",

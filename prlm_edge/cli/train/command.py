@@ -274,7 +274,7 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="By default RUN/report.html.")] = None,
     samples: Annotated[bool, typer.Option(help="Also what was asked and written.")] = True,
 ) -> None:
-    """Write a run's report: one HTML file with curves, recipe and samples. Nothing is loaded from elsewhere."""
+    """Write a run's report: one HTML file with curves, recipe and samples, which needs no network."""
     from prlm_edge.train.run.report import write_report
 
     console.out(str(write_report(run, out, samples=samples)))
