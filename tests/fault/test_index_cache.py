@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_the_second_opening_reads_the_kept_index(tokenized):
     assert len(tokenized) == len(ITEMS)
     assert answers(open_fast()) == reference()
     assert len(tokenized) == len(ITEMS)
+
+
+def test_opening_reads_no_postings_and_a_query_only_its_own(monkeypatch):
+    open_fast()
+    (file,) = kept_files()
+    sections = Shelf(file.parent, "bm25 2").peek(file.stem, file.stem).sections
+    n_read, crc32 = [], zlib.crc32
+    monkeypatch.setattr(zlib, "crc32", lambda data, value=0: (n_read.append(len(data)), crc32(data, value))[1])
+    found = open_fast()
+    lookup = sum(len(sections[name]) for name in ("starts", "lengths", "sums", "offsets", "terms"))
+    assert sum(n_read) - lookup < 1000  # the header
+    n_read.clear()
+    found.search("nr17", 3)
+    assert n_read == [1, 1]
+    found.search("nr17 nr17", 3)
+    assert n_read == [1, 1]
 
 
 @pytest.mark.parametrize(
