@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,12 +200,10 @@ def test_a_64_mib_line_is_named_moved_and_harmless(path: Path) -> None:
         for _ in range(64):
             stream.write(b"x" * (1 << 20))
         stream.write(b'"}\n{"id": "after", "text": "t"}\n')
-    started = time.perf_counter()
     profile = Profile.open(path)
     assert ids(profile) == ["a", "b", "c", "after"]
     assert (profile.bad[0].number, profile.bad[0].reason[:19]) == (5, "longer than 16 MiB ")
     done = profile.repair()
-    assert time.perf_counter() - started < 10
     assert done.side_file is not None
     assert done.side_file.stat().st_size == (64 << 20) + 27
     assert path.read_bytes() == RAW + b'{"id": "after", "text": "t"}\n'
@@ -356,15 +353,13 @@ def test_a_home_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (tmp_path / "me.jsonl").exists()
 
 
-def test_many_lines_load_in_linear_time(path: Path) -> None:
-    """20,000 items; the 100,000 of a long life take about 1.5 s on the machine this was written on."""
-    with path.open("wb") as stream:
-        for i in range(20_000):
-            stream.write(b'{"id": "p%d", "title": "Title %d", "text": "%s"}\n' % (i, i, b"word " * 60))
-        stream.write(b"bad\n" * 20_000)
-    started = time.perf_counter()
+def test_each_line_is_parsed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening parses; removing compares what was read with the file, copies it, and reads the result."""
+    lines = [b'{"id": "p%d", "text": "%s"}\n' % (i, b"word " * 60) for i in range(500)]
+    path.write_bytes(b"".join(lines) + b"bad\n" * 500)
+    parsed, parse = [], profile_snapshot.parse_line
+    monkeypatch.setattr(profile_snapshot, "parse_line", lambda data: parsed.append(data) or parse(data))
     profile = Profile.open(path)
-    assert time.perf_counter() - started < 5
-    assert (len(profile), len(profile.bad)) == (20_000, 20_000)
-    assert profile.remove(f"p{i}" for i in range(0, 20_000, 2)) == 10_000
-    assert profile.items[0].id == "p1"
+    assert (len(profile), len(profile.bad), len(parsed)) == (500, 500, 1000)
+    assert profile.remove(f"p{i}" for i in range(0, 500, 2)) == 250
+    assert (profile.items[0].id, len(parsed)) == ("p1", 1750)
