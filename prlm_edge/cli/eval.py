@@ -73,7 +73,7 @@ def run(
     from prlm_edge.evaluate.run_folder import RunFolder
     from prlm_edge.evaluate.runner import answer_all
 
-    read = cond.read_plan(plan) if plan else None
+    read = cond.read_experiment(plan) if plan else None
     axes = _axes({**grid, "profile": profile}, set_ or [])
     chosen = [*(cond.baselines() if baselines else ()), *(read.conditions if read else ())]
     chosen += cond.product(axes) if axes or not read else ()

@@ -10,7 +10,6 @@
     grid: {k: [1, 2, 4], retriever: [bm25, dense]}
 
 Conditions start from prlm-edge's defaults, not from the user's config: the same file means the same anywhere.
-Not here: running them (`runner.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SET_BY_THE_RUN = ("user", "task", "seed", "tasks_dir")  # the data says them, or
 
 
 @dataclass(frozen=True)
-class Plan:
+class Experiment:
     """What a YAML file asks for; None where it leaves it to the command line."""
 
     conditions: tuple[Condition, ...]
@@ -87,7 +86,7 @@ def baselines() -> tuple[Condition, ...]:
     return tuple(make(name.replace("_", " "), {"baseline": name}) for name in BASELINES)
 
 
-def read_plan(path: Path) -> Plan:
+def read_experiment(path: Path) -> Experiment:
     """The plan in a YAML file.
 
     Raises:
@@ -114,7 +113,7 @@ def read_plan(path: Path) -> Plan:
     for key, number in (("seed", seed), ("limit", limit)):
         if number is not None and (type(number) is not int or number < (key == "limit")):
             raise UsageError(f"{path}: {key} is {number!r}", "give a whole number")
-    return Plan(unique(found), seed, limit)
+    return Experiment(unique(found), seed, limit)
 
 
 def unique(conditions: Iterable[Condition]) -> tuple[Condition, ...]:

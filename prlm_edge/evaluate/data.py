@@ -1,7 +1,4 @@
-"""Reads a personalized data set: rows with `user_id`, `query`, `target` and `profile`, or the files of LaMP-4, 5 and 7.
-
-Not here: the profile of one user for their own use (`ingest/lamp.py`, whose readers these are).
-"""
+"""Reads personalized data sets: rows with `user_id`, `query`, `target` and `profile`, or files of LaMP-4, 5 and 7."""
 
 from __future__ import annotations
 
@@ -54,10 +51,10 @@ class Dataset:
     skipped: int = 0
 
     def other(self, row: Row, *, same_domain: bool = False) -> tuple[Item, ...] | None:
-        """The profile of another user: the next one in the order of the seed; None where there is nobody.
+        """The profile of another user: the next one in the order of the seed; None where there is no other user.
 
         Args:
-            row: Whose profile is not to be had.
+            row: Of the user whose own profile is left out.
             same_domain: Of a user of the same domain; else of another domain, where rows have domains.
         """
         if same_domain and not row.domain:

@@ -1,7 +1,4 @@
-"""What an evaluation is made of: rows of a data set, conditions to answer them under, answers, scores.
-
-Not here: reading data (`data.py`), keeping a run (`run_folder.py`), what a score means (`metrics/`).
-"""
+"""What an evaluation is made of: rows of a data set, conditions to answer them under, answers, scores."""
 
 from __future__ import annotations
 

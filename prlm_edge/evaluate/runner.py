@@ -20,7 +20,7 @@ from prlm_edge.prompt import Plan
 from prlm_edge.rerank import make_scorer, rank
 from prlm_edge.settings import Settings
 from prlm_edge.storage import cut_torn_line
-from prlm_edge.types import Backend, Cancel, Candidate, Item, Request
+from prlm_edge.types import Backend, Cancel, Candidate, Event, Item, Request, Scorer
 from prlm_edge.writer import Asker, Reply
 
 _QUERY_CHARS = 2000  # kept of a query in an answer's line
@@ -93,13 +93,14 @@ def _answered(
 ) -> Iterator[list[Answer]]:
     """The answers of a draw, a row at a time; how long it took goes to timings.jsonl."""
     requests = _Requests(backend, draw, data, seed)
+    scorers = {c.name: make_scorer(settings_of(c, "")) for c in draw.conditions if _best_of(c) > 1}
     started, n_rows = time.perf_counter(), 0
     try:
         for place, event in backend.stream_many(requests, cancel):
             finished = requests.take(place, event)
             if finished and not any(reply.cancelled for reply in finished.replies):
                 n_rows += 1
-                yield [_answer(condition, finished) for condition in draw.conditions]
+                yield [_answer(condition, finished, scorers.get(condition.name)) for condition in draw.conditions]
     finally:
         # Where conditions of several best_of share a draw, its time says nothing about any one of them.
         if n_rows and len({_best_of(condition) for condition in draw.conditions}) == 1:
@@ -140,14 +141,14 @@ class _Requests(Sequence[Request]):
             self._asked[number] = self._ask(self._draw.rows[number])
         return self._asked[number].replies[which].request
 
-    def take(self, place: int, event: object) -> _Asked | None:
+    def take(self, place: int, event: Event) -> _Asked | None:
         """Note an event; returns the row when that was the last event of its last answer."""
         number, which = divmod(place, self._settings.best_of)
         if number not in self._asked:  # cancelled before it was begun
             return None
         asked = self._asked[number]
-        asked.replies[which].take(event)  # type: ignore[arg-type]
-        if getattr(event, "completion", None) is None:
+        asked.replies[which].take(event)
+        if event.completion is None:
             return None
         asked.n_open -= 1
         if asked.n_open:
@@ -164,12 +165,12 @@ class _Requests(Sequence[Request]):
         return _Asked(row, plan, replies, len(replies), time.perf_counter())
 
 
-def _answer(condition: Condition, asked: _Asked) -> Answer:
-    plan, row, settings = asked.plan, asked.row, settings_of(condition, "")
-    replies = asked.replies[: settings.best_of]
+def _answer(condition: Condition, asked: _Asked, scorer: Scorer | None) -> Answer:
+    plan, row = asked.plan, asked.row
+    replies = asked.replies[: _best_of(condition)]
     candidates = tuple(reply.candidate for reply in replies)
-    if len(candidates) > 1:
-        candidates = rank(candidates, make_scorer(settings), plan.scoring)
+    if scorer is not None:
+        candidates = rank(candidates, scorer, plan.scoring)
     best, usages = candidates[0], [reply.completion.usage for reply in replies]
     return Answer(
         condition=condition.name,

@@ -1,4 +1,4 @@
-"""THE renderer: task + retrieved items + request -> chat turns within a token budget, for use, training and evaluation.
+"""Renders prompts: task + retrieved items + request -> chat turns within a token budget.
 
 Two layouts. `turns` (default): each item is a past user/assistant turn, the assistant's being `<think>one line</think>`
 and `<answer>what the user wrote</answer>`; small models follow the format they see. `block`: numbered items in one

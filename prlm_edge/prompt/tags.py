@@ -1,7 +1,7 @@
-"""Splits a model's text into reasoning and answer while it streams, and never loses a character of it.
+"""Splits a model's text into reasoning and answer while it streams, without losing a character.
 
-Two tools: `StopMatcher` for forced decoding, where the phase is known and only its end is looked for, and `Splitter`
-for servers, where the whole reply arrives as one text. Not here: decoding, what reasoning claims (style_lines.py).
+`StopMatcher` is for forced decoding, where the phase is known and only its end is looked for; `Splitter` is for
+servers, whose replies arrive as one text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
-TO_ANSWER = f"{THINK_CLOSE}\n{ANSWER_OPEN}"  # what stands between the two phases, in examples and in forced decoding
+TO_ANSWER = f"{THINK_CLOSE}\n{ANSWER_OPEN}"  # what separates the two phases, in examples and in forced decoding
 TAGS = (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE)
 
 Channel = Literal["reasoning", "answer"]
@@ -28,7 +28,7 @@ def defuse_tags(text: str) -> str:
 class StopMatcher:
     """Finds the first of several stop strings in a stream of text pieces.
 
-    Text that might be the beginning of a stop string is held back until that is decided.
+    Text that might be the beginning of a stop string is held until more text decides it.
 
     Args:
         stops: The stop strings; none may be empty.
@@ -55,7 +55,7 @@ class StopMatcher:
         return safe
 
     def flush(self) -> str:
-        """What was held back (after a stop: the text behind it); the matcher is then empty."""
+        """The text still held (after a stop: the text that follows it); the matcher is then empty."""
         rest, self._held = self._held, ""
         return rest
 
@@ -68,12 +68,13 @@ def _overlap(text: str, stop: str) -> int:
 class Splitter:
     """Splits a whole reply, `<think>...</think><answer>...</answer>`, into its two channels as it arrives.
 
-    Text outside tags is never thrown away. Behind `</think>` it is the answer. Before any tag it is held: it becomes
-    the answer if no <answer> comes, else reasoning. An unclosed <think> stays reasoning (`Splitter.answered` tells).
+    Text outside tags is kept. After `</think>` it is the answer. Before any tag it is held: it becomes the answer if no
+    <answer> comes, else reasoning. Text after an unclosed <think> is reasoning; `answered` tells whether there is an
+    answer.
     """
 
     def __init__(self) -> None:
-        self._state: Literal["outside", "reasoning", "behind", "answer", "after"] = "outside"
+        self._state: Literal["outside", "reasoning", "between", "answer", "after"] = "outside"
         self._outside = self._begun = ""
         self._matcher = StopMatcher((THINK_OPEN, ANSWER_OPEN))
         self.answered = False
@@ -82,7 +83,7 @@ class Splitter:
         """Add `piece`; returns what is now certain, in order."""
         out: list[tuple[Channel, str]] = []
         while True:
-            if self._state == "behind":
+            if self._state == "between":
                 piece = self._open_answer(piece)
             safe = self._matcher.feed(piece)
             self._emit(safe, out)
@@ -108,7 +109,7 @@ class Splitter:
             self._add("reasoning" if self._state == "reasoning" else "answer", text, out)
 
     def _open_answer(self, piece: str) -> str:
-        """Behind </think>: the answer begins at its tag, or at once as models trained on <think> alone write it."""
+        """After </think>: the answer begins at its tag, or at once, as models trained on <think> alone write it."""
         self._begun = (self._begun + piece).lstrip()
         if ANSWER_OPEN.startswith(self._begun):
             return ""  # undecided: nothing yet, or a part of the tag
@@ -117,7 +118,7 @@ class Splitter:
         return text
 
     def _advance(self, out: list[tuple[Channel, str]]) -> str:
-        """Move to the state behind the tag just found; returns the text that follows it."""
+        """Move to the state after the tag just found; returns the text that follows the tag."""
         found, rest = self._matcher.found, self._matcher.flush()
         if found in (THINK_OPEN, ANSWER_OPEN) and self._outside.strip():
             self._add("reasoning", self._outside, out)
@@ -125,14 +126,14 @@ class Splitter:
         if found == THINK_OPEN:
             self._enter("reasoning", (THINK_CLOSE, ANSWER_OPEN))
         elif found == THINK_CLOSE:
-            self._enter("behind", ())
+            self._enter("between", ())
         elif found == ANSWER_OPEN:
             self._enter("answer", (ANSWER_CLOSE,))
         else:
             self._enter("after", (THINK_OPEN, ANSWER_OPEN))
         return rest
 
-    def _enter(self, state: Literal["reasoning", "behind", "answer", "after"], stops: tuple[str, ...]) -> None:
+    def _enter(self, state: Literal["reasoning", "between", "answer", "after"], stops: tuple[str, ...]) -> None:
         self._state = state
         self._matcher = StopMatcher(stops)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prlm_edge.errors import ConfigError, UsageError
-from prlm_edge.evaluate.conditions import baselines, make, product, read_plan, settings_of, unique
+from prlm_edge.evaluate.conditions import baselines, make, product, read_experiment, settings_of, unique
 
 
 def plan(tmp_path: Path, text: str) -> Path:
@@ -29,7 +29,7 @@ def test_a_product_names_what_varies() -> None:
 
 
 def test_a_plan(tmp_path: Path) -> None:
-    found = read_plan(
+    found = read_experiment(
         plan(
             tmp_path,
             "seed: 3\nlimit: 20\nsettings: {reasoning: off, k: 2}\nconditions:\n  first: {baseline: first_sentence}\n"
@@ -68,12 +68,12 @@ def test_the_users_own_config_plays_no_part(home: Path, monkeypatch: pytest.Monk
 )
 def test_what_is_no_plan_is_refused(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        read_plan(plan(tmp_path, text))
+        read_experiment(plan(tmp_path, text))
 
 
 def test_a_missing_plan(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
-        read_plan(tmp_path / "none.yaml")
+        read_experiment(tmp_path / "none.yaml")
 
 
 def test_one_name_means_one_thing() -> None:

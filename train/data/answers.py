@@ -1,7 +1,4 @@
-"""Answers of users' models to learn a judge from: a run of `prlm-edge eval run` a data file, drawn once and kept.
-
-Not here: what is learned from them (`reward_stage.py`, `blend.py`).
-"""
+"""Answers of users' models to learn a judge from: a run of `prlm-edge eval run` a data file, drawn once and kept."""
 
 from __future__ import annotations
 
@@ -42,7 +39,7 @@ def condition(name: str, recipe: Recipe, adapter: Path | None, profile: Owner = 
     }
     shared |= {"model": recipe.base.model, "reasoning": "hide" if recipe.data.reasoning is True else "off"}
     shared |= {"adapter": str(adapter) if adapter else NONE, "profile": profile}
-    # how they are ranked is of no account here, and must not need the weights that are yet to be learned
+    # The ranking is not used here, and must not need the weights that are yet to be learned.
     return make(name, shared | ({"best_of": best_of, "select": "consensus"} if best_of > 1 else {}))
 
 

@@ -1,4 +1,4 @@
-"""Examples as padded tensors, and the loss on the tokens that the model is to write. Not here: the training loop."""
+"""Examples as padded tensors, and the loss on the tokens that the model is to write."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ class Example:
     """One request with what is to be learned from it.
 
     Attributes:
-        row: The data row's id; "/-1" and so on behind it for further examples made of past items.
+        row: The data row's id; examples made of past items add "/-1" and so on.
         ids: Token ids of prompt and completion.
-        own: For each whether the model is to write it (the loss counts these alone); as long as `ids`.
+        own: As long as `ids`: whether the model is to write the token. Only these count in the loss.
         n_prompt: How many of them are the prompt.
     """
 

@@ -1,7 +1,7 @@
-"""The order in which things are learned from, laid out beforehand: a run can be gone on with at any step.
+"""The order in which examples are learned from, fixed before training: a run can continue from any step.
 
 Transformers' own sampler by length draws each epoch's order from the state of the random numbers at that moment, which
-nobody saves: a run that was killed in its second epoch then ended otherwise than a straight one.
+is not saved: a run that was killed in its second epoch would end differently from one that was not.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Tokens:
-    """The base's tokenizer, for prompts and for what is learned behind them.
+    """The base model's tokenizer, for prompts and for the completions that are learned.
 
     Args:
         tokenizer: A fast tokenizer with the model's own chat template.
@@ -52,7 +52,7 @@ class Tokens:
         return self.vocab.encode_text(text, trusted=trusted)
 
     def completion(self, answer: str, reasoning: str | None = None) -> tuple[list[int], list[bool]]:
-        """What is to be learned behind the prompt's opening tag, and which of it the model itself writes.
+        """The completion that is learned, from the prompt's opening tag on, and which of it the model itself writes.
 
         Args:
             answer: The answer.
