@@ -10,7 +10,7 @@ from prlm_edge.style import content_words
 from prlm_edge.types import Item
 
 PLACEHOLDER = "{text}"
-GIST_WORDS = 6  # key words that take the place of an item's empty field
+KEY_WORDS = 6  # key words that take the place of an item's empty field
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Task:
         Where that is empty (a list of titles, a tweet), the answer's own key words, much like a short request; "" where
         there are none.
         """
-        return (item.text if self.learns_from == "title" else item.title).strip() or self.gist_of(item)
+        return (item.text if self.learns_from == "title" else item.title).strip() or self._key_words(item)
 
     def examples(self, items: Sequence[Item]) -> list[Item]:
         """The items to learn from, in their order: those with an answer, of `kinds` if any, else none of `avoid_kinds`.
@@ -86,7 +86,7 @@ class Task:
         wanted = [item for item in usable if item.kind in self.kinds]
         return wanted or [item for item in usable if item.kind not in self.avoid_kinds] or usable
 
-    def gist_of(self, item: Item) -> str:
+    def _key_words(self, item: Item) -> str:
         """Key words of the item's answer; "" where it has none."""
         words = dict.fromkeys(content_words(self.answer_of(item)[:2000]))
-        return ", ".join(list(words)[:GIST_WORDS])
+        return ", ".join(list(words)[:KEY_WORDS])

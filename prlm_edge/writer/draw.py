@@ -14,28 +14,6 @@ _EMPTY = "the model gave an empty answer: try --temperature 0.7 with another --s
 _NONE_YET = Completion("cancelled", Usage())
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """What was drawn.
-
-    Attributes:
-        candidates: The finished answers, best first; one that was cancelled only where no other was asked for.
-        usage: Tokens of all answers, finished or not; the prompt, which they share, counts once.
-        cancelled: Whether any was cut short by cancelling.
-        notes: What the user should know of the choice.
-    """
-
-    candidates: tuple[Candidate, ...]
-    usage: Usage
-    cancelled: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def best(self) -> Candidate:
-        """The chosen answer; an empty one where none was finished."""
-        return self.candidates[0] if self.candidates else Candidate("", finish_reason="cancelled")
-
-
 @dataclass
 class Reply:
     """What has come of one request so far: fed a backend's events, it is a Candidate at any time."""
@@ -107,19 +85,17 @@ class Drawing:
             shown.append(Event("candidate", text=reply.candidate.answer, done=done, total=total))
         return shown
 
-    def choose(self, scorer: Scorer, scoring: Scoring) -> Drawn:
-        """What was drawn, best first by `scorer`."""
-        if len(self.replies) == 1:
-            [reply] = self.replies
-            candidate = reply.candidate
-            notes = () if candidate.answer or reply.cancelled else (_EMPTY,)
-            return Drawn((candidate,), reply.completion.usage, reply.cancelled, notes)
-        finished = [reply.candidate for reply in self.replies if not reply.cancelled]
-        candidates = rank(finished, scorer, scoring)
-        return Drawn(candidates, self._usage(), len(finished) < len(self.replies), _notes(candidates, scorer.name))
+    @property
+    def cancelled(self) -> bool:
+        """Whether any answer was cut short by cancelling."""
+        return any(reply.cancelled for reply in self.replies)
 
-    def _usage(self) -> Usage:
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all answers, finished or not; the prompt, which they share, counts once."""
         each = [reply.completion.usage for reply in self.replies]
+        if len(each) == 1:
+            return each[0]
         total_s = time.perf_counter() - self._started
         return Usage(
             prompt_tokens=max(usage.prompt_tokens for usage in each),
@@ -131,9 +107,20 @@ class Drawing:
             total_s=total_s,
         )
 
+    def choose(self, scorer: Scorer, scoring: Scoring) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+        """The finished answers, best first by `scorer`, and what the user should know of the choice.
+
+        One that was cancelled is among them only where no other was asked for.
+        """
+        if len(self.replies) == 1:
+            candidate = self.replies[0].candidate
+            return (candidate,), (() if candidate.answer or self.cancelled else (_EMPTY,))
+        candidates = rank([reply.candidate for reply in self.replies if not reply.cancelled], scorer, scoring)
+        return candidates, _notes(candidates, scorer.name)
+
 
 def _notes(candidates: Sequence[Candidate], select: str) -> tuple[str, ...]:
-    """What the user should know of a choice that was none."""
+    """What to say of a choice that was none."""
     written = [candidate for candidate in candidates if candidate.answer]
     if candidates and not written:
         return (_EMPTY,)

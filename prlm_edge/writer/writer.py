@@ -23,7 +23,7 @@ from prlm_edge.profile import Profile
 from prlm_edge.prompt import Plan
 from prlm_edge.rerank import check_scorer, make_scorer, no_logprobs
 from prlm_edge.settings import Settings, load_settings, override
-from prlm_edge.types import Backend, Cancel, Event, Result, Scorer
+from prlm_edge.types import Backend, Cancel, Candidate, Event, Result, Scorer
 from prlm_edge.writer.asker import Asker
 from prlm_edge.writer.draw import Drawing
 
@@ -141,26 +141,27 @@ class Writer:
         drawing = Drawing(requests := plan.requests)
         for place, event in backend.stream_many(requests, cancel):
             yield from drawing.take(place, event)
-        drawn, several = drawing.choose(scorer, plan.scoring), len(requests) > 1
-        best = drawn.best
+        candidates, notes = drawing.choose(scorer, plan.scoring)
+        best = candidates[0] if candidates else Candidate("", finish_reason="cancelled")
+        several = len(requests) > 1
         if several:
             shown = (Event("reasoning", text=best.reasoning), Event("answer", text=best.answer))
             yield from (event for event in shown if event.text)
-        usage = replace(drawn.usage, load_s=load_s, retrieve_s=plan.retrieve_s, total_s=time.perf_counter() - started)
+        usage = replace(drawing.usage, load_s=load_s, retrieve_s=plan.retrieve_s, total_s=time.perf_counter() - started)
         result = Result(
             answer=best.answer,
             reasoning=best.reasoning,
             used=plan.prompt.used,
             dropped=plan.prompt.dropped,
-            finish_reason="cancelled" if drawn.cancelled else best.finish_reason,
+            finish_reason="cancelled" if drawing.cancelled else best.finish_reason,
             reasoning_truncated=best.reasoning_truncated,
             usage=usage,
             model=backend.info,
             task=plan.task.name,
             retriever=settings.retriever,
             layout=settings.layout,
-            notes=plan.notes + drawn.notes + backend.notes,
-            candidates=drawn.candidates if several else (),
+            notes=plan.notes + notes + backend.notes,
+            candidates=candidates if several else (),
             select=scorer.name if several else "",
         )
         yield Event("done", result=result)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from prlm_edge.evaluate.conditions import make
 from prlm_edge.evaluate.data import Dataset, load
@@ -15,7 +14,7 @@ from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.runner import answer_all
 from prlm_edge.models.bundled import NONE
 from prlm_edge.train.config import Recipe
-from prlm_edge.train.data.rows import settings_of
+from prlm_edge.train.data.rows import shown
 from prlm_edge.train.types import Progress
 from prlm_edge.types import Cancel
 
@@ -33,10 +32,7 @@ def condition(name: str, recipe: Recipe, adapter: Path | None, profile: Owner = 
         profile: Whose past items are shown.
         best_of: Answers to draw.
     """
-    settings = settings_of(recipe.data, recipe.seed)
-    shared: dict[str, Any] = {
-        key: getattr(settings, key) for key in ("retriever", "k", "item_words", "item_order", "layout")
-    }
+    shared: dict[str, Any] = shown(recipe.data)
     shared |= {"model": recipe.base.model, "reasoning": "hide" if recipe.data.reasoning is True else "off"}
     shared |= {"adapter": str(adapter) if adapter else NONE, "profile": profile}
     # The ranking is not used here, and must not need the weights that are yet to be learned.

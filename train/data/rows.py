@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import Dataset, load
@@ -61,15 +62,12 @@ def say_skipped(skipped: Counter[str]) -> str:
 
 def settings_of(config: DataConfig, seed: int) -> Settings:
     """The runtime's settings that prompts are made with, but for what differs by row (`settings_for`)."""
-    return Settings(
-        retriever=config.retriever,
-        k=config.k,
-        item_words=config.item_words,
-        item_order=config.item_order,
-        layout=config.layout,
-        reasoning="off",
-        seed=seed,
-    )
+    return Settings(**shown(config), reasoning="off", seed=seed)
+
+
+def shown(config: DataConfig) -> dict[str, Any]:
+    """The settings that say which past items prompts show, and how."""
+    return {key: getattr(config, key) for key in ("retriever", "k", "item_words", "item_order", "layout")}
 
 
 def settings_for(row: Row, settings: Settings, config: DataConfig) -> Settings:
