@@ -32,7 +32,7 @@ def condition(name: str, recipe: Recipe, adapter: Path | None, profile: Owner = 
         profile: Whose past items are shown.
         best_of: Answers to draw.
     """
-    shared: dict[str, Any] = shown(recipe.data)
+    shared = shown(recipe.data)
     shared |= {"model": recipe.base.model, "reasoning": "hide" if recipe.data.reasoning is True else "off"}
     shared |= {"adapter": str(adapter) if adapter else NONE, "profile": profile}
     # The ranking is not used here, and must not need the weights that are yet to be learned.
