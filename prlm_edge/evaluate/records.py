@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from prlm_edge.types import Item
@@ -107,10 +107,6 @@ class Answer:
     seconds: float = 0.0
     candidates: tuple[Mapping[str, Any], ...] = ()
 
-    def record(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return asdict(self)
-
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:
         """From a JSON object; unknown keys are left out.
@@ -126,8 +122,3 @@ class Answer:
         known["retrieved"] = tuple(map(float, record.get("retrieved", ())))
         known["candidates"] = tuple(map(dict, record.get("candidates", ())))
         return cls(**known)
-
-
-#: One line of a run's scores.jsonl is {"condition", "row", "user"} and these, by metric name; None where a metric does
-#: not apply (no reasoning to judge, no profile to copy from).
-Scores = Mapping[str, float | None]

@@ -3,7 +3,7 @@
     RUN/run.json       command, data and model with hashes, conditions, seed, versions, machine
     RUN/answers.jsonl  one `Answer` a line, appended as it comes: a killed run goes on where it was
     RUN/timings.jsonl  rows answered and seconds, a line for each uninterrupted stretch of a draw
-    RUN/scores.jsonl   one line an answer: its metrics
+    RUN/scores.jsonl   one line an answer: its metrics by name, null where one does not apply
     RUN/summary.json   each condition's mean of each metric, with a confidence interval
 
 Answers hold what users wrote, so only the owner may read the files (0600).
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class RunFolder:
 
     def append(self, answer: Answer) -> None:
         """Add an answer; it is on disk when this returns."""
-        append_json(self.path / "answers.jsonl", answer.record())
+        append_json(self.path / "answers.jsonl", asdict(answer))
 
     def answers(self) -> list[Answer]:
         """All answers, one for each condition and row: of several the last.
