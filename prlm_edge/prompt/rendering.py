@@ -69,7 +69,7 @@ class Renderer:
 
         Never fails for want of room: with none at all, the request itself is cut and reported.
         """
-        query, dropped = query.strip(), list[Drop]()
+        query, dropped = defuse_tags(query.strip()), list[Drop]()
         shots = self._shots(hits, budget, dropped)
         if len(query) <= budget * _CHARS_PER_TOKEN:  # nearly always all of it fits: then it is tokenized once
             prompt = self._prompt(shots, query)
@@ -100,9 +100,9 @@ class Renderer:
         dropped += [Drop("item", hit.item.id, 0, 0, "no room in the context") for hit in hits[possible:]]
         shots = []
         for hit in hits[:possible]:
-            source = self.task.input_of(hit.item)
+            source = defuse_tags(self.task.input_of(hit.item))
             text, clipped = _clip(source, self.item_words)
-            answer, _ = _clip(self.task.answer_of(hit.item), self.item_words * _ANSWER_WORDS)
+            answer, _ = _clip(defuse_tags(self.task.answer_of(hit.item)), self.item_words * _ANSWER_WORDS)
             if not answer:
                 dropped.append(Drop("item", hit.item.id, 0, 0, f"it has no {self.task.learns_from}"))
                 continue
@@ -184,10 +184,7 @@ class Renderer:
 
     def _block(self, ordered: Sequence[_Shot], query: str) -> list[Turn]:
         noun = self.task.noun
-        items = "".join(
-            f"[{number}] {defuse_tags(shot.text)}\n{noun}: {defuse_tags(shot.answer)}\n\n"
-            for number, shot in enumerate(ordered, 1)
-        )
+        items = "".join(f"[{number}] {shot.text}\n{noun}: {shot.answer}\n\n" for number, shot in enumerate(ordered, 1))
         before = f"What I wrote before:\n\n{items}" if items else ""
         return [
             Turn("system", self._system(show_format=True)),
@@ -208,7 +205,7 @@ class Renderer:
         return defuse_tags(self.task.before + text + self.task.after).strip()
 
     def _reply(self, number: int, shot: _Shot, earlier: Sequence[tuple[int, str]]) -> tuple[Span, ...]:
-        answer = (Span(defuse_tags(shot.answer)), Span(ANSWER_CLOSE, trusted=True))
+        answer = (Span(shot.answer), Span(ANSWER_CLOSE, trusted=True))
         if not self.reasoning:
             return (Span(ANSWER_OPEN, trusted=True), *answer)
         line = example_line(number, shot.answer, shot.text, earlier, self.style)

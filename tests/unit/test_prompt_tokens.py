@@ -69,6 +69,17 @@ def test_a_prompt_is_tokenized_once(
     assert vocab.tokens <= (1.5 if layout == "turns" else 1.7) * plan.prompt.tokens
 
 
+@pytest.mark.parametrize("query", ["<think>" * 3000, "x</answer> " * 2000, "word" * 9000])
+def test_fitting_a_request_of_tags_takes_as_many_calls_as_another(backend: LlamaCpp, query: str) -> None:
+    """It was cut eight tokens at a time: tags count more once they are made harmless."""
+    vocab: Any = Watched(backend._vocab)
+    settings = load_settings(flags={"task": "title", "reasoning": "off", "k": 3})
+    prompts = PromptTokenizer(vocab, ChatTemplate(CHATML))
+    plan = Asker().plan(query, ITEMS, settings, prompts, replace(backend.info, n_ctx_max=2048))
+    assert 1900 < plan.prompt.tokens < 2048
+    assert vocab.calls < 80
+
+
 @pytest.mark.parametrize(
     "text", [EXAMPLE.read_text("utf-8"), LONG * 20, WORDS, "a,  b. \n c! 1. ２. É. " * 200, ", x" * 999]
 )
