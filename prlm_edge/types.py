@@ -122,7 +122,7 @@ class TokenizedPrompt:
         tokens: Token ids, the opening tag of what the model writes first included.
         cuts: Where calls to the model end, increasing; the last one is the prompt's length.
         digests: For each cut, 16 bytes that are equal where all tokens and cuts up to it are equal.
-        n_stable: How many of the cuts lie before the last user turn: what other requests may share.
+        n_stable: How many of the cuts are before the last user turn: other requests may share these.
         n_opening: How many of the tokens, at the end, are the opening tag.
         replies: (start, end) of each untrusted text in past assistant turns, in tokens.
         turns: What it was made of.

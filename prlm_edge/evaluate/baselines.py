@@ -16,7 +16,7 @@ from prlm_edge.retrieve import make_retriever
 from prlm_edge.types import Item
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-_FILES = re.compile(r"\AChanged files:[^\n]*\n+(?=\S)")  # a commit's text begins behind its list of files
+_FILES = re.compile(r"\AChanged files:[^\n]*\n+(?=\S)")  # a commit's text begins after its list of files
 
 
 def answer(name: str, row: Row, data: Dataset, seed: int = 0) -> str:

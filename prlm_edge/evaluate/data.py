@@ -32,7 +32,7 @@ _HINT = "name rows with user_id, query, target and profile, or a LaMP *_question
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows to answer, and those whose profiles may stand in for theirs.
+    """Rows to answer, and the profiles that may be shown in place of their own.
 
     Attributes:
         name: The file's name.

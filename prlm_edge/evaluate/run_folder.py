@@ -104,7 +104,7 @@ class RunFolder:
         Raises:
             DataError: A line is damaged.
         """
-        hint = f"`prlm-edge eval score {self.path}` writes it anew"
+        hint = f"`prlm-edge eval score {self.path}` writes it again"
         return list(json_lines(self.path / "scores.jsonl", _score, hint))
 
     def summary(self) -> Mapping[str, Any]:

@@ -74,10 +74,10 @@ def signatures(condition: Condition, answers: Sequence[Answer], past: Mapping[st
     ]
     found = []
     for name, limit, advice, check in checks:
-        told = [(answer, shown) for answer in answers if (shown := check(answer)) is not None]
-        rows = [answer.row for answer, shown in told if shown]
-        if rows and len(rows) / len(told) >= limit:
-            share = len(rows) / len(told)
+        judged = [(answer, shown) for answer in answers if (shown := check(answer)) is not None]
+        rows = [answer.row for answer, shown in judged if shown]
+        if rows and len(rows) / len(judged) >= limit:
+            share = len(rows) / len(judged)
             found.append(Signature(condition.name, name, share, len(rows), limit, advice, tuple(rows[:_N_EXAMPLES])))
     return sorted(found, key=lambda one: -one.share)
 

@@ -37,17 +37,15 @@ def read_export(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError):
         raise UsageError(f"{folder}: no export in it", "name the folder that `prlm-edge export` wrote") from None
     if not known:
-        raise UsageError(f"{folder}: an export of another version of prlm-edge", "export it anew")
+        raise UsageError(f"{folder}: an export of another version of prlm-edge", "export it again")
     if not verified:
-        raise UsageError(
-            f"{folder}: it does not say what the trained model says", "read its report, and export it anew"
-        )
+        raise UsageError(f"{folder}: its verification failed", "read its report, and export it again")
     for entry in entries:
         path = folder / str(entry["name"])
         if not re.fullmatch(r"[\w.-]+", str(entry["name"])) or not path.is_file():
-            raise ModelError(f"{path}: missing", "export it anew")
+            raise ModelError(f"{path}: missing", "export it again")
         if path.stat().st_size != entry["size"] or store.hash_file(path) != entry["sha256"]:
-            raise ModelError(f"{path}: not the file that was verified", "export it anew")
+            raise ModelError(f"{path}: not the file that was verified", "export it again")
     return manifest
 
 

@@ -14,7 +14,7 @@ from prlm_edge.storage import atomic_write, data_dir, locked, write_error
 
 MANIFEST = "manifest.json"
 SOURCE = "export"  # how an installed export's manifest says where it came from
-ONNX_MARKER, ONNX_CARD = "genai_config.json", "prlm.json"  # what tells an ONNX language model's folder
+ONNX_MARKER, ONNX_CARD = "genai_config.json", "prlm.json"  # the files that mark an ONNX language model's folder
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The record of a model's tuned copy, beside it in the installed model's folder: whether there is a sound copy.
+"""The record of a model's tuned copy, kept in the installed model's folder: it says whether the copy is sound.
 
 `prlm_edge.backends.llama.tuned` makes the copy.
 """

@@ -1,6 +1,6 @@
 """What was read of a large profile, kept for the next process: where each item lies, and its hash, id and date.
 
-How much of a profile is read anew: nothing, its end, or all of it. What the cache keeps counts like what this process
+How much of a profile is read again: nothing, its end, or all of it. What the cache keeps counts like what this process
 has read before. Either is right without a look at the file's bytes if the file system says the same of the file
 (device, inode, size, time of modification and of change, to the nanosecond) as when it was read, and the file was then
 older than the coarsest file clock. Otherwise every byte that was read then is hashed (some 50 ms for 100,000 items)
@@ -28,9 +28,9 @@ from prlm_edge.storage import cache_dir
 from prlm_edge.storage.kept import Shelf
 
 FORMAT = 2  # to be raised when lines are read in another way, or content hashes are made in another way
-KEEP_FROM = 2000  # items; fewer are parsed in less time than is worth a file
+KEEP_FROM = 2000  # items; fewer are parsed faster than a file is worth
 _SAVE_TAIL = 1000  # items parsed, from which what was read is kept even if it may have to be verified again
-_MAX_SEGMENTS = 256  # as many times was the file taken over and kept with more behind it; then it is read anew
+_MAX_SEGMENTS = 256  # so many times may items be added to the kept file; then the profile is read again
 _PLAIN = ("ended", "torn", "n_bytes", "n_lines", "settled")
 
 

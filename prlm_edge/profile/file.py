@@ -26,7 +26,7 @@ _MAGIC = {
     b"\xff\xd8\xff": "a picture",
 }
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-Signature = tuple[int, ...]  # what tells a file, as it is now, from what it was before
+Signature = tuple[int, ...]  # changes whenever the file does
 
 
 class ChangedError(Exception):
@@ -111,7 +111,7 @@ def rewrite(path: Path, edits: Iterable[Edit], expected: Signature | None, *, cl
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Temporary files of rewrites that were killed. Whoever holds the profile's lock may delete them."""
+    """Temporary files of rewrites that were killed. They may be deleted under the profile's lock."""
     real = path.resolve()
     names = temporaries(real.parent).items()
     return [left for left, name in names if name == real.name or name.startswith(f"{real.name}.rejected-")]

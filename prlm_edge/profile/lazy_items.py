@@ -25,7 +25,7 @@ CAN_STORE = hasattr(os, "pread")  # not on Windows, where a file that is open ca
 
 
 class StoredLines:
-    """Where the items lie in the file.
+    """Where the items are in the file.
 
     Args:
         sections: As `cache.py` keeps them: for each item its first byte ("starts"), bytes ("sizes"), line number from 1

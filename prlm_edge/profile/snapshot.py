@@ -1,4 +1,4 @@
-"""What was read of a profile file, and where each item lies in it."""
+"""What was read of a profile file, and where each item is in it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Snapshot:
         numbers: Line number of each item, from 1.
         n_bytes: Bytes read.
         n_lines: Lines read.
-        segments: The parts of the file that were read, each with its digest, but for the last one.
+        segments: The parts of the file that were read, each with its digest, except the last one.
         signature: What the file system said of the file when it was read; None when that is not known.
         settled: Whether the file was then so old that a later change must show in its signature.
         stored: Where the first items come from, if they were not parsed but taken over from the cache.
@@ -116,7 +116,7 @@ class Snapshot:
         return self._whole and self.signature == signature_of(status) and (racy or self.settled)
 
     def is_prefix_of(self, stream: IO[bytes]) -> bool:
-        """Whether the file still begins with all that was read; leaves the stream right behind it if so."""
+        """Whether the file still begins with all that was read; the stream is then right after it."""
         if not (self._whole and self.ended and self.n_bytes):
             return False
         segments = [*self.segments, (n_open, self._digest.digest())] if (n_open := self.n_open) else self.segments

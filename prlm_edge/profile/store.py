@@ -126,7 +126,7 @@ class Profile:
 
     @property
     def other_names(self) -> int:
-        """Hard links to the file beside its own name: they keep what a rewrite removes."""
+        """Other names (hard links) of the file: they keep what a rewrite removes."""
         status = files.status_of(self.path)
         return status.st_nlink - 1 if status else 0
 

@@ -1,4 +1,4 @@
-"""A request made ready (`Plan`): what was retrieved for it, and the prompt and token budgets that it became."""
+"""A request made ready (`Plan`): what was retrieved for it, its prompt and its token budgets."""
 
 from __future__ import annotations
 

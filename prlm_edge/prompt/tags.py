@@ -69,7 +69,7 @@ class Splitter:
     """Splits a whole reply, `<think>...</think><answer>...</answer>`, into its two channels as it arrives.
 
     Text outside tags is kept. After `</think>` it is the answer. Before any tag it is held: it becomes the answer if no
-    <answer> comes, else reasoning. Text after an unclosed <think> is reasoning; `answered` tells whether there is an
+    <answer> comes, else reasoning. Text after an unclosed <think> is reasoning; `answered` says whether there is an
     answer.
     """
 

@@ -34,7 +34,7 @@ def evidence(candidates: Sequence[Candidate], context: Scoring) -> list[dict[str
     texts, request = [Counted(one.answer) for one in candidates], Counted(context.query)
     past, asked = [Counted(text) for text in context.past], frozenset(request.words)
     usual = _mean([math.log1p(len(one.words)) for one in past or texts])
-    told = all(one.logprob is not None for one in candidates)
+    given = all(one.logprob is not None for one in candidates)
     found = []
     for i, (candidate, text) in enumerate(zip(candidates, texts, strict=True)):
         near = [rouge_1(text, one) for one in past]
@@ -42,7 +42,7 @@ def evidence(candidates: Sequence[Candidate], context: Scoring) -> list[dict[str
         found.append(
             {
                 "agreement": _mean([rouge_1(text, other) for j, other in enumerate(texts) if i != j]),
-                "logprob": candidate.logprob or 0.0 if told else 0.0,
+                "logprob": candidate.logprob or 0.0 if given else 0.0,
                 "style": context.style.match(candidate.answer),
                 "past": _mean(near),
                 "nearest": max(near, default=0.0),

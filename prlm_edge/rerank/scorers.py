@@ -112,7 +112,7 @@ def no_logprobs() -> UsageError:
 def rank(candidates: Sequence[Candidate], scorer: Scorer, context: Scoring) -> tuple[Candidate, ...]:
     """The candidates with their scores, best first; of equal ones the earliest.
 
-    Finished answers stand before those cut at their limit, whatever their scores. Empty ones are not scored and stand
+    Finished answers come before those cut at their limit, whatever their scores. Empty ones are not scored and come
     last.
 
     Raises:

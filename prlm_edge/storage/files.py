@@ -137,7 +137,7 @@ def temporaries(folder: Path) -> dict[Path, str]:
 def append_bytes(path: Path, data: bytes) -> None:
     """Append `data` in one write + fsync; the file is created 0600. A failed write is cut back to the old length.
 
-    The caller holds `locked(path)` and sees to it that a torn last line is closed first.
+    The caller holds `locked(path)` and closes a torn last line first.
 
     Raises:
         PrlmError: The disk is full, read-only or not writable; the file is then as it was.

@@ -7,7 +7,7 @@ A kept file is a header and named sections of bytes, which can be memory-mapped:
     the sections, each starting at a multiple of 64 bytes
     of a file that grows: records of one width, which carry a checksum of their own
 
-Whoever opens a file gets it sound or not at all. A file that is absent, unreadable, of another format or key, a
+Opening a file gives sound content or nothing. A file that is absent, unreadable, of another format or key, a
 symbolic link, a folder, another user's or writable by others counts as absent and is left alone; a damaged one is
 deleted. Writing goes to a temporary file that is renamed, so a link in the file's place is replaced and never
 followed. Nothing waits for the disk: after a power failure the checksums tell.

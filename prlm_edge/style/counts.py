@@ -19,7 +19,7 @@ STEADY = 0.6  # the least share, smoothed by PRIOR_WEIGHT texts of the usual sha
 PRIOR_WEIGHT = 2
 MIN_GAIN = 0.02  # nats; a trait that everybody has says nothing about this writer
 N_RECURRING = 12
-STYLE_VERSION = 1  # raise it when texts are observed or counted in another way: stored counts are then made anew
+STYLE_VERSION = 1  # raise it when texts are observed or counted in another way: stored counts are then made again
 
 
 def style_of(texts: Sequence[str]) -> Style:

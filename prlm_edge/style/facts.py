@@ -64,8 +64,8 @@ class Fact:
         share: The fraction of the texts that keep it, 0 to 1.
         n: Number of texts counted.
         phrase: The fact as a short clause.
-        gain: How much it tells this writer from others, in nats: p * ln(p / usual share), where p is the share after
-            smoothing towards the usual one.
+        gain: How much it distinguishes this writer from others, in nats: p * ln(p / usual share), where p is the share
+            after smoothing towards the usual one.
     """
 
     name: str

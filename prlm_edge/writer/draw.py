@@ -1,4 +1,4 @@
-"""What comes of a request: one answer, shown as it comes, or several of which the best is shown at the end."""
+"""The answers to a request: one that is shown as it comes, or several of which the best is shown at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NONE_YET = Completion("cancelled", Usage())
 
 @dataclass
 class Reply:
-    """What has come of one request so far: fed a backend's events, it is a Candidate at any time."""
+    """One request's answer so far: it takes a backend's events, and can be read as a Candidate at any time."""
 
     request: Request
     parts: dict[str, list[str]] = field(default_factory=lambda: {"reasoning": [], "answer": []})
@@ -49,7 +49,7 @@ class Reply:
 
 
 class Drawing:
-    """What has come of a plan's requests so far: fed a backend's events, it says what the user may see of them.
+    """The answers to a plan's requests so far: it takes a backend's events and says what the user may see.
 
     Args:
         requests: What the backend is asked; several differ in how tokens are chosen alone.

@@ -44,7 +44,7 @@ class Pools:
         self._pools: dict[Task, Pool] = {}
 
     def of(self, past: Past, task: Task) -> Pool:
-        """What `task` can learn from; made anew where the profile has changed."""
+        """What `task` can learn from; made again where the profile has changed."""
         changed = past.refresh() if isinstance(past, Profile) else False
         if changed or (past is not self._past and past != self._past):
             self._pools.clear()

@@ -75,7 +75,7 @@ def test_the_exports_own_folder_can_be_run_too(export):
 
 
 def test_what_was_not_verified_or_is_not_what_was_is_refused(export):
-    with pytest.raises(UsageError, match="does not say what the trained model says"):
+    with pytest.raises(UsageError, match="its verification failed"):
         install(export(ok=False))
     folder = export()
     (folder / "model.gguf").write_bytes(b"GGUF" + b"Weights" * 10)

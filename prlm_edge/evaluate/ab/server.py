@@ -57,7 +57,7 @@ def make_server(votes: Votes, port: int = 0) -> Server:
 
 
 def serve(votes: Votes, *, port: int = 0, on_ready: Callable[[str], None] = lambda url: None) -> None:
-    """Serve until Ctrl-C; `on_ready` is told the address."""
+    """Serve until Ctrl-C; `on_ready` is called with the address."""
     with make_server(votes, port) as server:
         on_ready(server.url)
         try:

@@ -18,7 +18,7 @@ def style_match(text: str, style: Style) -> float | None:
 
 
 def copy_rate(text: str, sources: Iterable[str]) -> float | None:
-    """Share of the text's words that stand in a run of four which a source has too; None for fewer than four words."""
+    """Share of the text's words that are in a run of four that a source has too; None for fewer than four words."""
     run = words(text)
     if len(run) < _RUN:
         return None

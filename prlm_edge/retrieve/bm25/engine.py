@@ -1,4 +1,4 @@
-"""What scores items for a query: the `Bm25Engine` protocol, and rank_bm25 behind it for small profiles."""
+"""What scores items for a query: the `Bm25Engine` protocol, and rank_bm25 as the engine of small profiles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bm25Engine(Protocol):
     """Scores all items for a query."""
 
     def known(self, tokens: Sequence[str]) -> list[str]:
-        """The tokens that stand in some item, in order, repetitions kept."""
+        """The tokens that some item has, in order, repetitions kept."""
         ...
 
     def scores(self, tokens: Sequence[str]) -> NDArray[np.float64]:

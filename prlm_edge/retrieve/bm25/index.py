@@ -3,7 +3,7 @@
 A term's weight depends on all items (how many there are, how long they are, how many have the term), so one new item
 changes every score. What is kept is therefore the counts. An index can be made of parts that follow one another in the
 profile: a kept one, memory-mapped, and the items that were appended since. The operations and their order are
-rank_bm25's, so each score is the same, bit for bit, as of an index built anew.
+rank_bm25's, so each score is, bit for bit, that of a newly built index.
 """
 
 from __future__ import annotations

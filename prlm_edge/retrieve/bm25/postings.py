@@ -26,7 +26,7 @@ class Postings:
         terms: The vocabulary, each term as UTF-8.
         starts: Shape (terms + 1,), int64: where each term's postings start.
         places: Shape (postings,), int32: the item's place in the profile.
-        counts: Shape (postings,), int32 or smaller: how often the term stands in the item.
+        counts: Shape (postings,), int32 or smaller: how often the item has the term.
         lengths: Shape (items,), int32: tokens of each item.
         hashes: Shape (items, 16), uint8: content hash of each item.
     """

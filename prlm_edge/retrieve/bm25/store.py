@@ -34,7 +34,7 @@ _POSTINGS = {
     "lengths": np.int32,
     "hashes": np.uint8,
 }
-_UNCHECKED = ("places", "counts", "hashes")  # on opening: `sums` tells of the first two, the name of the third
+_UNCHECKED = ("places", "counts", "hashes")  # on opening: `sums` covers the first two, the name covers the third
 
 
 def open_index(items: Sequence[Item], *, cache: bool, progress: Progress | None) -> tuple[Bm25Engine | None, str]:

@@ -44,7 +44,7 @@ class OnnxEmbedder:
     """Mean over the last hidden state of a BERT-like ONNX model, scaled to length 1.
 
     Each text runs alone on one thread, several at a time: measured faster than padded batches on several threads, and
-    a vector depends on nothing but its text.
+    a vector depends on its text alone.
 
     Args:
         folder: Holds model.onnx and tokenizer.json.

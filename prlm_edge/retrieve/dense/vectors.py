@@ -40,7 +40,7 @@ class StoredVectors:
         return {self.hashes[16 * row : 16 * row + 16]: row for row in np.flatnonzero(self.sound).tolist()}
 
     def run(self, hashes: bytes) -> NDArray[np.float32] | None:
-        """The mapped vectors of `hashes` (16 bytes each, joined) where they stand in this order, all sound; else None.
+        """The mapped vectors of `hashes` (16 bytes each, joined) if they are kept in this order and sound; else None.
 
         The usual case: a profile that has grown at its end only.
         """
