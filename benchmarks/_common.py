@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians with spread, the rows they report, the machine they ran on."""
+"""What the benchmarks share: options, made-up writing, fresh processes, medians with spread, rows, the machine."""
 
 from __future__ import annotations
 
@@ -9,24 +9,68 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prlm_edge import cpu
+from prlm_edge.backends import model_file
 
 ROOT = Path(__file__).parents[1]
+POST = "The oven was cold and the dough was slow, and nobody wrote down what the weather did to the loaf in week {}. "
+TEXT = "We study how loaves rise in a cold kitchen, and what a baker writes down about it. " * 16  # some 300 tokens
+Figures = TypeVar("Figures")
 _PACKAGES = ("llama-cpp-python", "numpy", "onnxruntime", "rank_bm25", "bm25s", "torch", "transformers", "trl", "peft")
 
 
-def parser(doc: str | None, rounds: int | None) -> argparse.ArgumentParser:
-    """The options that every benchmark has; `rounds` is None for one that has none."""
+def parser(doc: str | None, rounds: int | None, *, model: bool = False) -> argparse.ArgumentParser:
+    """The options that benchmarks have in common.
+
+    Args:
+        doc: The benchmark's docstring.
+        rounds: How many by default; None for a benchmark that has none.
+        model: Whether it takes a model; by default the one that users run by default.
+    """
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if model:
+        made.add_argument("model", nargs="?", type=model_file, default="default", help="a name or a GGUF file")
     if rounds is not None:
         made.add_argument("--rounds", type=int, default=rounds)
     made.add_argument("--json", type=Path, help="also write the figures to this file")
     return made
+
+
+def write_profile(path: Path, n_items: int) -> None:
+    """A profile of made-up posts, each of some 110 tokens."""
+    items = (
+        {"id": str(i), "text": POST.format(i) * 4, "title": f"the loaf of week {i}", "date": f"2025-{i % 12 + 1:02}"}
+        for i in range(n_items)
+    )
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+
+
+def fresh(code: str, *arguments: str, home: str | Path) -> Any:
+    """What a fresh Python, whose files lie under `home`, prints as JSON in its last line."""
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env={**os.environ, "PRLM_HOME": str(home)})
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(runs: Mapping[str, Callable[[int], Figures]], rounds: int) -> dict[str, list[Figures]]:
+    """Call each of `runs` in turn, round by round, with the round's number; the first round, 0, only warms up."""
+    found: dict[str, list[Figures]] = {name: [] for name in runs}
+    for round_ in range(rounds + 1):
+        for name, run in runs.items():
+            figures = run(round_)
+            if round_:
+                found[name].append(figures)
+    return found
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held, in MB of 10^6 bytes."""
+    return (cpu.peak_memory() or 0) / 1e6
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -37,9 +81,19 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "p10": low, "p90": high}
 
 
-def ratios(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+def spreads(values: Sequence[float], prefix: str) -> dict[str, float]:
+    """`spread` with a prefix before each name."""
+    return {f"{prefix}_{key}": value for key, value in spread(values).items()}
+
+
+def medians(rows: Sequence[Sequence[float]]) -> list[float]:
+    """The median of each column."""
+    return [statistics.median(column) for column in zip(*rows, strict=True)]
+
+
+def ratios(values: Sequence[float], base: Sequence[float], prefix: str = "ratio") -> dict[str, float]:
     """Spread of the ratio to `base`, round by round."""
-    return {f"ratio_{key}": value for key, value in spread([a / b for a, b in zip(values, base, strict=True)]).items()}
+    return spreads([a / b for a, b in zip(values, base, strict=True)], prefix)
 
 
 def report(name: str, rows: list[dict[str, Any]], path: Path | None) -> None:

@@ -1,12 +1,8 @@
-"""What benchmarks/training.py measures, each part in a process of its own; prints its figures as JSON lines.
-
-Not here: what is made of the figures (`training.py`).
-"""
+"""What benchmarks/training.py measures, each part in a process of its own; prints its figures as JSON lines."""
 
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 from collections import defaultdict
@@ -15,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT
+from _common import ROOT, peak_mb
 
 REASONS = {"data.reasoning": True, "grpo.reasoning_tokens": 32}
 SKIPPED = 8  # of the profile's posts, the oldest: too little lies before them
@@ -244,11 +240,6 @@ class Clock:
         means = {part: sum(one.get(part, 0.0) for one in steps) / len(steps) for part in self._steps[-1]}
         means["rest"] = means["whole step"] - sum(t for part, t in means.items() if part not in ("rest", "whole step"))
         return means
-
-
-def peak_mb() -> float:
-    """The most memory that this process took, in MB of 10^6 bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def rounds() -> Figures:

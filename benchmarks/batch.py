@@ -14,24 +14,23 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from _common import parser, ratios, report, spread
+from _common import POST, parser, ratios, report, spreads
 
-from prlm_edge import models, tasks
+from prlm_edge import tasks
 from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.prompt.rendering import Renderer
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.style import style_of
 from prlm_edge.types import Item, Request, Sampling, Turn
 
-POST = "The oven was cold and the dough was slow, and nobody wrote down what the weather did to the loaf that week. "
 SIZES = (1, 2, 4, 8, 16)
 
 
 def users_of(path: Path | None, n_users: int) -> list[tuple[list[Item], str]]:
     """(profile, query) of each user."""
     if path is None:
-        items = [Item(f"i{i}", f"{POST * 3}{i}", f"the loaf of week {i}") for i in range(40)]
-        return [(items[u : u + 20], f"{POST * 2}{u}") for u in range(n_users)]
+        items = [Item(f"i{i}", POST.format(i) * 3, f"the loaf of week {i}") for i in range(40)]
+        return [(items[u : u + 20], POST.format(u) * 2) for u in range(n_users)]
     with gzip.open(path, "rt", encoding="utf-8") as stream:
         rows = [json.loads(line) for _, line in zip(range(n_users), stream, strict=False)]
     return [
@@ -61,12 +60,11 @@ def timed(backend: LlamaCpp, requests: list[Request]) -> tuple[float, int]:
 
 
 def main() -> None:
-    options = parser(__doc__, 5)
-    options.add_argument("model", nargs="?", type=Path)
+    options = parser(__doc__, 5, model=True)
     options.add_argument("--data", type=Path)
     options.add_argument("--users", type=int, default=16)
     args = options.parse_args()
-    backend = LlamaCpp(args.model or models.resolve("default"), prefix_cache="off")
+    backend = LlamaCpp(args.model, prefix_cache="off")
     users = users_of(args.data, args.users)
     turns = prompts_of(backend, users[:1], reasoning=True)[0]
     one = Request(turns, Sampling(0.8), reasoning_tokens=32, answer_tokens=32)
@@ -84,7 +82,7 @@ def main() -> None:
             "what": f"best of {n}",
             "prompt_tokens": backend.count_turns(turns),
             "tokens": drawn[n] // args.rounds,
-            **{f"s_{key}": value for key, value in spread(times[n]).items()},
+            **spreads(times[n], "s"),
             **ratios(times[n], times[1]),
         }
         for n in SIZES
@@ -102,7 +100,7 @@ def main() -> None:
                 {
                     "what": f"evaluation, reasoning {'on' if reasoning else 'off'}, {what}",
                     "prompt_tokens": sum(map(backend.count_turns, prompts)) // len(prompts),
-                    **{f"users_per_min_{key}": value for key, value in spread(rate).items()},
+                    **spreads(rate, "users_per_min"),
                     **ratios(alone, seconds),
                 }
             )

@@ -12,16 +12,14 @@ Each round runs all three, in turn, on the same ~300-token prompt and 64 greedy 
 import time
 from pathlib import Path
 
-from _common import busy_neighbour, parser, ratios, report, spread
+from _common import TEXT, busy_neighbour, measure, parser, ratios, report, spread, spreads
 
-from prlm_edge import models
 from prlm_edge.backends.llama import lib as llama_lib
 from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.cpu import default_threads
 from prlm_edge.types import Request, Span, Turn
 
 N_TOKENS = 64
-TEXT = "We study how loaves rise in a cold kitchen, and what a baker writes down about it. " * 16
 TURNS = (Turn("system", (Span("You tell long stories."),)), Turn("user", (Span(TEXT + "Tell a story about it."),)))
 
 
@@ -42,7 +40,7 @@ class RawLoop:
         batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, position, 1, int(logits)
         batch.seq_id[i][0] = 0
 
-    def run(self) -> tuple[float, float]:
+    def run(self, _round: int) -> tuple[float, float]:
         lib = self.lib
         lib.llama_memory_clear(lib.llama_get_memory(self.ctx), True)
         sampler = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
@@ -64,10 +62,9 @@ class RawLoop:
         return len(self.prompt) / (middle - start), (N_TOKENS - 1) / (end - middle)
 
 
-def ours(backend: LlamaCpp) -> tuple[float, float]:
-    if backend._context:
-        backend._context.roll_back(0)
-    request = Request(TURNS, reasoning_tokens=0, answer_tokens=N_TOKENS, multiline=True)
+def ours(backend: LlamaCpp, round_: int) -> tuple[float, float]:
+    system = Turn("system", (Span(f"{round_} is your number. You tell long stories."),))  # so that nothing is cached
+    request = Request((system, *TURNS[1:]), reasoning_tokens=0, answer_tokens=N_TOKENS, multiline=True)
     *_, done = backend.stream(request)
     usage = done.completion.usage
     assert usage.answer_tokens == N_TOKENS, usage
@@ -86,12 +83,10 @@ def chat_api(llama: object) -> tuple[float, float]:
 
 
 def main() -> None:
-    options = parser(__doc__, 7)
-    options.add_argument("model", nargs="?", type=Path)
+    options = parser(__doc__, 7, model=True)
     options.add_argument("--busy", action="store_true", help="beside one busy process")
     args = options.parse_args()
-    path = args.model or models.resolve("default")
-    n_threads = default_threads()
+    path, n_threads = args.model, default_threads()
     backend = LlamaCpp(path, prefix_cache="off")
     list(backend.stream(Request(TURNS, reasoning_tokens=0, answer_tokens=1)))
     from llama_cpp import Llama
@@ -102,16 +97,11 @@ def main() -> None:
     runs = {
         "raw loop": RawLoop(path, prompt, n_threads, backend._threads.step).run,
         "raw loop, all threads": RawLoop(path, prompt, n_threads, n_threads).run,
-        "prlm-edge": lambda: ours(backend),
-        "create_chat_completion": lambda: chat_api(llama),
+        "prlm-edge": lambda round_: ours(backend, round_),
+        "create_chat_completion": lambda _: chat_api(llama),
     }
-    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     neighbour = busy_neighbour() if args.busy else None
-    for round_ in range(args.rounds + 1):
-        for name, run in runs.items():
-            measured = run()
-            if round_:  # the first round warms up
-                figures[name].append(measured)
+    figures = measure(runs, args.rounds)
     if neighbour:
         neighbour.kill()
     raw = [pair[1] for pair in figures["raw loop"]]
@@ -122,7 +112,7 @@ def main() -> None:
             {
                 "what": name,
                 "prompt_tps": spread(prompts)["median"],
-                **{f"decode_tps_{key}": value for key, value in spread(decodes).items()},
+                **spreads(decodes, "decode_tps"),
                 **ratios(decodes, raw),
             }
         )

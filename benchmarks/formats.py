@@ -19,8 +19,8 @@ PyTorch, in 32 bits, before any export.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _common import parser, ratios, report, spread
+from _common import TEXT, measure, parser, peak_mb, ratios, report, spread, spreads
 
 from prlm_edge import models
 from prlm_edge.backends import model_file
@@ -39,11 +39,9 @@ from prlm_edge.settings import Settings
 from prlm_edge.types import Request, Span, Turn
 
 N_TOKENS, MOST_ASKED = 64, 16
-TEXT = "We study how loaves rise in a cold kitchen, and what a baker writes down about it. " * 16
 SHORT = Request((Turn("user", (Span("Name a loaf."),)),), reasoning_tokens=0, answer_tokens=1)
 Answers = dict[str, tuple[str, float, float, str]]
 MEASURES = ("load_s", "prompt_tps", "decode_tps", "peak_mb")
-KB_OF_MAXRSS = 1 / 1024 if sys.platform == "darwin" else 1
 
 
 class Format(NamedTuple):
@@ -99,9 +97,8 @@ def speed(one: Format, _args: argparse.Namespace) -> dict[str, float]:
             break
     if not decoded:
         raise SystemExit(f"{one.name}: answers nothing to {MOST_ASKED} requests")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KB_OF_MAXRSS / 1024
     backend.close()
-    return dict(zip(MEASURES, (loaded, read / read_s, decoded / decode_s, peak), strict=True))
+    return dict(zip(MEASURES, (loaded, read / read_s, decoded / decode_s, peak_mb()), strict=True))
 
 
 def quality(one: Format, args: argparse.Namespace) -> dict[str, Any]:
@@ -168,7 +165,7 @@ def judged(user: str, answer: str, target: str) -> tuple[str, float, float, str]
 PARTS = {"speed": speed, "quality": quality, "trained": trained}
 
 
-def child(part: str, one: Format, args: argparse.Namespace) -> dict[str, Any]:
+def child(part: str, one: Format, args: argparse.Namespace, _round: int = 0) -> dict[str, Any]:
     """A part in a process of its own."""
     command = [sys.executable, __file__, one.argument, "--part", part]
     command += ["--base", args.base, "--limit", str(args.limit)]
@@ -181,21 +178,16 @@ def child(part: str, one: Format, args: argparse.Namespace) -> dict[str, Any]:
 
 def speeds(args: argparse.Namespace) -> list[dict[str, Any]]:
     sizes = [sum(path.stat().st_size for path in one.files()) / (1 << 20) for one in args.formats]
-    found: dict[str, list[dict[str, float]]] = {one.name: [] for one in args.formats}
-    for round_ in range(args.rounds + 1):
-        for one in args.formats:
-            measured = child("speed", one, args)
-            if round_:  # the first round reads the files, and hashes them
-                found[one.name].append(measured)
+    runs = {one.name: functools.partial(child, "speed", one, args) for one in args.formats}
+    found = measure(runs, args.rounds)  # the round that warms up reads the files, and hashes them
     rows = []
     first = next(iter(found.values()))
     for (name, rounds), size in zip(found.items(), sizes, strict=True):
         row: dict[str, Any] = {"what": name, "size_mb": size, "size_ratio": size / sizes[0]}
         for what in MEASURES:
             values, base = ([one[what] for one in some] for some in (rounds, first))
-            measured, to_first = spread(values), ratios(values, base)
-            row |= {f"{what}_{key}": measured[key] for key in (measured if what == "decode_tps" else ("median",))}
-            row[f"{what.rpartition('_')[0]}_ratio"] = to_first["ratio_median"]
+            row |= spreads(values, what) if what == "decode_tps" else {f"{what}_median": spread(values)["median"]}
+            row[f"{what.rpartition('_')[0]}_ratio"] = ratios(values, base)["ratio_median"]
         rows.append(row)
     return rows
 

@@ -13,16 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from _common import parser, report, spread
-
-from prlm_edge import models
+from _common import measure, parser, report, spread, spreads, write_profile
 
 REQUEST = "title for my post on a long cold winter and the sourdough that would not rise before march, week {}"
-POST = "The oven was cold and the dough was slow, and nobody wrote down what the weather did to the loaf in week {}. "
 N_ITEMS = 12
 OURS = "retriever", "recency", "k", str(N_ITEMS), "reasoning", "off", "answer_tokens", "12", "item_words", "90"
+FLAGS = [f"--{one.replace('_', '-')}" if len(one) > 1 else f"-{one}" for one in OURS[::2]]
+CLI = [word for pair in zip(FLAGS, OURS[1::2], strict=True) for word in pair]
+Figures = tuple[float, float, float, str]
 WRITER = """
 import sys, time
 from prlm_edge import Writer
@@ -47,104 +49,62 @@ print(llama.n_tokens, 0, flush=True)
 """
 
 
-def run(command: list[str], home: str) -> tuple[float, float, float, str]:
-    """Seconds to the first output and to the end, peak memory in MB, the last line."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PRLM_HOME": home})
+def run(command: Callable[[str], list[str]], home: str, first_of: bytes, round_: int) -> Figures:
+    """Seconds to the first token (a line that holds `first_of`) and to the end, peak memory in MB, the last line."""
+    started, first, line = time.perf_counter(), 0.0, b""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    words = command(REQUEST.format(round_))
+    process = subprocess.Popen(words, env={**os.environ, "PRLM_HOME": home}, **pipes)
     assert process.stdout
-    process.stdout.readline()
-    first = time.perf_counter() - started
-    rest = process.stdout.read().decode()
+    for line in process.stdout:
+        if not first and first_of in line[:40]:
+            first = time.perf_counter() - started
     _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, command
-    return first, time.perf_counter() - started, usage.ru_maxrss / 1024, rest.strip().splitlines()[-1] if rest else ""
+    assert status == 0 and first, words
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return first, time.perf_counter() - started, peak, line.decode().strip()
 
 
 def main() -> None:
-    options = parser(__doc__, 5)
-    options.add_argument("model", nargs="?", type=Path)
-    args = options.parse_args()
-    model = str(args.model or models.resolve("default"))
+    args = parser(__doc__, 5, model=True).parse_args()
+    model, python, prlm = str(args.model), sys.executable, str(Path(sys.executable).with_name("prlm-edge"))
     with tempfile.TemporaryDirectory() as home:
         profile, turns = Path(home, "me.jsonl"), Path(home, "turns.json")
-        items = [
-            {
-                "id": str(i),
-                "text": POST.format(i) * 4,
-                "title": f"the loaf of week {i}",
-                "date": f"2025-{i % 12 + 1:02}",
-            }
-            for i in range(N_ITEMS)
-        ]
-        profile.write_text("".join(json.dumps(item) + "\n" for item in items))
-        flags = [f"--{o.replace('_', '-')}" if len(o) > 1 else f"-{o}" for o in OURS[::2]]
-        cli = [a for pair in zip(flags, OURS[1::2], strict=True) for a in pair]
-        python, prlm = sys.executable, str(Path(sys.executable).with_name("prlm-edge"))
+        write_profile(profile, N_ITEMS)
+        ask = [prlm, "generate", "--user", str(profile), "--model", model, *CLI]
+        dry = subprocess.run([*ask, "--dry-run", "--json", REQUEST.format(0)], capture_output=True, check=True)
+        chat = [{"role": turn["role"], "content": turn["text"]} for turn in json.loads(dry.stdout)["turns"]]
+        turns.write_text(json.dumps(chat))
 
-        def command(what: str, cache: str, request: str) -> list[str]:
-            if what == "CLI":
-                more = ["--user", str(profile), "--model", model, "--prefix-cache", cache, "--jsonl", *cli]
-                return [prlm, "generate", *more, request]
+        def writer(cache: str, request: str) -> list[str]:
             return [python, "-c", WRITER, str(profile), model, cache, request, *OURS]
 
-        dry = [
-            prlm,
-            "generate",
-            "--user",
-            str(profile),
-            "--model",
-            model,
-            "--dry-run",
-            "--json",
-            *cli,
-            REQUEST.format(0),
-        ]
-        plan = json.loads(subprocess.run(dry, capture_output=True, check=True).stdout)
-        chat = [{"role": turn["role"], "content": turn["text"]} for turn in plan["turns"]]
-        turns.write_text(json.dumps(chat))
-        kinds = [(what, cache) for what in ("Writer", "CLI") for cache in ("off", "disk")]
-        figures: dict[str, list[tuple[float, float, float]]] = {}
-        tokens: dict[str, str] = {}
-        run(command("Writer", "disk", REQUEST.format("zero")), home)  # fills the cache
-        for round_ in range(args.rounds):
-            for what, cache in kinds:
-                name = f"{what}, prefix {'cached on disk' if cache == 'disk' else 'cold'}"
-                if what == "CLI":
-                    first, end, memory = run_cli(command(what, cache, REQUEST.format(round_)), home)
-                else:
-                    first, end, memory, tokens[name] = run(command(what, cache, REQUEST.format(round_)), home)
-                figures.setdefault(name, []).append((first, end, memory))
-            name = "create_chat_completion, cold"
-            first, end, memory, tokens[name] = run([python, "-c", CHAT, str(turns), model], home)
-            figures.setdefault(name, []).append((first, end, memory))
+        def cli(cache: str, request: str) -> list[str]:
+            return [*ask, "--prefix-cache", cache, "--jsonl", request]
+
+        runs = {
+            f"{name}, prefix {'cached on disk' if cache == 'disk' else 'cold'}": partial(
+                run, partial(command, cache), home, first_of
+            )
+            for name, command, first_of in (("Writer", writer, b"first"), ("CLI", cli, b'"answer"'))
+            for cache in ("off", "disk")
+        }
+        their_own = [python, "-c", CHAT, str(turns), model]
+        runs["create_chat_completion, cold"] = partial(run, lambda _: their_own, home, b"first")
+        found = measure(runs, args.rounds)  # the round that warms up fills the cache
     rows = []
-    for name, measured in figures.items():
-        first, end, memory = (list(values) for values in zip(*measured, strict=True))
+    for name, measured in found.items():
+        first, end, memory, last = (list(values) for values in zip(*measured, strict=True))
         rows.append(
             {
                 "what": name,
-                **{f"first_token_s_{key}": value for key, value in spread(first).items()},
+                **spreads(first, "first_token_s"),
                 "answer_s": spread(end)["median"],
                 "peak_mb": spread(memory)["median"],
-                "prompt_and_cached_tokens": tokens.get(name, ""),
+                "prompt_and_cached_tokens": "" if name.startswith("CLI") else last[-1],
             }
         )
     report("fresh process", rows, args.json)
-
-
-def run_cli(command: list[str], home: str) -> tuple[float, float, float]:
-    """As `run`, where the first token is the first "answer" event of --jsonl."""
-    started = time.perf_counter()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, env={**os.environ, "PRLM_HOME": home}, **pipes)
-    assert process.stdout
-    first = 0.0
-    for line in process.stdout:
-        if not first and b'"answer"' in line[:40]:
-            first = time.perf_counter() - started
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0 and first, command
-    return first, time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Goals at 100,000 items: BM25 5 ms, dense 10 ms with embedding, open 50 ms.
 """
 
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Any
 
 import bm25s
 import numpy as np
-from _common import parser, report, spread
+from _common import parser, peak_mb, report, spreads
 
 from prlm_edge import models
 from prlm_edge.retrieve.bm25 import Bm25Retriever
@@ -45,7 +44,7 @@ def timed(run: Callable[[], Any], rounds: int) -> dict[str, float]:
         started = time.perf_counter()
         run()
         values.append(1e3 * (time.perf_counter() - started))
-    return {f"ms_{key}": value for key, value in spread(values).items()}
+    return spreads(values, "ms")
 
 
 def main() -> None:
@@ -58,8 +57,7 @@ def main() -> None:
 
     def add(what: str, n: int, run: Callable[[], Any], rounds: int = args.rounds) -> None:
         measured = timed(run, rounds)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        rows.append({"what": what, "n_items": n, **measured, "peak_mb": round(peak)})
+        rows.append({"what": what, "n_items": n, **measured, "peak_mb": round(peak_mb())})
 
     for n in args.sizes:
         items, new = items_of(n, args.words), items_of(1, args.words, seed=1)

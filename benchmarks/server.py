@@ -13,15 +13,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
-from _common import parser, ratios, report, spread
+from _common import TEXT, measure, parser, ratios, report, spread
 
-from prlm_edge import models
 from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.types import Request, Span, Turn
 
-TEXT = "We study how loaves rise in a cold kitchen, and what a baker writes down about it. " * 16
 N_TOKENS = 32
 
 
@@ -58,25 +55,21 @@ def wait_for(port: int) -> None:
 
 
 def main() -> None:
-    options = parser(__doc__, 5)
-    options.add_argument("model", nargs="?", type=Path)
-    args = options.parse_args()
-    path = args.model or models.resolve("default")
+    args = parser(__doc__, 5, model=True).parse_args()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(path), "--port", str(port), "--n_ctx", "2048"]
-    command += ["--n_threads", str(os.cpu_count()), "--verbose", "False"]
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(args.model), "--port", str(port)]
+    command += ["--n_ctx", "2048", "--n_threads", str(os.cpu_count()), "--verbose", "False"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    backend = LlamaCpp(path, prefix_cache="off")
-    figures: dict[str, list[tuple[float, float]]] = {"prlm-edge": [], "llama_cpp.server": []}
+    backend = LlamaCpp(args.model, prefix_cache="off")
+    runs = {
+        "prlm-edge": lambda round_: ours(backend, f"{round_} {TEXT}"),
+        "llama_cpp.server": lambda round_: served(port, f"{round_} {TEXT}"),
+    }
     try:
         wait_for(port)
-        for round_ in range(args.rounds + 1):
-            measured = ours(backend, f"{round_} {TEXT}"), served(port, f"{round_} {TEXT}")
-            if round_:  # the first round warms up
-                for name, pair in zip(figures, measured, strict=True):
-                    figures[name].append(pair)
+        figures = measure(runs, args.rounds)
     finally:
         server.kill()
     base = figures["llama_cpp.server"]

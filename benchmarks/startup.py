@@ -10,17 +10,14 @@ imported. Goal: at most 0.25 s for "open" and "pool" together at 100,000 items.
 
 import itertools
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from _common import parser, report, spread
+from _common import fresh, medians, parser, report, spread, spreads
 
 STEPS = """
 import sys, time
@@ -40,8 +37,9 @@ pool = make_pool(writer.profile, tasks.get_task("title", None)); mark()
 early = [name for name in ("numpy", "torch", "llama_cpp") if name in sys.modules]
 make_retriever("bm25", pool.items).search("w1 and w20 beside w300", 4); mark()
 answer = Writer(writer.profile, writer.settings, Scripted(["<answer>x</answer>"])).generate("title for w20")
-import json, resource
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+import json
+from prlm_edge import cpu
+peak = (cpu.peak_memory() or 0) / 1e6
 print(json.dumps([[1e3 * (b - a) for a, b in zip(marks, marks[1:])], peak, early, len(answer.used)]))
 """
 COLUMNS = ("import_package", "import_writer", "open", "loading", "import_rest", "pool", "index")
@@ -60,10 +58,7 @@ def write_profile(path: Path, n: int, n_words: int) -> None:
 
 def run(profile: Path, home: Path) -> tuple[list[float], float]:
     """Milliseconds of each of `COLUMNS`, and peak memory in MB."""
-    command = [sys.executable, "-c", STEPS, str(profile)]
-    environment = {**os.environ, "PRLM_HOME": str(home)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
-    steps, peak, early, n_used = json.loads(done.stdout)
+    steps, peak, early, n_used = fresh(STEPS, str(profile), home=home)
     assert n_used and not early, (n_used, early)
     return steps, peak
 
@@ -93,14 +88,13 @@ def main() -> None:
                     stream.writelines(json.dumps(item) + "\n" for item in more)
                 figures.setdefault("100 items appended", []).append(run(grown, home))
         for what, measured in figures.items():
-            steps = [spread(list(values))["median"] for values in zip(*(steps for steps, _ in measured), strict=True)]
-            both = spread([steps[2] + steps[5] for steps, _ in measured])
+            steps = medians([steps for steps, _ in measured])
             rows.append(
                 {
                     "what": what,
                     "n_items": n,
                     **{f"{name}_ms": value for name, value in zip(COLUMNS, steps, strict=True)},
-                    **{f"open_and_pool_ms_{key}": value for key, value in both.items()},
+                    **spreads([steps[2] + steps[5] for steps, _ in measured], "open_and_pool_ms"),
                     "peak_mb": spread([peak for _, peak in measured])["median"],
                 }
             )
