@@ -34,7 +34,7 @@ from _common import TEXT, measure, parser, peak_mb, ratios, report, spread, spre
 from prlm_edge import models
 from prlm_edge.backends import model_file
 from prlm_edge.errors import PrlmError
-from prlm_edge.models import bundled as model_bundled
+from prlm_edge.models import adapters
 from prlm_edge.settings import Settings
 from prlm_edge.types import Request, Span, Turn
 
@@ -58,7 +58,7 @@ class Format(NamedTuple):
     def files(self) -> list[Path]:
         """The model's file, or all of its folder, and the adapter's."""
         path = model_file(self.model)
-        over = [] if self.adapter == model_bundled.NONE else [models.adapter(self.adapter)]
+        over = [] if self.adapter == adapters.NONE else [models.adapter(self.adapter)]
         return [*(path.iterdir() if path.is_dir() else [path]), *over]
 
 
@@ -68,8 +68,8 @@ def format_of(text: str) -> Format:
     if not (name and model):
         raise argparse.ArgumentTypeError(f"{text!r} does not read NAME=MODEL or NAME=MODEL,ADAPTER")
     if adapter == "bundled":
-        adapter = str(model_bundled.ADAPTER)
-    return Format(name, model, adapter or model_bundled.NONE)
+        adapter = str(adapters.ADAPTER)
+    return Format(name, model, adapter or adapters.NONE)
 
 
 def speed(one: Format, _args: argparse.Namespace) -> dict[str, float]:
@@ -197,7 +197,7 @@ def qualities(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     asked = [("quality", one) for one in args.formats]
     if args.trained:
-        asked.insert(0, ("trained", Format("trained", str(args.trained), model_bundled.NONE)))
+        asked.insert(0, ("trained", Format("trained", str(args.trained), adapters.NONE)))
     found = {one.name: child(part, one, args) for part, one in asked}
     first, rows = next(iter(found.values()))["answers"], []
     for name, one in found.items():

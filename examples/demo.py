@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prlm_edge import Writer
 from prlm_edge.errors import MissingError, PrlmError
-from prlm_edge.models.bundled import ADAPTER, NONE
+from prlm_edge.models.adapters import ADAPTER, NONE
 
 PROFILE = Path(__file__).with_name("me.jsonl")
 REQUESTS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 from prlm_edge import models
 from prlm_edge.backends.llama.tuned import model_file
 from prlm_edge.errors import UsageError
-from prlm_edge.models.bundled import NONE, adapter_of
+from prlm_edge.models.adapters import NONE, adapter_of
 from prlm_edge.settings import Settings
 from prlm_edge.types import Backend
 

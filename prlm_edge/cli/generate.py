@@ -15,7 +15,7 @@ from prlm_edge.cli.shared.options import ConfigFile, adds, new_app, setting_flag
 from prlm_edge.cli.shared.progress import Update, no_update, progress
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import EXIT_INTERRUPTED, UsageError
-from prlm_edge.models.bundled import NONE, is_ours
+from prlm_edge.models.adapters import NONE, is_ours
 from prlm_edge.settings import KEYS
 from prlm_edge.types import Cancel, Drop, Event, Hit, Result
 

@@ -17,7 +17,7 @@ from prlm_edge.cpu import cpu_name, usable_cores
 from prlm_edge.evaluate.conditions import SET_BY_THE_RUN, settings_of
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Condition
-from prlm_edge.models.bundled import adapter_of
+from prlm_edge.models.adapters import adapter_of
 from prlm_edge.rerank import make_scorer
 from prlm_edge.rerank.blend import Blend
 from prlm_edge.rerank.reward.lazy import LazyReward

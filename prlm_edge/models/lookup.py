@@ -82,15 +82,6 @@ def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False) -> 
     return copy or model.folder / model.files[0].name
 
 
-def adapter(name_or_path: str) -> Path:
-    """The GGUF file of an adapter: an installed one's, or the path as it is (which need not exist)."""
-    export = None if Path(name_or_path).is_file() else _exported(name_or_path)
-    if export is None or export.kind != "adapter":
-        return Path(name_or_path).expanduser()
-    store.check(export.folder, export.name)
-    return export.folder / export.files[0].name
-
-
 def is_path(name: str) -> bool:
     """Whether a model's name is a path to a local file or folder."""
     if name.startswith("hf://"):

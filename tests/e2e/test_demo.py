@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge.models.bundled import ADAPTER
+from prlm_edge.models.adapters import ADAPTER
 
 ROOT = Path(__file__).parents[2]
 REQUEST = "title for my post on winter sourdough"

@@ -12,7 +12,7 @@ from prlm_edge.evaluate.provenance import header
 from prlm_edge.evaluate.records import Condition, Owner
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.runner import answer_all
-from prlm_edge.models.bundled import NONE
+from prlm_edge.models.adapters import NONE
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data.rows import shown
 from prlm_edge.train.types import Progress

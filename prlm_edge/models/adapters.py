@@ -1,14 +1,14 @@
-"""The adapter that comes with prlm-edge: trained to write in users' voices, for the default model.
+"""Which LoRA adapter settings mean: one by name or path, none, or the one that comes with prlm-edge.
 
-It is used with that model unless settings name another adapter; `generate --base`, or the setting adapter = "none",
-leaves it out.
+Ours is trained to write in users' voices, for the default model. It is used with that model unless settings name
+another adapter; `generate --base`, or the setting adapter = "none", leaves it out.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from prlm_edge.models.lookup import adapter
+from prlm_edge.models import store
 from prlm_edge.settings import Settings
 
 ADAPTER = Path(__file__).parents[1] / "assets" / "voice" / "adapter.gguf"
@@ -27,6 +27,20 @@ def adapter_of(settings: Settings) -> Path | None:
     if settings.adapter:
         return adapter(settings.adapter)
     return ADAPTER if is_ours(settings) else None
+
+
+def adapter(name_or_path: str) -> Path:
+    """The GGUF file of an adapter: an installed one's, or the path as it is (which need not exist).
+
+    Raises:
+        ModelError: The installed adapter is damaged.
+    """
+    export = None if Path(name_or_path).is_file() else store.installed_export(name_or_path)
+    if export is None or export.kind != "adapter":
+        return Path(name_or_path).expanduser()
+    folder = store.models_dir() / export.name
+    store.check(folder, export.name)
+    return folder / export.files[0].name
 
 
 def is_ours(settings: Settings) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prlm_edge.models import bundled
+from prlm_edge.models import adapters
 from prlm_edge.settings import load_settings, read_config
 
 
@@ -10,7 +10,7 @@ from prlm_edge.settings import load_settings, read_config
 def ours(tmp_path, monkeypatch):
     file = tmp_path / "ours.gguf"
     file.write_bytes(b"GGUF")
-    monkeypatch.setattr(bundled, "ADAPTER", file)
+    monkeypatch.setattr(adapters, "ADAPTER", file)
     return file
 
 
@@ -20,28 +20,28 @@ def settings(**flags):
 
 @pytest.mark.parametrize("model", ["default", "smollm2-135m"])
 def test_left_open_it_is_ours_over_the_model_it_was_trained_on(ours, model):
-    assert bundled.adapter_of(settings(model=model)) == ours
-    assert bundled.is_ours(settings(model=model))
+    assert adapters.adapter_of(settings(model=model)) == ours
+    assert adapters.is_ours(settings(model=model))
 
 
 def test_other_models_servers_and_people_who_want_none_go_without(ours):
     for given in ({"model": "qwen3-0.6b"}, {"base_url": "http://127.0.0.1:1/v1"}, {"adapter": "none"}):
-        assert bundled.adapter_of(settings(**given)) is None
-        assert not bundled.is_ours(settings(**given))
+        assert adapters.adapter_of(settings(**given)) is None
+        assert not adapters.is_ours(settings(**given))
 
 
 def test_a_named_one_stands_above_ours(ours, tmp_path):
-    assert bundled.adapter_of(settings(adapter="my.gguf")).name == "my.gguf"
-    assert not bundled.is_ours(settings(adapter="my.gguf"))
+    assert adapters.adapter_of(settings(adapter="my.gguf")).name == "my.gguf"
+    assert not adapters.is_ours(settings(adapter="my.gguf"))
 
 
 def test_a_file_of_settings_can_say_none(ours, tmp_path):
     file = tmp_path / "my.toml"
     file.write_text('adapter = "none"\n')
     assert read_config(file) == {"adapter": "none"}
-    assert bundled.adapter_of(load_settings(config=file, env={})) is None
+    assert adapters.adapter_of(load_settings(config=file, env={})) is None
 
 
 def test_without_the_file_there_is_none(monkeypatch, tmp_path):
-    monkeypatch.setattr(bundled, "ADAPTER", tmp_path / "missing.gguf")
-    assert bundled.adapter_of(settings()) is None
+    monkeypatch.setattr(adapters, "ADAPTER", tmp_path / "missing.gguf")
+    assert adapters.adapter_of(settings()) is None
