@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from evaluation import row, shared, write_rows
+from helpers import PRLM, prlm
+
+from prlm_edge.cli import main
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
-PRLM = [sys.executable, "-m", "prlm_edge", "eval"]
 
 
 def run(*args: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*PRLM, *map(str, args)], capture_output=True, text=True, timeout=280, check=False)
+    done = prlm("eval", *args)
     assert done.returncode == code, done.stderr
     return done
 
@@ -40,16 +40,16 @@ def test_killed_and_asked_again_it_ends_as_it_would_have(data: Path, tmp_path: P
     table = run("run", data, "--out", straight, *flags).stdout
     assert table.splitlines()[0].split()[:3] == ["CONDITION", "USERS", "ROUGE1"]
     assert len(table.splitlines()) == 9
+    command = [*PRLM, "eval", "run", str(data), "--out", str(stopped), *flags]
     for kill in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen([*PRLM, "run", str(data), "--out", str(stopped), *flags], stderr=subprocess.PIPE)
         before = len(answers(stopped)) if kill is signal.SIGINT else 36
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if (stopped / "answers.jsonl").exists() and len(answers(stopped)) > before:
-                process.send_signal(kill)
-                break
-            time.sleep(0.02)
-        errors = process.communicate(timeout=60)[1].decode()
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            while process.poll() is None:
+                if (stopped / "answers.jsonl").exists() and len(answers(stopped)) > before:
+                    process.send_signal(kill)
+                    break
+                time.sleep(0.02)
+            errors = process.communicate()[1]
         if kill is signal.SIGINT and process.returncode:  # it may have ended just then
             assert process.returncode == 130
             assert "the same command goes on" in errors
@@ -94,7 +94,9 @@ def test_on_real_commits_another_users_profile_is_worse(tmp_path: Path) -> None:
     assert one["difference"]["low"] > 0
 
 
-def test_what_is_wrong_with_a_command_is_a_line(data: Path, tmp_path: Path, home: Path) -> None:
+def test_what_is_wrong_with_a_command_is_a_line(
+    data: Path, tmp_path: Path, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     for args, message in (
         (("run", tmp_path / "none.jsonl", "--out", out), "no such file"),
@@ -106,13 +108,10 @@ def test_what_is_wrong_with_a_command_is_a_line(data: Path, tmp_path: Path, home
         (("compare", f"{out}:a", ":b"), "no such file"),
         (("report", out), "no such file"),
     ):
-        errors = run(*args, code=2).stderr.splitlines()
+        assert main(["eval", *map(str, args)]) == 2
+        errors = capfd.readouterr().err.splitlines()
         assert len(errors) == 2, errors
         assert message in errors[0]
         assert not out.exists()
-    missing = subprocess.run(
-        [*PRLM, "run", str(data), "--out", str(out)],
-        capture_output=True, text=True, env={**os.environ, "PRLM_HOME": str(home)}, check=False,
-    )  # fmt: skip
-    assert missing.returncode == 4  # no model in this home
+    assert main(["eval", "run", str(data), "--out", str(out)]) == 4  # no model in this home
     assert not out.exists()
