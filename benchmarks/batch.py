@@ -18,7 +18,7 @@ from _common import POST, parser, ratios, report, spreads
 
 from prlm_edge import tasks
 from prlm_edge.backends.llama.backend import LlamaCpp
-from prlm_edge.prompt.rendering import Renderer
+from prlm_edge.prompt import Renderer
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.style import style_of
 from prlm_edge.types import Item, Request, Sampling, Turn

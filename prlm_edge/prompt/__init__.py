@@ -1,6 +1,7 @@
 """From a task, retrieved items and a request to the chat turns that a model reads, and the tags it answers in."""
 
-from prlm_edge.prompt.plan import Plan, make_plan, prompt_budget
+from prlm_edge.prompt.plan import Plan, prompt_budget
+from prlm_edge.prompt.rendering import Renderer
 from prlm_edge.prompt.tags import (
     ANSWER_CLOSE,
     ANSWER_OPEN,
@@ -20,8 +21,8 @@ __all__ = [
     "THINK_OPEN",
     "TO_ANSWER",
     "Plan",
+    "Renderer",
     "Splitter",
     "StopMatcher",
-    "make_plan",
     "prompt_budget",
 ]

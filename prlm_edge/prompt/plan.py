@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prlm_edge.errors import UsageError
-from prlm_edge.prompt.rendering import Renderer
 from prlm_edge.settings import Settings
-from prlm_edge.style import Style
 from prlm_edge.tasks import Task
-from prlm_edge.types import Hit, ModelInfo, Prompt, Request, Sampling, Scoring, TokenCounter
+from prlm_edge.types import Hit, Prompt, Request, Sampling, Scoring
 
 OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
 _SEEDS = 2**32
@@ -65,40 +62,6 @@ class Plan:
             Request(prompt.turns, each, *budgets, multiline, logprobs=s.best_of > 1, tokenized=prompt.tokenized)
             for each in drawn
         )
-
-
-def make_plan(
-    task: Task,
-    text: str,
-    settings: Settings,
-    hits: Sequence[Hit],
-    style: Style,
-    counter: TokenCounter,
-    info: ModelInfo,
-    notes: Sequence[str] = (),
-    retrieve_s: float = 0.0,
-) -> Plan:
-    """Render what was retrieved for `text` into the prompt that the model `info` is asked.
-
-    Raises:
-        UsageError: The context leaves no room for any prompt.
-    """
-    n_reason = _reasoning_tokens(task, settings, info)
-    n_answer = settings.answer_tokens or task.answer_tokens
-    s, budget = settings, prompt_budget(info.n_ctx_max, n_reason, n_answer)
-    renderer = Renderer(task, counter, style, s.layout, n_reason > 0, s.item_words, s.item_order)
-    prompt = renderer.render(text, hits, budget)
-    past = tuple(task.answer_of(hit.item) for hit in prompt.used)
-    scoring = Scoring(text, task.name, style, prompt.used, past)
-    return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scoring)
-
-
-def _reasoning_tokens(task: Task, settings: Settings, info: ModelInfo) -> int:
-    if settings.reasoning == "off":
-        return 0
-    if settings.reasoning_tokens is not None:
-        return settings.reasoning_tokens
-    return task.reasoning_tokens if settings.reasoning != "auto" or info.reasons else 0
 
 
 def prompt_budget(n_ctx: int, n_reason: int, n_answer: int) -> int:

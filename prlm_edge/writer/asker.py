@@ -13,11 +13,11 @@ from pathlib import Path
 
 from prlm_edge.errors import UsageError
 from prlm_edge.ingest.diff import diff_to_text, is_diff
-from prlm_edge.prompt import Plan, make_plan
+from prlm_edge.prompt import Plan, Renderer, prompt_budget
 from prlm_edge.settings import Settings
 from prlm_edge.style import Style, style_of
 from prlm_edge.tasks import Task, task_for
-from prlm_edge.types import Hit, ModelInfo, TokenCounter
+from prlm_edge.types import Hit, ModelInfo, Scoring, TokenCounter
 from prlm_edge.writer.pool import Past, Pool, Pools, profile_notes
 
 
@@ -59,7 +59,14 @@ class Asker:
         started = time.perf_counter()
         hits, style, notes = self._retrieve(task, text, past, settings)
         retrieve_s = time.perf_counter() - started
-        return make_plan(task, text, settings, hits, style, counter, info, notes, retrieve_s)
+        n_reason = _reasoning_tokens(task, settings, info)
+        n_answer = settings.answer_tokens or task.answer_tokens
+        s, budget = settings, prompt_budget(info.n_ctx_max, n_reason, n_answer)
+        renderer = Renderer(task, counter, style, s.layout, n_reason > 0, s.item_words, s.item_order)
+        prompt = renderer.render(text, hits, budget)
+        past_answers = tuple(task.answer_of(hit.item) for hit in prompt.used)
+        scoring = Scoring(text, task.name, style, prompt.used, past_answers)
+        return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scoring)
 
     def pool(self, past: Past, task: Task) -> Pool:
         """What `task` can learn from."""
@@ -83,3 +90,11 @@ class Asker:
         if hits and settings.retriever == "bm25" and hits[0].score <= 0:
             notes.append("nothing in the profile resembles the request: the most recent items were used")
         return hits, pool.style, notes
+
+
+def _reasoning_tokens(task: Task, settings: Settings, info: ModelInfo) -> int:
+    if settings.reasoning == "off":
+        return 0
+    if settings.reasoning_tokens is not None:
+        return settings.reasoning_tokens
+    return task.reasoning_tokens if settings.reasoning != "auto" or info.reasons else 0

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prlm_edge.backends.scripted import Scripted
-from prlm_edge.prompt.rendering import Renderer
+from prlm_edge.prompt import Renderer
 from prlm_edge.style import check_line, style_of
 from prlm_edge.tasks import get_task
 from prlm_edge.types import Hit, Item, Span, Turn
