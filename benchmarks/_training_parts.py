@@ -14,7 +14,7 @@ from typing import Any
 from _common import ROOT, peak_mb
 
 REASONS = {"data.reasoning": True, "grpo.reasoning_tokens": 32}
-SKIPPED = 8  # of the profile's posts, the oldest: too little lies before them
+SKIPPED = 8  # of the profile's posts, the oldest: too few come before them
 Figures = Iterator[dict[str, Any]]
 
 
@@ -101,7 +101,7 @@ def theirs(args: argparse.Namespace) -> Figures:
     """TRL's GRPOTrainer draws by Transformers' `generate`.
 
     A round's "tokens" are how many a sample is to have; 0: until it ends. The prompts are the same, to the tag that
-    they end in, and no format is forced behind it.
+    they end in, and no format is forced after it.
     """
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -144,7 +144,7 @@ def theirs(args: argparse.Namespace) -> Figures:
 
 
 def step(args: argparse.Namespace, folder_name: str = "grpo") -> Figures:
-    """Seconds of each part of the GRPO steps behind the first."""
+    """Seconds of each part of the GRPO steps after the first."""
     from accelerate.optimizer import AcceleratedOptimizer
 
     from prlm_edge.train import base
@@ -180,7 +180,7 @@ def apart(args: argparse.Namespace) -> Figures:
 
 
 def warm(args: argparse.Namespace) -> Figures:
-    """Pace of the warm start's steps behind the first: tokens of prompts and answers, padding not counted."""
+    """Pace of the warm start's steps after the first: tokens of prompts and answers, padding not counted."""
     from prlm_edge.train import base, warmstart
     from prlm_edge.train.data import examples as data
     from prlm_edge.train.run import folder as run_folder

@@ -3,7 +3,7 @@
     python benchmarks/batch.py [MODEL.gguf] [--data ../shared/data/acl_title/dev.jsonl.gz] [--users 16]
 
 Best of n: one prompt of about 500 tokens (4 past items), reasoning and answer of at most 32 tokens each, sampled; the
-time of the whole answer against n = 1, the prompt evaluated anew each time. Goal: n = 8 at most 2.5.
+time of the whole answer against n = 1, the prompt evaluated again each time. Goal: n = 8 at most 2.5.
 Evaluation: real requests of `--users` users (made-up ones without --data), k = 4, greedy, through `stream_many` and one
 by one. Goal: at least twice the users a minute.
 """
@@ -49,7 +49,7 @@ def prompts_of(backend: LlamaCpp, users: list[tuple[list[Item], str]], *, reason
 
 
 def timed(backend: LlamaCpp, requests: list[Request]) -> tuple[float, int]:
-    """Seconds and tokens drawn, the prompt evaluated anew."""
+    """Seconds and tokens drawn, the prompt evaluated again."""
     if backend._context:
         backend._context.roll_back(0)
     tokens, started = 0, time.perf_counter()

@@ -1,7 +1,7 @@
 """Decode speed side by side in one run: llama.cpp's own loop, prlm-edge, and llama-cpp-python's chat API.
 
 "raw loop" decodes on as many threads as prlm-edge chooses, "all threads" and the chat API on every core. `--busy` runs
-all of it beside one process that never sleeps.
+all of it alongside one process that never sleeps.
 
     python benchmarks/decode.py [MODEL.gguf] [--rounds 7]
 
@@ -84,7 +84,7 @@ def chat_api(llama: object) -> tuple[float, float]:
 
 def main() -> None:
     options = parser(__doc__, 7, model=True)
-    options.add_argument("--busy", action="store_true", help="beside one busy process")
+    options.add_argument("--busy", action="store_true", help="alongside one busy process")
     args = options.parse_args()
     path, n_threads = args.model, default_threads()
     backend = LlamaCpp(path, prefix_cache="off")
@@ -116,7 +116,7 @@ def main() -> None:
                 **ratios(decodes, raw),
             }
         )
-    report(f"decode, {'beside one busy process' if args.busy else 'calm'}", rows, args.json)
+    report(f"decode, {'alongside one busy process' if args.busy else 'calm'}", rows, args.json)
 
 
 if __name__ == "__main__":

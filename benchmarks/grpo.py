@@ -5,9 +5,9 @@
 
 Each setting is a run of `prlm-edge train grpo` in a folder of its own under --out: stopped or killed, the same command
 goes on. "accuracy", "style" and "personalization" are mean rewards of what was drawn in the second half of the steps;
-behind them stands the difference from the first row, with a 95% interval, paired by step. A group of another size
+after them is the difference from the first row, with a 95% interval, paired by step. A group of another size
 shares no steps with it.
-Dev figures are means over greedy answers before the first step and behind the last.
+Dev figures are means over greedy answers before the first step and after the last.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How long `prlm-edge --help` takes in a fresh process, beside an empty Python and a plain Typer app, in one run.
+"""How long `prlm-edge --help` takes in a fresh process, compared with an empty Python and a plain Typer app in one run.
 
 They are measured in turn, so that a busy neighbour slows them alike: read the ratios.
 

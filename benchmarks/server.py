@@ -2,7 +2,7 @@
 
     python benchmarks/server.py [MODEL.gguf]
 
-The same prompt of about 300 tokens and 32 greedy tokens, evaluated anew in each round (its first words differ). Both in
+The same prompt of about 300 tokens and 32 greedy tokens, evaluated again each round (its first words differ). Both in
 their own defaults; the server has every core.
 """
 

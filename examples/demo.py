@@ -1,4 +1,4 @@
-"""What training changes: the default model as it was pulled and with its adapter, beside each other, for Maren's posts.
+"""What training changes: the default model as it was pulled and with its adapter, side by side, for Maren's posts.
 
     python examples/demo.py ["title for my post on winter sourdough" ...] [--adapter runs/mine/adapter.gguf]
 

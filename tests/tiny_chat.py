@@ -1,7 +1,4 @@
-"""Untrained language models of some kilobytes with a ChatML tokenizer of their own, as Hugging Face folders.
-
-Not here: the real models (`conftest.py`), files of other formats, which the exporters make of these.
-"""
+"""Untrained language models of some kilobytes with a ChatML tokenizer of their own, as Hugging Face folders."""
 
 from __future__ import annotations
 

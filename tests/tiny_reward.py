@@ -1,7 +1,4 @@
-"""A reward model of some kilobytes as `RewardScorer` reads it: a real tokenizer, a real ONNX file, weights by chance.
-
-Not here: one that was trained and exported (tests/train).
-"""
+"""A reward model of some kilobytes as `RewardScorer` reads it: a real tokenizer and ONNX file, random weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Bad data is refused before anything is trained, or left out and counted; what is left is learned from rightly.
-
-Not here: draws of rejection sampling (`test_rejection.py`), full disks (`test_full_disk.py`).
-"""
+"""Bad data is refused before anything is trained, or left out and counted; the rest is learned from."""
 
 import gzip
 import json

@@ -1,7 +1,4 @@
-"""Untrained models of some kilobytes in Transformers' folders: training them takes seconds.
-
-Not here: their tokenizers, which are real ones or a test's own.
-"""
+"""Untrained models of some kilobytes in Transformers' folders: training them takes seconds."""
 
 from __future__ import annotations
 
