@@ -27,7 +27,7 @@ def open_backend(settings: Settings) -> Backend:
         from prlm_edge.backends.server.openai import OpenAI
 
         if settings.adapter not in (None, NONE):
-            raise UsageError("an adapter is laid over a local model, and base_url is set", "leave one of them out")
+            raise UsageError("an adapter needs a local model, and base_url is set", "leave one of them out")
         model = "" if settings.model == "default" else settings.model
         return OpenAI(settings.base_url, model=model, api_key=settings.api_key, n_ctx=settings.n_ctx)
     path = model_file(settings.model)
@@ -51,7 +51,7 @@ def _open_onnx(folder: Path, settings: Settings) -> Backend:
 
     if adapter_of(settings) is not None:
         raise UsageError(
-            f"{folder}: an adapter can't be laid over an ONNX model",
+            f"{folder}: an adapter can't be applied to an ONNX model",
             "merge it before the export, or use the GGUF model (`--adapter none` leaves it out)",
         )
     return Onnx(

@@ -77,5 +77,5 @@ def test_what_is_not_there_is_said_in_a_line(tmp_path):
 
 def test_an_adapter_over_onnx_is_refused_by_name(made):
     done = run(f"mine={made / 'onnx'},{made / 'lora.gguf'}", "--rounds", 1)
-    assert done.returncode and "an adapter can't be laid over an ONNX model" in done.stderr
+    assert done.returncode and "an adapter can't be applied to an ONNX model" in done.stderr
     assert "mine: speed failed" in done.stderr and "Traceback" not in done.stderr

@@ -222,7 +222,7 @@ def test_a_folder_as_model_opens_this_backend_and_refuses_adapters(root, tmp_pat
     assert say(backend)[1]
     backend.close()
     (tmp_path / "adapter.gguf").touch()
-    with pytest.raises(UsageError, match="adapter can't be laid over an ONNX model"):
+    with pytest.raises(UsageError, match="adapter can't be applied to an ONNX model"):
         open_backend(Settings(model=str(folder), adapter=str(tmp_path / "adapter.gguf")))
 
 

@@ -1,4 +1,4 @@
-"""Which of several requests are decoded together, and in which slots: each that ends makes room for the next.
+"""Which of several requests are decoded together, and in which slots: each one that ends frees its slot for the next.
 
 A prompt is evaluated alone, in calls of the same sizes as for a single request; its state then moves to the batch.
 Equal prompts (best-of-n) are evaluated once and share their tokens. So each answer is, token for token, the one that

@@ -1,6 +1,6 @@
 """The context that prompts are evaluated in: one slot, which keeps what it shares with the next prompt.
 
-llama.cpp's prompts always lie in cells 0, 1, 2, ...: attention adds up cell by cell, so another place rounds otherwise.
+llama.cpp's prompts are always in cells 0, 1, 2, ...: attention adds up cell by cell, so other places round differently.
 A single request is decoded here too; a batch takes the evaluated state elsewhere (`batch.py`).
 """
 
@@ -81,7 +81,7 @@ class Context:
         return end
 
     def roll_back(self, n_tokens: int) -> int:
-        """Forget everything behind the first `n_tokens`; returns how many are kept: 0 where a model can't do that."""
+        """Forget everything after the first `n_tokens`; returns how many are kept: 0 where a model can't do that."""
         if n_tokens < self.slots.lengths[0]:
             self.fresh = False
             n_tokens = self.slots.truncate(0, n_tokens)

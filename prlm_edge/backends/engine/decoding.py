@@ -1,8 +1,8 @@
 """One request being decoded in two forced phases: takes logits, gives events, says what to evaluate next.
 
-The format is forced instead of held to a grammar, which costs 35-50% of the speed: the assistant's turn is opened with
+The format is forced without a grammar, which would cost 35-50% of the speed: the assistant's turn is opened with
 <think> and runs to </think> or its budget; `</think>` and `<answer>` are appended, and the answer runs to </answer>, a
-line break or its limit. What the model wrote behind the reasoning's end is forgotten, so the canonical tags follow it.
+line break or its limit. What the model wrote after the reasoning's end is forgotten, so the canonical tags follow it.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Decoding:
         request: See above.
         prompt: See above.
         tokens: What its slot should hold, the tokens to evaluate next included.
-        n_kept: How many of `tokens` the slot holds already; what it holds behind them is to be forgotten.
-        room: Tokens that may yet be evaluated behind its prompt, those that are forgotten again included.
+        n_kept: How many of `tokens` the slot holds already; what it holds after them is to be forgotten.
+        room: Tokens that may still be evaluated after its prompt, including those that are forgotten again.
         n_cached: Tokens of the prompt that were not evaluated for it.
         finished: Whether the answer is complete.
     """

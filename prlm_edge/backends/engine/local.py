@@ -173,7 +173,7 @@ class Local(abc.ABC):
         return sequence
 
     def _begin(self, sequence: Decoding) -> Context:
-        """The context that evaluates a sequence's prompt, with what is there of it already."""
+        """The context that evaluates a sequence's prompt, with the part that is evaluated already."""
         sequence.started()
         context = self._context_for(len(sequence.prompt.tokens) + sequence.room)
         if self._prefixes:

@@ -59,12 +59,12 @@ def file_key(path: Path) -> str:
 
 
 def open_prefixes(where: str, disk_mb: int, *identity: str) -> Prefixes | None:
-    """The kept prefixes of one model, adapter and build, whose `identity` tells them from all others.
+    """The kept prefixes of one model, adapter and build, which `identity` separates from all others.
 
     Args:
         where: "off" (None is returned), "memory" or "disk".
         disk_mb: MiB they may take on disk.
-        identity: What a state depends on beside the tokens.
+        identity: What a state depends on besides the tokens.
     """
     if where == "off":
         return None

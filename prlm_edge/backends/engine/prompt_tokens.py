@@ -1,7 +1,7 @@
 """Tokenizes texts and prompts for the models in this process, and says where a prompt's evaluation is cut into calls.
 
 Logits depend on how many tokens llama.cpp evaluates in one call (by 0.4 for a last call of 11 against 75). So where the
-calls end follows from the prompt alone: where each user turn begins (what stands before is what requests share), and
+calls end follows from the prompt alone: where each user turn begins (requests share what comes before), and
 every `CHUNK` tokens from there. A kept state is reused up to a cut only, and only where all calls up to it were the
 same: then warm logits are bit for bit the cold ones. Digests, chained over tokens and cuts, say so.
 """
@@ -67,12 +67,12 @@ class PromptTokenizer:
         return len(self._vocab.with_bos(ids))
 
     def encode_turns(self, turns: Sequence[Turn], *, reasons: bool) -> TokenizedPrompt:
-        """The whole prompt, with the tag that opens reasoning or answer behind it."""
+        """The whole prompt, followed by the tag that opens reasoning or answer."""
         spans = self._template.render(turns)
         n_before = self._count_last(spans)
         append(spans, Span(THINK_OPEN if reasons else ANSWER_OPEN, trusted=True))
         tokens: list[int] = []
-        user_turns: list[int] = []  # where they begin, but for one at the very beginning
+        user_turns: list[int] = []  # where they begin, except one at the very beginning
         replies: list[tuple[int, int]] = []
         role = ""
         for span in spans:
@@ -111,7 +111,7 @@ class PromptTokenizer:
         return self.encode_turns(request.turns, reasons=reasons)
 
     def _count_last(self, spans: Sequence[Span]) -> int:
-        """Tokens of the last span if it is trusted, and so one that a tag behind it is joined to."""
+        """Tokens of the last span if it is trusted, and so is joined to a tag after it."""
         last = spans[-1] if spans else Span("")
         return len(self.ids(last.text, trusted=True)) if last.trusted else 0
 

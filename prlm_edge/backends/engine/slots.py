@@ -31,7 +31,7 @@ class Slots(Protocol):
     lengths: list[int]
 
     def append(self, more: Sequence[tuple[int, Sequence[int]]], cancel: Cancel | None = None) -> list[int]:
-        """Evaluate tokens behind those that their slots hold, in one call.
+        """Evaluate tokens after those that their slots hold, in one call.
 
         Args:
             more: (slot, tokens) pairs.
@@ -51,7 +51,7 @@ class Slots(Protocol):
         ...
 
     def truncate(self, slot: int, n_tokens: int = 0) -> int:
-        """Forget what a slot holds behind its first `n_tokens`.
+        """Forget what a slot holds after its first `n_tokens`.
 
         Returns:
             How many it then holds: 0 where the model can't forget a part.
@@ -74,7 +74,7 @@ class Slots(Protocol):
         """Whether a free slot can take one more sequence; sequences are moved together where that makes the room.
 
         Args:
-            n_new: Tokens that it may need beside those it shares with another slot.
+            n_new: Tokens that it may need besides those it shares with another slot.
             n_all: Tokens that it may need in all.
             n_promised: Tokens that the sequences in the other slots may still need.
         """

@@ -13,7 +13,7 @@ class Vocabulary(Protocol):
 
     Attributes:
         n_tokens: Size of the vocabulary.
-        words_apart: Whether no token reaches from a sign over the space behind it into the next word, so that a text
+        words_apart: Whether no token reaches from a sign over the space after it into the next word, so that a text
             cut there yields the same tokens as the whole.
     """
 

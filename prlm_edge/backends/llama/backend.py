@@ -25,7 +25,7 @@ from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.types import ModelInfo, Sampling
 
 # A step of a smaller model is over sooner than sleeping threads wake: 47 tokens/s on one thread against 20 on two. Two
-# spinning threads do 74, but 25 beside one busy process, where one thread stays at 48 (SmolLM2-135M, 2 cores).
+# spinning threads do 74, but 25 alongside one busy process, where one thread stays at 48 (SmolLM2-135M, 2 cores).
 ONE_THREAD_BYTES = 256 << 20
 REASONS = "prlm.reasons"  # metadata of a model file: true where training taught the model to reason
 
@@ -144,7 +144,7 @@ class LlamaCpp(Local):
         self._prefixes = open_prefixes(*self._cache, *self._identity())
 
     def _identity(self) -> tuple[str, str, str]:
-        """What an evaluated prompt depends on beside its tokens: model, adapter and llama.cpp's build."""
+        """What an evaluated prompt depends on besides its tokens: model, adapter and llama.cpp's build."""
         adapter = self._adapter.key if self._adapter else ""
         return self.info.sha256 or file_key(self._path), adapter, llama_lib.build()
 

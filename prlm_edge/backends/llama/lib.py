@@ -3,9 +3,9 @@
 llama-cpp-python's `verbose=False` redirects descriptors 1 and 2 of the whole process and is not used. OpenMP reads its
 environment when the library loads, so the variables are set for that moment only and never leak into child processes.
 
-A thread that waits for others sleeps (active spinning was measured at 11 tokens/s against 79, beside another busy
+A thread that waits for others sleeps (active spinning was measured at 11 tokens/s against 79, alongside another busy
 process), but not at once: a call of 8 rows takes 44 ms where threads sleep at once, 28 where they look 300 times
-before; beside a busy process it is 53 and 57, and 100 or more with 3,000 looks (SmolLM2-135M, 2 cores, GNU OpenMP).
+before; alongside a busy process it is 53 and 57, and 100 or more with 3,000 looks (SmolLM2-135M, 2 cores, GNU OpenMP).
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Onnx(Local):
         self._prefixes = open_prefixes(prefix_cache, prefix_cache_mb, *self._identity(model.file))
 
     def _identity(self, file: Path) -> tuple[str, ...]:
-        """What an evaluated prompt depends on beside its tokens: the model, and ONNX Runtime."""
+        """What an evaluated prompt depends on besides its tokens: the model, and ONNX Runtime."""
         import onnxruntime
 
         return "onnx", self.info.sha256 or file_key(file), str(onnxruntime.__version__)

@@ -1,4 +1,4 @@
-"""Reads what a folder with an ONNX language model says of it: onnxruntime-genai's layout, and our card beside it.
+"""Reads a folder with an ONNX language model: onnxruntime-genai's layout, and our card next to it.
 
     genai_config.json      which file, its sizes and cache, ids that end a turn: written by onnxruntime-genai's builder
     model.onnx (.data)     the graph and its weights

@@ -100,7 +100,7 @@ class Session:
 
         Args:
             binding: Of `bind`.
-            tokens: [rows, tokens]; only a single row may bring several behind others.
+            tokens: [rows, tokens]; only a single row may bring several that follow others.
             lengths: Tokens that each row has already.
             cancel: Breaks off, once set.
 

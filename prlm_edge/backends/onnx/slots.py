@@ -1,6 +1,6 @@
 """Slots in memory of ours, evaluated by ONNX Runtime.
 
-Each sequence has a row of its own in the cache; rows in use lie side by side, so that sequences that bring one token
+Each sequence has a row of its own in the cache; rows in use are side by side, so that sequences that bring one token
 each are evaluated in one call.
 """
 
