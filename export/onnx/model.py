@@ -1,7 +1,7 @@
 """The language model as ONNX, quantized, for `prlm_edge.backends.onnx.backend`: a Hugging Face folder -> a folder.
 
 onnxruntime-genai's builder makes the graph, with ONNX Runtime's own attention over a cache that stays in place and
-weights of 8 or 4 bits by blocks; `onnx_graph.py` then saves it a table. It runs in a process of its own: it prints its
+weights of 8 or 4 bits by blocks; `graph.py` then saves it a table. It runs in a process of its own: it prints its
 steps, changes `sys.path`, and keeps its memory. No network: the folder is local, and the hubs are told to be offline.
 Not here: merging an adapter (`merge.py`), checks (`verify.py`), the embedder and the reward model, which are encoders
 (`prlm_edge.train.reward.to_onnx`).
@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge.backends.onnx.folder import read
+from prlm_edge.backends.onnx.session import Session
+from prlm_edge.backends.onnx.slots import OnnxSlots
+from prlm_edge.cpu import default_threads
 from prlm_edge.errors import MissingError, ModelError, UsageError
-from prlm_edge.export.measure import Probe, Speed, log_softmax
+from prlm_edge.export.measure import Probe, log_softmax
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, hash_file
 from prlm_edge.storage import writing
 
@@ -96,47 +99,17 @@ def onnx_logprobs(folder: Path, wanted: Sequence[Probe]) -> Iterator[NDArray[np.
     """
     import numpy as np
 
-    session = _session(folder)
+    session = Session(read(folder), default_threads())
     for probe in wanted:
-        ids, length = probe.ids[: probe.at[-1] + 1], probe.at[-1] + 1
-        buffers = session.buffers(1, length)
-        binding = session.bind(buffers, 0, 1)
-        said = np.empty((len(probe.at), session.model.n_vocab), np.float32)
-        begin = 0
-        for n, at in enumerate(probe.at):  # logits come of each call's last token alone
+        slots = OnnxSlots(session, probe.at[-1] + 1)
+        said, begin = [], 0
+        for at in probe.at:  # logits come of each call's last token alone
             for start in range(begin, at + 1, _CHUNK):
-                part = np.array([ids[start : min(start + _CHUNK, at + 1)]], np.int64)
-                said[n] = session.run(binding, part, [start])[0]
+                slots.append([(0, probe.ids[start : min(start + _CHUNK, at + 1)])])
+            said.append(slots.logits())
             begin = at + 1
-        yield log_softmax(said)
-
-
-def speed_onnx(folder: Path, ids: Sequence[int], n_decode: int = 32) -> Speed:
-    """How fast ONNX Runtime is with an exported model here and now, as `measure.speed_gguf`."""
-    import time
-
-    import numpy as np
-
-    session = _session(folder)
-    buffers = session.buffers(1, len(ids) + n_decode)
-    binding = session.bind(buffers, 0, 1)
-    prompt = np.array([list(ids)], np.int64)
-    session.run(binding, prompt[:, :8], [0])
-    begin = time.perf_counter()
-    for start in range(0, len(ids), _CHUNK):
-        logits = session.run(binding, prompt[:, start : start + _CHUNK], [start])
-    evaluated = time.perf_counter()
-    for n in range(n_decode):
-        logits = session.run(binding, np.array([[logits[0].argmax()]], np.int64), [len(ids) + n])
-    decoded = time.perf_counter()
-    return Speed(len(ids) / (evaluated - begin), n_decode / (decoded - evaluated))
-
-
-def _session(folder: Path) -> Any:
-    from prlm_edge.backends.onnx.session import Session
-    from prlm_edge.cpu import default_threads
-
-    return Session(read(folder), default_threads())
+        slots.close()
+        yield log_softmax(np.stack(said))
 
 
 def _preflight(source: Path, target: Path, quant: str) -> dict[str, Any]:
