@@ -40,7 +40,7 @@ class _Asked:
     limit: Annotated[int, typer.Option("--limit", min=1, help="Users of each file.")] = 60
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="The base, where no run tells it: a name, a GGUF file, a folder."),
+        typer.Option("--model", "-m", help="The base, where no run names it: a name, a GGUF file, a folder."),
     ] = None
     licence: Annotated[str, typer.Option("--licence", help="SPDX identifier of the result.")] = "Apache-2.0"
     attribution: Annotated[

@@ -156,7 +156,7 @@ def _to_stdout(text: str) -> None:
 
 def _to_stderr(text: str) -> None:
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):  # nobody is left to be told
+        with contextlib.suppress(OSError):  # nobody reads it any more
             sys.stderr.write(text)
             sys.stderr.flush()
 

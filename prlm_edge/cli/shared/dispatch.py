@@ -79,7 +79,7 @@ def complete(instruction: str) -> int:
 
     @app.callback()
     def _options(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
-        """What stands before a verb."""
+        """What comes before a verb."""
 
     for name, about in VERBS.items():
         app.command(name, short_help=about, cls=_Later)(_options)

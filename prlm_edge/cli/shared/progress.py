@@ -15,7 +15,7 @@ DELAY_S = 0.4  # work that ends sooner shows no bar
 
 
 class Update(Protocol):
-    """Tells how much of `total` is done (None: unknown), and what to say beside the bar from now on."""
+    """Shows how much of `total` is done (None: unknown), and from now on `text` next to the bar."""
 
     def __call__(self, done: int, total: int | None = None, text: str = "", /) -> None:
         """Draw it."""
@@ -28,7 +28,7 @@ def progress(label: str, unit: str = "items", *, at_once: bool = False) -> Itera
     Args:
         label: What is going on, such as "pulling smollm2-135m".
         unit: What is counted; "bytes" is shown as MB with a rate.
-        at_once: Draw from the first update on, for work that tells little before it is nearly done.
+        at_once: Draw from the first update on, for work with few updates before its end.
     """
     if not can_draw():
         yield no_update

@@ -34,7 +34,7 @@ def set_key(text: str, key: str, value: str | int | float) -> str:
 
 
 def unset_key(text: str, key: str) -> str:
-    """`text` without `key`; a comment behind its value stays, on a line of its own.
+    """`text` without `key`; a comment after its value stays, on a line of its own.
 
     Raises:
         ConfigError: The file spells the key in a way that this editor doesn't understand.

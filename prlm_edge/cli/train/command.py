@@ -26,7 +26,7 @@ OutOption = Annotated[Path, OUT]
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a stage is to do: the recipe and what is changed in it, and the adapter that it begins with."""
+    """What a stage does: its recipe with changes, and the adapter that it begins with."""
 
     data: Annotated[list[Path] | None, typer.Option("--data", "-d", help="A data set; several make a mixture.")] = None
     dev: Annotated[list[Path] | None, typer.Option("--dev", help="Other users' data, to choose the adapter by.")] = None
@@ -101,8 +101,8 @@ def whole(
     if context.invoked_subcommand:
         if given:
             raise UsageError(
-                f"options of the whole recipe stand before {context.invoked_subcommand}",
-                f"write them behind it: train {context.invoked_subcommand} --out RUN ...",
+                f"options of the whole recipe come before {context.invoked_subcommand}",
+                f"write them after it: train {context.invoked_subcommand} --out RUN ...",
             )
         return
     if not given:

@@ -204,7 +204,7 @@ def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
 
 
 def _ended(folder: TrainFolder, recipe: Recipe, *, whole: bool) -> Path:
-    """Leave beside the adapter of a whole run the file that `generate --adapter` takes, and the report."""
+    """Write next to the adapter of a whole run the file that `generate --adapter` takes, and the report."""
     if not whole:
         raise stopped()
     from prlm_edge.errors import MissingError
@@ -219,7 +219,7 @@ def _ended(folder: TrainFolder, recipe: Recipe, *, whole: bool) -> Path:
 
 
 def _dev(sha256: Mapping[str, str]) -> dict[str, str]:
-    """Hashes of dev files, told from those of files to learn from, which may have their names."""
+    """Hashes of dev files, kept apart from those of training files, which may have the same names."""
     return {f"dev {name}": value for name, value in sha256.items()}
 
 
