@@ -44,7 +44,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 test: lint models
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 demo: $(STAMP)
 	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null

@@ -131,6 +131,11 @@ def stopped_at(
     return process.returncode, lines + rest.splitlines(keepends=True), errors
 
 
+def sha256(data: bytes) -> str:
+    """Its hash as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def install_model(name: str, data: bytes = b"GGUF bytes") -> Path:
     """Install a model of made-up contents with the manifest that fits them; returns its first file."""
     model = models.find(name)
@@ -138,7 +143,7 @@ def install_model(name: str, data: bytes = b"GGUF bytes") -> Path:
     entries = []
     for file in model.files:
         (model.folder / file.name).write_bytes(data)
-        entries.append(store.InstalledFile(file.name, len(data), hashlib.sha256(data).hexdigest()))
+        entries.append(store.InstalledFile(file.name, len(data), sha256(data)))
     source = str(model.files[0].source)
     store.write_manifest(model.folder, store.Manifest(model.name, model.kind, "MIT", source, tuple(entries)))
     return model.folder / model.files[0].name

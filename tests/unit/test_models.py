@@ -1,12 +1,11 @@
 """The model registry: names, paths, installed or not, hashes. Nothing here may touch the network."""
 
-import hashlib
 import os
 import re
 from pathlib import Path
 
 import pytest
-from helpers import install_model
+from helpers import install_model, sha256
 
 from prlm_edge import models
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
@@ -121,7 +120,7 @@ def test_verify_hashes_again():
     path.write_bytes(b"GGUF bytez")  # the same size
     assert models.resolve("default") == path  # cheap, so it can't see this
     (problem,) = store.verify(path.parent, "smollm2-135m")
-    assert hashlib.sha256(b"GGUF bytez").hexdigest() in problem
+    assert sha256(b"GGUF bytez") in problem
     path.unlink()
     assert store.verify(path.parent, "smollm2-135m") == ["SmolLM2-135M-Instruct.Q4_1.gguf is missing"]
 
@@ -174,12 +173,12 @@ def test_sha256_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
     real = store.hash_file
     monkeypatch.setattr(store, "hash_file", lambda p: hashed.append(p) or real(p))
     for _ in range(3):
-        assert models.sha256_of(path) == hashlib.sha256(b"one").hexdigest()
+        assert models.sha256_of(path) == sha256(b"one")
     assert len(hashed) == 1
     before = path.stat()
     path.write_bytes(b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size and mtime
-    assert models.sha256_of(path) == hashlib.sha256(b"two").hexdigest()
+    assert models.sha256_of(path) == sha256(b"two")
     assert len(hashed) == 2
 
 
