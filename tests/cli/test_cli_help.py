@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import PRLM
 
 from prlm_edge import cli
 from prlm_edge.cli import main
 from prlm_edge.cli.shared import dispatch, docs, table
 from prlm_edge.settings import KEYS
 
-COMMAND = [sys.executable, "-m", "prlm_edge"]
 CLI_MD = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
@@ -71,7 +71,7 @@ def test_the_console_script_and_the_module_are_the_same():
     script = Path(sys.executable).with_name("prlm-edge" + (".exe" if os.name == "nt" else ""))
     if not script.exists():
         pytest.skip("prlm-edge is not installed beside this interpreter")
-    said = [subprocess.run([*start, "--help"], capture_output=True).stdout for start in ([script], COMMAND)]
+    said = [subprocess.run([*start, "--help"], capture_output=True).stdout for start in ([script], PRLM)]
     assert said[0] == said[1] == (table.help_text() + os.linesep).encode()
 
 

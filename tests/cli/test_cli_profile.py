@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import PRLM, on_terminal
 
 from prlm_edge.profile import Profile
 from prlm_edge.types import Item
@@ -189,23 +189,11 @@ def test_rm_by_id_and_source(run: Run, me: Path) -> None:
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 2), ("n\n", 1, 3), ("\n", 1, 3)])
 def test_rm_asks_on_a_terminal(me: Path, home: Path, answer: str, code: int, left: int) -> None:
-    pty = pytest.importorskip("pty")
     some(me)
-    ours, theirs = pty.openpty()
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "prlm_edge", "profile", "rm", "a1", "--user", str(me)],
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.write(ours, answer.encode())
-    _, err = worker.communicate(timeout=60)
-    os.close(ours)
-    os.close(theirs)
-    assert worker.returncode == code, err
-    assert "Bread: why" in err
-    assert "Remove 1 item?" in err
+    done, shown = on_terminal([*PRLM, "profile", "rm", "a1", "--user", str(me)], answer.encode())
+    assert done == code, shown
+    assert b"Bread: why" in shown
+    assert b"Remove 1 item?" in shown
     assert len(Profile.open(me)) == left
 
 
@@ -340,7 +328,7 @@ def test_ctrl_c_during_an_import_keeps_the_batches(me: Path, home: Path, tmp_pat
     fifo = tmp_path / "source.jsonl"
     os.mkfifo(fifo)
     worker = subprocess.Popen(
-        [sys.executable, "-m", "prlm_edge", "profile", "import", "jsonl", str(fifo), "--user", str(me), "--json"],
+        [*PRLM, "profile", "import", "jsonl", str(fifo), "--user", str(me), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -364,32 +352,10 @@ def test_ctrl_c_during_an_import_keeps_the_batches(me: Path, home: Path, tmp_pat
     assert me.read_bytes().count(b"\n") == added
 
 
-def test_terminal_escapes_in_a_profile_are_shown_not_obeyed(me: Path, home: Path) -> None:
-    pty = pytest.importorskip("pty")
+@pytest.mark.parametrize("verb", [("list",), ("show", "e")])
+def test_terminal_escapes_in_a_profile_are_shown_not_obeyed(me: Path, home: Path, verb: tuple[str, ...]) -> None:
     Profile.open(me, create=True).append([Item("e", "text \x1b[2J", "title \x1b]0;x\x07\nsecond")])
-    ours, theirs = pty.openpty()
-    for verb in (("list",), ("show", "e")):
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "prlm_edge", "profile", *verb, "--user", str(me)],
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        assert worker.wait(timeout=60) == 0
-        shown = os.read(ours, 65536)
-        assert b"\x1b" not in shown
-        assert b"\\x1b" in shown
-    os.close(ours)
-    os.close(theirs)
-
-
-def test_help_imports_nothing_heavy(home: Path) -> None:
-    code = (
-        "import sys; from prlm_edge.cli import main; main(['profile', 'import', 'git', '--help']); "
-        "print([m for m in ('numpy', 'rich', 'markdown_it', 'subprocess', 'llama_cpp') if m in sys.modules], "
-        "file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert "--author" in done.stdout
-    loaded = done.stderr.strip().splitlines()[-1]
-    assert not {"numpy", "rich", "markdown_it", "llama_cpp"} & set(eval(loaded))
+    code, shown = on_terminal([*PRLM, "profile", *verb, "--user", str(me)])
+    assert code == 0
+    assert b"\x1b" not in shown
+    assert b"\\x1b" in shown

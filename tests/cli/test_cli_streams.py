@@ -1,25 +1,23 @@
 """Errors as lines with exit codes; pipes, closed and full descriptors, signals, odd locales, terminals, progress."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
 import pytest
 import typer
+from helpers import PRLM, on_terminal, stopped_at
 
 from prlm_edge.cli import main
 from prlm_edge.cli.shared import console, table
 from prlm_edge.cli.shared.progress import progress
 from prlm_edge.errors import MissingError, PrlmError
 
-COMMAND = [sys.executable, "-m", "prlm_edge"]
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and descriptors")
 
 
@@ -116,7 +114,7 @@ def test_wrong_values_of_generate_are_answered_with_the_right_ones(home, capsys,
 
 @posix
 def test_a_reader_that_goes_away_is_no_error():
-    with subprocess.Popen([*COMMAND, "config", "show"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen([*PRLM, "config", "show"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         error = process.stderr.read()
     assert (process.returncode, error) == (141, b"")
@@ -125,7 +123,7 @@ def test_a_reader_that_goes_away_is_no_error():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_behind_stdout_is_said():
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*COMMAND, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([*PRLM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("prlm-edge: standard output: No space left on device\n")
     assert "Exception ignored" not in done.stderr
@@ -142,7 +140,7 @@ def test_a_closed_stdout_is_said_and_its_descriptor_is_not_reused():
 
 
 @posix
-def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
+def test_ctrl_c_ends_with_130_and_no_traceback():
     code = (
         "import sys, time, typer\nfrom prlm_edge.cli import main\n"
         "from prlm_edge.cli.shared import table\napp = typer.Typer(add_completion=False)\n"
@@ -150,13 +148,8 @@ def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path):
         "sys.modules['prlm_edge.cli.probe'] = sys.modules['__main__']\n"
         "table.VERBS['probe'] = ''\nsys.exit(main(['probe']))"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"ready\n"
-        started = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        error = process.stderr.read()
-    assert (process.returncode, error) == (130, b"")
-    assert time.monotonic() - started < 5
+    done = stopped_at([sys.executable, "-c", code], lambda line: True, signal.SIGINT)
+    assert done == (130, ["ready\n"], "")
 
 
 def test_an_odd_locale_never_raises(verb):
@@ -262,25 +255,15 @@ def test_progress_waits_unless_told_to_draw_at_once(monkeypatch):
         assert ("0/8" in screen.text) == ("reward 0.5" in screen.text) == at_once
 
 
-def test_progress_draws_on_a_terminal_and_clears_it(monkeypatch):
-    pty = pytest.importorskip("pty")
+def test_progress_draws_on_a_terminal_and_clears_it():
     code = (
         "from prlm_edge.cli.shared import console as c, progress as p; import time; p.DELAY_S = 0\n"
         "with p.progress('reading [x]', 'bytes') as u:\n"
         "    for i in range(4): u(i * 1000000, 4000000); time.sleep(0.12)\n"
         "c.out('done')"
     )
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs, env=env) as process:
-        os.close(theirs)
-        screen = b""
-        with contextlib.suppress(OSError):  # Linux answers EIO at the end
-            while piece := os.read(ours, 4096):
-                screen += piece
-        out = process.stdout.read()
-    os.close(ours)
-    assert process.returncode == 0
-    assert out == b"done\n"
-    assert b"reading [x]" in screen
-    assert b"MB" in screen
+    done, shown = on_terminal([sys.executable, "-c", code])
+    bar, _, rest = shown.rpartition(b"\x1b[2K")  # the bar's line is erased
+    assert (done, rest.splitlines()[-1]) == (0, b"done")
+    assert b"reading [x]" in bar
+    assert b"MB" in bar
