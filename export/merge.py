@@ -3,14 +3,12 @@
 QLoRA trains over a base rounded to NF4; merged into the original weights, the adapter is another policy (KL .44 to the
 trained one, where the dequantized NF4 base gives .0005). So both bases are measured against the policy as it was
 trained, and the nearer one is taken (`choose`).
-Not here: other forms of the merged model (`gguf.py`), merging on the device (`bake.py`).
 """
 
 from __future__ import annotations
 
 import gc
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prlm_edge.errors import MissingError, ModelError
 from prlm_edge.export.measure import Agreement, Probe, compare, hf_logprobs
-from prlm_edge.storage import private_dir, write_error, writing
+from prlm_edge.storage import new_folder
 from prlm_edge.train import base as bases
 from prlm_edge.train.config import BaseConfig
 
@@ -117,21 +115,11 @@ def merge(base: Path, adapter: Path, target: Path, of: MergeBase = "original") -
 
     model = merged(base, adapter, of).to(torch.float16)
     model.config.use_cache = True  # training turned it off
-    try:
-        private_dir(target.parent)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise write_error(target, error) from error
-    try:
-        with writing(target.parent):
-            model.save_pretrained(work)
-            for name in _FILES:
-                if (base / name).is_file():
-                    shutil.copyfile(base / name, work / name)
-            shutil.rmtree(target, ignore_errors=True)
-            work.replace(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with new_folder(target) as work:
+        model.save_pretrained(work)
+        for name in _FILES:
+            if (base / name).is_file():
+                shutil.copyfile(base / name, work / name)
 
 
 def choose(base: Path, adapter: Path, config: BaseConfig, wanted: Sequence[Probe]) -> Choice:

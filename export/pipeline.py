@@ -19,10 +19,10 @@ from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.errors import ModelError
 from prlm_edge.export import measure, merge
 from prlm_edge.export.check.reference import Material
-from prlm_edge.export.check.verify import BOUNDS, MIN_STOPPED, Reference, Report, verify
+from prlm_edge.export.check.verify import BOUNDS, MIN_STOPPED, Reference, Verification, verify
 from prlm_edge.export.folder import card, manifest
 from prlm_edge.export.folder.staging import STAGES, Staging
-from prlm_edge.export.source import Source
+from prlm_edge.export.source import Trained
 from prlm_edge.storage import atomic_write
 
 MERGED, FIGURES = "merged", "verification.json"
@@ -67,11 +67,11 @@ class Exported:
 
     folder: Path
     quant: str
-    report: Report
+    report: Verification
     table: list[dict[str, Any]]
 
 
-def inputs_of(source: Source, material: Material, wanted: Wanted) -> dict[str, Any]:
+def inputs_of(source: Trained, material: Material, wanted: Wanted) -> dict[str, Any]:
     """All that decides what an export's first stages make."""
     return {
         "adapter": source.sha256,
@@ -82,7 +82,7 @@ def inputs_of(source: Source, material: Material, wanted: Wanted) -> dict[str, A
 
 
 def merge_nearest(
-    staging: Staging, source: Source, material: Material, inputs: Mapping[str, Any], bars: Bars
+    staging: Staging, source: Trained, material: Material, inputs: Mapping[str, Any], bars: Bars
 ) -> dict[str, Any]:
     """Choose the merge base and merge into `MERGED`; what was chosen, with its figures.
 
@@ -114,7 +114,9 @@ def merge_nearest(
     return chosen
 
 
-def verify_gguf(file: Path, quant: str, reference: Reference, wanted: Wanted, adapter: Path | None = None) -> Report:
+def verify_gguf(
+    file: Path, quant: str, reference: Reference, wanted: Wanted, adapter: Path | None = None
+) -> Verification:
     """Hold a GGUF file, or an adapter over it, to the trained model."""
     backend = LlamaCpp(file, prefix_cache="off", adapter=adapter)
     try:
@@ -127,11 +129,11 @@ def verify_gguf(file: Path, quant: str, reference: Reference, wanted: Wanted, ad
 
 def publish(
     staging: Staging,
-    source: Source,
+    source: Trained,
     wanted: Wanted,
     kind: str,
     format_: str,
-    report: Report,
+    report: Verification,
     table: list[dict[str, Any]],
     merging: Mapping[str, Any],
     leave_out: Sequence[str],

@@ -1,7 +1,4 @@
-"""What is exported: a training run's adapter, the recipe it was trained by, and the base it was trained on.
-
-Not here: whether it can be exported (`preflight.py`), how it is merged (`merge.py`).
-"""
+"""What is exported: a training run's adapter, the recipe it was trained by, and the base it was trained on."""
 
 from __future__ import annotations
 
@@ -9,19 +6,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prlm_edge import models
-from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.errors import UsageError
 from prlm_edge.models.store import hash_file
 from prlm_edge.train import base, config
 from prlm_edge.train.config import Recipe
+from prlm_edge.train.run.folder import TrainFolder
 
 WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
-class Source:
+class Trained:
     """A trained adapter with where it comes from.
 
     Attributes:
@@ -65,7 +62,7 @@ class Source:
         return "+".join(hash_file(path) for path in (self.base / "config.json", *parts))
 
 
-def open_source(path: Path, *, model: str | None = None) -> Source:
+def open_source(path: Path, *, model: str | None = None) -> Trained:
     """Find the adapter of `path`: a run (of one stage, or a whole recipe), or an adapter's own folder.
 
     Args:
@@ -86,9 +83,9 @@ def open_source(path: Path, *, model: str | None = None) -> Source:
     file = None if Path(named).expanduser().is_dir() else models.resolve(named, original=True)
     data: dict[str, str] = {}
     for stage in stages:
-        data |= _header(stage).get("data", {})
+        data |= TrainFolder(stage).header.get("data", {})
     run = stages[-1] if stages else None
-    return Source(adapter, recipe, folder, file, run, data, tuple(_header(one)["stage"] for one in stages))
+    return Trained(adapter, recipe, folder, file, run, data, tuple(TrainFolder(one).header["stage"] for one in stages))
 
 
 def _stages(path: Path, adapter: Path) -> list[Path]:
@@ -97,19 +94,10 @@ def _stages(path: Path, adapter: Path) -> list[Path]:
         if (folder / "run.json").is_file():
             return [folder]
         found = sorted(one.parent for one in folder.glob("[0-9]*-*/run.json"))
-        trained = [one for one in found if _header(one).get("stage") != "reward"]
+        trained = [one for one in found if TrainFolder(one).header.get("stage") != "reward"]
         if trained:
             return trained
     return []
-
-
-def _header(run: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((run / "run.json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise PrlmError(
-            f"{run}: run.json is missing or damaged", "name the adapter's own folder, with --model"
-        ) from None
 
 
 def _recipe(run: Path | None, adapter: Path, model: str | None) -> Recipe:

@@ -14,13 +14,13 @@ from prlm_edge.export.check.reference import make_reference, read_material
 from prlm_edge.export.folder.staging import Staging
 from prlm_edge.export.gguf import model as gguf
 from prlm_edge.export.pipeline import Bars, Exported, Wanted, publish, verify_gguf
-from prlm_edge.export.source import Source
+from prlm_edge.export.source import Trained
 from prlm_edge.gguf import lora
 
 _BASE = "base.gguf"
 
 
-def export_adapter(source: Source, wanted: Wanted, bars: Bars) -> Exported:
+def export_adapter(source: Trained, wanted: Wanted, bars: Bars) -> Exported:
     """The adapter alone as a LoRA-GGUF, for hot swap over its base.
 
     Raises:
@@ -47,7 +47,7 @@ def export_adapter(source: Source, wanted: Wanted, bars: Bars) -> Exported:
     return publish(staging, source, wanted, "adapter", "lora-f16", report, [], {"over": base_file.name}, (_BASE,))
 
 
-def _base_file(source: Source, staging: Staging, wanted: Wanted) -> tuple[Path, str]:
+def _base_file(source: Trained, staging: Staging, wanted: Wanted) -> tuple[Path, str]:
     """The base as it is run, and its format's bounds; a Hugging Face folder is converted for the purpose."""
     if source.base_file is not None:
         file = model_file(source.recipe.base.model)

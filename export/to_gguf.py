@@ -1,11 +1,7 @@
-"""The merged model as one GGUF file, in a format that is named or chosen among several by measuring them.
-
-Not here: the conversion (`gguf.py`), formats (`quantize.py`), what all exports share (`pipeline.py`).
-"""
+"""The merged model as one GGUF file, in a format that is named or chosen among several by measuring them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,19 +9,19 @@ from typing import Any
 
 from prlm_edge.export.check import dev_rouge, preflight
 from prlm_edge.export.check.reference import Material, make_reference, read_material
-from prlm_edge.export.check.verify import Check, Reference, Report
+from prlm_edge.export.check.verify import Finding, Reference, Verification
 from prlm_edge.export.folder.staging import Staging
 from prlm_edge.export.gguf import imatrix, quantize
 from prlm_edge.export.gguf import model as gguf
 from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, inputs_of, merge_nearest, publish, verify_gguf
-from prlm_edge.export.source import Source
+from prlm_edge.export.source import Trained
 
 F16, IMATRIX, ANSWERS = "f16.gguf", "imatrix.npz", "answers"
 AUTO = ("q8_0", "q5_k_m", "q4_k_m", "q4_0")
 _IMATRIX_SEQUENCES = 16
 
 
-def export_gguf(source: Source, wanted: Wanted, bars: Bars) -> Exported:
+def export_gguf(source: Trained, wanted: Wanted, bars: Bars) -> Exported:
     """The merged model as one GGUF file.
 
     Args:
@@ -55,11 +51,11 @@ def export_gguf(source: Source, wanted: Wanted, bars: Bars) -> Exported:
     rows = [replace(row, **rouge.get(row.quant, {})) for row in rows]
     quant = quantize.choose(rows, wanted.max_kl).quant if rows else wanted.quant
     with bars("verifying"):
-        checks: list[Check] = []
+        checks: list[Finding] = []
         for one in dict.fromkeys(("f16", quant)):
             found = verify_gguf(folder / _file(one), one, reference, wanted)
             checks += [replace(check, name=f"{one}: {check.name}") for check in found.checks]
-        report = Report(f"{wanted.name}-{quant}", tuple(checks))
+        report = Verification(f"{wanted.name}-{quant}", tuple(checks))
     table = [{key: value for key, value in asdict(row).items() if value is not None} for row in rows]
     if rouge:  # to read the others by: the f16 file says what the trained model says, as was just verified
         table.append({"quant": "f16", "size": (folder / F16).stat().st_size, **rouge["f16"]})
@@ -72,31 +68,32 @@ def export_gguf(source: Source, wanted: Wanted, bars: Bars) -> Exported:
 def _quantize(
     staging: Staging, material: Material, quants: Sequence[str], inputs: Mapping[str, Any], bars: Bars
 ) -> None:
-    folder, key = staging.folder, json.dumps(inputs, sort_keys=True)
+    folder = staging.folder
+    quants = [quant for quant in quants if quant not in ("f16", "f32")]
+    weighed = [quant for quant in quants if quant != "q8_0"]  # q8_0 is the same with an importance matrix
+    if weighed:
+        with bars("measuring importances"):
+            staging.step("imatrix", inputs, lambda: _imatrix(folder, material), (IMATRIX,))
     for quant in quants:
-        if quant in ("f16", "f32"):
-            continue
-        target = folder / _file(quant)
 
-        def one(quant: str = quant, target: Path = target) -> None:
-            weighed = quant != "q8_0"  # to which importance makes no difference
-            matrix = imatrix.cached(folder / IMATRIX, key, lambda: _imatrix(folder, material)) if weighed else None
-            quantize.quantize(folder / F16, target, quant, matrix)
+        def one(quant: str = quant) -> None:
+            matrix = imatrix.load(folder / IMATRIX) if quant in weighed else None
+            quantize.quantize(folder / F16, folder / _file(quant), quant, matrix)
 
         with bars(f"quantizing to {quant}"):
-            staging.step(f"quantize {quant}", {**inputs, "quant": quant}, one, (target.name,))
+            staging.step(f"quantize {quant}", {**inputs, "quant": quant}, one, (_file(quant),))
 
 
-def _imatrix(folder: Path, material: Material) -> imatrix.Matrix:
+def _imatrix(folder: Path, material: Material) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder / MERGED, dtype="float32")
-    return imatrix.collect(model, material.sequences[-_IMATRIX_SEQUENCES:])
+    imatrix.save(folder / IMATRIX, imatrix.collect(model, material.sequences[-_IMATRIX_SEQUENCES:]))
 
 
 def _measure(
     staging: Staging, reference: Reference, quants: Sequence[str], inputs: Mapping[str, Any], material: Material
-) -> list[quantize.Candidate]:
+) -> list[quantize.FormatRow]:
     """The table of formats but for ROUGE, each measured once."""
     prompt, rows = material.prompts[0].ids, []
     for quant in quants:
@@ -105,12 +102,12 @@ def _measure(
             file = staging.folder / _file(quant)
             return asdict(quantize.measured(quant, file, reference.probes, reference.said, prompt))
 
-        rows.append(quantize.Candidate(**staging.step(f"measure {quant}", {**inputs, "quant": quant}, one)))
+        rows.append(quantize.FormatRow(**staging.step(f"measure {quant}", {**inputs, "quant": quant}, one)))
     return rows
 
 
 def _rouge(
-    staging: Staging, source: Source, wanted: Wanted, quants: Sequence[str], inputs: Mapping[str, Any], bars: Bars
+    staging: Staging, source: Trained, wanted: Wanted, quants: Sequence[str], inputs: Mapping[str, Any], bars: Bars
 ) -> dict[str, dict[str, Any]]:
     """Figures of dev ROUGE by format, "f16" among them, which stands for the trained model."""
     found: dict[str, dev_rouge.Scores] = {}

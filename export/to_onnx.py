@@ -14,12 +14,12 @@ from prlm_edge.export.check.verify import BOUNDS, verify
 from prlm_edge.export.folder.staging import Staging
 from prlm_edge.export.onnx import model as onnx
 from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, inputs_of, merge_nearest, publish
-from prlm_edge.export.source import Source
+from prlm_edge.export.source import Trained
 
 _BUILT = "built"
 
 
-def export_onnx(source: Source, wanted: Wanted, bars: Bars) -> Exported:
+def export_onnx(source: Trained, wanted: Wanted, bars: Bars) -> Exported:
     """The merged model as a folder with an ONNX graph and its tokenizer.
 
     Args:

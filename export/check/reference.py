@@ -15,7 +15,7 @@ from prlm_edge.evaluate.data import load
 from prlm_edge.export import measure, merge
 from prlm_edge.export.check.verify import Reference
 from prlm_edge.export.merge import MergeBase
-from prlm_edge.export.source import Source
+from prlm_edge.export.source import Trained
 from prlm_edge.train import base
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data import examples as data
@@ -52,7 +52,7 @@ class Material:
         return measure.probes(self.sequences[:N_PROBES])
 
 
-def read_material(source: Source, files: Sequence[str], limit: int) -> Material:
+def read_material(source: Trained, files: Sequence[str], limit: int) -> Material:
     """Prompts, sequences and texts of up to `limit` users of each file.
 
     Raises:
@@ -76,7 +76,7 @@ def read_material(source: Source, files: Sequence[str], limit: int) -> Material:
     )
 
 
-def make_reference(source: Source, material: Material, of: MergeBase = "original") -> Reference:
+def make_reference(source: Trained, material: Material, of: MergeBase = "original") -> Reference:
     """The trained model over the base `of`, in float32, with what it is asked.
 
     Raises:

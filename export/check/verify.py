@@ -59,7 +59,7 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
-class Check:
+class Finding:
     """One check: what was found, for people and as figures."""
 
     name: str
@@ -69,11 +69,11 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class Verification:
     """All checks of one export."""
 
     what: str
-    checks: tuple[Check, ...]
+    checks: tuple[Finding, ...]
 
     @property
     def ok(self) -> bool:
@@ -132,7 +132,7 @@ def verify(
     *,
     n_answers: int = 24,
     min_stopped: float = MIN_STOPPED,
-) -> Report:
+) -> Verification:
     """Hold an export to the trained model.
 
     Args:
@@ -153,20 +153,20 @@ def verify(
         replies = greedy_replies(backend, asked)
         checks.append(check_endings(replies, min_stopped))
         checks.append(check_greedy(reference, asked, replies, bounds))
-    return Report(what, tuple(checks))
+    return Verification(what, tuple(checks))
 
 
-def check_tokens(reference: Reference, backend: Export) -> Check:
+def check_tokens(reference: Reference, backend: Export) -> Finding:
     """The same ids for every text."""
     wrong = [text for text in reference.texts if reference.tokens.encode_text(text) != backend.tokenize(text)]
     n = len(reference.texts)
     said = (
         f"{n} texts tokenize alike" if not wrong else f"{len(wrong)} of {n} texts tokenize otherwise: {wrong[0][:60]!r}"
     )
-    return Check("tokens", not wrong, said, {"texts": n, "different": len(wrong)})
+    return Finding("tokens", not wrong, said, {"texts": n, "different": len(wrong)})
 
 
-def check_prompts(reference: Reference, backend: Export) -> Check:
+def check_prompts(reference: Reference, backend: Export) -> Finding:
     """The same ids for every whole prompt."""
     wrong = [one.id for one in reference.prompts if list(one.ids) != backend.prompt_ids(one.request)]
     n = len(reference.prompts)
@@ -175,10 +175,10 @@ def check_prompts(reference: Reference, backend: Export) -> Check:
         if not wrong
         else f"{len(wrong)} of {n} prompts differ, such as {wrong[0]}: the chat template"
     )
-    return Check("prompts", not wrong, said, {"prompts": n, "different": len(wrong)})
+    return Finding("prompts", not wrong, said, {"prompts": n, "different": len(wrong)})
 
 
-def check_distributions(found: Agreement, bounds: Bounds) -> Check:
+def check_distributions(found: Agreement, bounds: Bounds) -> Finding:
     """KL, top token and perplexity within bounds."""
     ratio = found.perplexity / found.reference_perplexity
     wrong = [
@@ -194,17 +194,17 @@ def check_distributions(found: Agreement, bounds: Bounds) -> Check:
         f"KL {found.kl:.5f}, top token {found.top1:.3f}, perplexity {found.perplexity:.2f} ({ratio:.3f} of the trained)"
     )
     figures = {**asdict(found), "perplexity_ratio": ratio}
-    return Check("distributions", not wrong, "; ".join(wrong) or fine, figures)
+    return Finding("distributions", not wrong, "; ".join(wrong) or fine, figures)
 
 
-def check_endings(replies: Sequence[Reply], min_stopped: float = MIN_STOPPED) -> Check:
+def check_endings(replies: Sequence[Reply], min_stopped: float = MIN_STOPPED) -> Finding:
     """Answers end by themselves."""
     share = sum(one.completion.finish_reason == "stop" for one in replies) / max(len(replies), 1)
     said = f"{share:.2f} of {len(replies)} answers end by themselves"
-    return Check("endings", share >= min_stopped, said, {"answers": len(replies), "stopped": share})
+    return Finding("endings", share >= min_stopped, said, {"answers": len(replies), "stopped": share})
 
 
-def check_greedy(reference: Reference, prompts: Sequence[Ask], replies: Sequence[Reply], bounds: Bounds) -> Check:
+def check_greedy(reference: Reference, prompts: Sequence[Ask], replies: Sequence[Reply], bounds: Bounds) -> Finding:
     """What was written greedily is what the trained model likes best, or nearly so, behind the same words."""
     import numpy as np
 
@@ -218,7 +218,7 @@ def check_greedy(reference: Reference, prompts: Sequence[Ask], replies: Sequence
         agreed += (missed <= TIE_NATS)[np.array(one.drawn)].tolist()
     share = sum(agreed) / max(len(agreed), 1)
     said_ = f"{share:.3f} of {len(agreed)} greedy tokens are the trained model's choice"
-    return Check("greedy", share >= bounds.top1, said_, {"tokens": len(agreed), "agreed": share})
+    return Finding("greedy", share >= bounds.top1, said_, {"tokens": len(agreed), "agreed": share})
 
 
 def greedy_replies(backend: Backend, prompts: Sequence[Ask]) -> list[Reply]:

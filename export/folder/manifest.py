@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge.evaluate.provenance import versions
-from prlm_edge.export.check.verify import Report
-from prlm_edge.export.source import Source
+from prlm_edge.export.check.verify import Verification
+from prlm_edge.export.source import Trained
 from prlm_edge.models.install import FILE, VERSION
 from prlm_edge.models.store import hash_file
 from prlm_edge.storage import atomic_write
@@ -27,13 +27,13 @@ _PACKAGES = ("prlm-edge", "torch", "transformers", "peft", "gguf", "onnx", "onnx
 
 
 def make(
-    source: Source,
+    source: Trained,
     files: Iterable[Path],
     *,
     name: str,
     kind: str,
     format_: str,
-    report: Report,
+    report: Verification,
     licence: str,
     attribution: str = "",
     merge: Mapping[str, Any] | None = None,

@@ -1,13 +1,11 @@
 """The importance matrix: how strongly each input column of each linear layer is used, so that quantizing spares those.
 
 A column's importance is the mean of x² over the tokens of real prompts, collected by hooks on the Hugging Face model
-and named as llama.cpp names its tensors. The order of rows of "llama" queries and keys is of no matter to columns.
-Not here: quantizing with it (`quantize.py`).
+and named as llama.cpp names its tensors.
 """
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Matrix = Mapping[str, "NDArray[np.float32]"]  # "blk.0.attn_q.weight" -> importance of each input column
-_KEY = "key"
 
 
 def collect(model: Any, sequences: Iterable[Sequence[int]]) -> dict[str, NDArray[np.float32]]:
@@ -78,39 +75,18 @@ class _Sums:
         return lambda _layer, inputs: self.add(name, inputs[0])
 
 
-def cached(path: Path, key: str, make: Callable[[], Matrix]) -> Matrix:
-    """The importance matrix in `path`, or a new one that is kept there, whole or not at all.
-
-    Args:
-        path: An .npz file.
-        key: Says which model and which prompts; a file of another key is replaced.
-        make: Computes it.
-
-    Raises:
-        PrlmError: The disk is full or not writable.
-    """
-    known = _read(path, key)
-    return save(path, key, make()) if known is None else known
-
-
-def save(path: Path, key: str, matrix: Matrix) -> Matrix:
-    """Write `matrix` to an .npz file; returns it."""
+def save(path: Path, matrix: Matrix) -> None:
+    """Write `matrix` to an .npz file, whole or not at all."""
     import numpy as np
 
     with atomic_write(path) as stream:
-        tables: dict[str, Any] = {_KEY: np.array(key), **matrix}
+        tables: dict[str, Any] = dict(matrix)
         np.savez(stream, **tables)
-    return matrix
 
 
-def _read(path: Path, key: str) -> Matrix | None:
-    """None where there is no such file, or one that is damaged or of another key."""
+def load(path: Path) -> Matrix:
+    """The matrix in a file that `save` wrote."""
     import numpy as np
 
-    try:
-        with np.load(path, allow_pickle=False) as table:
-            if str(table[_KEY]) != key:
-                return None
-            return {name: table[name] for name in table.files if name != _KEY}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+    with np.load(path, allow_pickle=False) as table:
+        return dict(table)

@@ -30,7 +30,7 @@ _AS_GOOD = 0.01  # of ROUGE-L: weights rounded to 16 bits move greedy answers by
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FormatRow:
     """A row of the table that `--quant auto` chooses from; all of a table are measured in one run.
 
     Attributes:
@@ -105,14 +105,14 @@ def quantize(source: Path, target: Path, quant: str, imatrix: Mapping[str, NDArr
 
 def measured(
     quant: str, file: Path, wanted: Sequence[Probe], reference: Sequence[NDArray[np.float32]], prompt: Sequence[int]
-) -> Candidate:
+) -> FormatRow:
     """A file's row but for ROUGE: its agreement with the trained model at `wanted`, and its speed on `prompt`."""
     found, speed = compare_gguf(file, wanted, reference), speed_gguf(file, prompt)
     size = file.stat().st_size
-    return Candidate(quant, size, found.kl, found.top1, found.perplexity, speed.prompt_tps, speed.decode_tps)
+    return FormatRow(quant, size, found.kl, found.top1, found.perplexity, speed.prompt_tps, speed.decode_tps)
 
 
-def choose(rows: Sequence[Candidate], max_kl: float) -> Candidate:
+def choose(rows: Sequence[FormatRow], max_kl: float) -> FormatRow:
     """The format to ship.
 
     Of those that diverge by at most `max_kl` and don't write worse than the trained model, the one that answers a usual

@@ -27,14 +27,14 @@ from prlm_edge.backends.onnx.slots import OnnxSlots
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import MissingError, ModelError, UsageError
 from prlm_edge.export.measure import Probe, log_softmax
+from prlm_edge.gguf.names import ARCHITECTURES
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, hash_file
-from prlm_edge.storage import writing
+from prlm_edge.storage import new_folder
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _CHUNK = 256
 # What comes from the model as it is; the builder writes some of these anew, in other bytes.
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json", "generation_config.json")
@@ -76,18 +76,11 @@ def export_onnx(
         PrlmError: The disk is full.
     """
     config = _preflight(source, target, quant)
-    work = target.with_name(f".{target.name}.new")
-    try:
-        with writing(target.parent):
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
-            tied = bool(config.get("tie_word_embeddings"))
-            _build(source, work / "built", FORMATS[quant], tied=tied)
-            _finish(source, work, tied=tied)
-            _write_card(source, work, {**(about or {}), "quantization": quant, "reasons": reasons})
-            work.replace(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with new_folder(target) as work:
+        tied = bool(config.get("tie_word_embeddings"))
+        _build(source, work / "built", FORMATS[quant], tied=tied)
+        _finish(source, work, tied=tied)
+        _write_card(source, work, {**(about or {}), "quantization": quant, "reasons": reasons})
 
 
 def onnx_logprobs(folder: Path, wanted: Sequence[Probe]) -> Iterator[NDArray[np.float32]]:

@@ -14,11 +14,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from prlm_edge.errors import MissingError, ModelError, UsageError
-from prlm_edge.storage import cache_dir, locked, own_dir, private_dir, writing
+from prlm_edge.storage import cache_dir, locked, new_folder, own_dir
 
 REQUIREMENTS, JOB = (Path(__file__).with_name(name) for name in ("optimum.txt", "optimum_job.py"))
 MIN_COSINE = 0.97
@@ -41,11 +42,8 @@ def prepare() -> Path:
     folder = own_dir(cache_dir() / "optimum") / digest
     with locked(folder):
         if not folder.exists():
-            work = folder.with_name(f".{digest}.new")
-            with writing(folder.parent):
-                shutil.rmtree(work, ignore_errors=True)
+            with new_folder(folder) as work:
                 _install(work)
-                work.replace(folder)
     return folder
 
 
@@ -71,25 +69,18 @@ def export_encoder(source: Path, target: Path, *, min_cosine: float = MIN_COSINE
     if not all((source / name).is_file() for name in ("config.json", "tokenizer.json")):
         raise UsageError(f"{source}: no encoder in it", "name a folder with config.json, tokenizer.json and weights")
     environment = prepare()
-    work = target.with_name(f".{target.name}.new")
-    try:
-        with writing(target.parent):
-            shutil.rmtree(work, ignore_errors=True)
-            private_dir(work / "out")
-            _run(environment, source, work)
-            (work / "int8" / "model_quantized.onnx").replace(work / "out" / "model.onnx")
-            for name in ("tokenizer.json", "config.json", "LICENSE"):
-                if (source / name).is_file():
-                    shutil.copyfile(source / name, work / "out" / name)
-            found = _cosine(source, work / "out")
-            if found < min_cosine:
-                raise ModelError(
-                    f"{source}: as int8 its vectors differ: smallest cosine {found:.3f}",
-                    f"wanted is {min_cosine}: this model does not stand 8 bits",
-                )
-            (work / "out").replace(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with new_folder(target) as work, tempfile.TemporaryDirectory(dir=work) as made:
+        _run(environment, source, Path(made))
+        (Path(made) / "int8" / "model_quantized.onnx").replace(work / "model.onnx")
+        for name in ("tokenizer.json", "config.json", "LICENSE"):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, work / name)
+        found = _cosine(source, work)
+        if found < min_cosine:
+            raise ModelError(
+                f"{source}: as int8 its vectors differ: smallest cosine {found:.3f}",
+                f"wanted is {min_cosine}: this model does not stand 8 bits",
+            )
     return found
 
 
@@ -98,7 +89,6 @@ def _install(folder: Path) -> None:
     command += ["--target", str(folder), "-r", str(REQUIREMENTS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        shutil.rmtree(folder, ignore_errors=True)
         raise MissingError(f"pip can't install optimum: {_last(done.stderr)}", "is there a network? then try again")
 
 

@@ -18,7 +18,7 @@ from prlm_edge.errors import MissingError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from prlm_edge.export.pipeline import Exported, Wanted
-    from prlm_edge.export.source import Source
+    from prlm_edge.export.source import Trained
 
 app = new_app(help=VERBS["export"], no_args_is_help=True)
 _NEEDED = ("torch", "transformers", "peft", "gguf", "yaml")
@@ -49,7 +49,7 @@ class _Asked:
     ] = None
     json: JsonFlag = False
 
-    def open(self, quant: str, known: Sequence[str]) -> tuple[Source, Wanted]:
+    def open(self, quant: str, known: Sequence[str]) -> tuple[Trained, Wanted]:
         """The trained model, and what to make of it. Wrong options are refused before PyTorch is loaded."""
         from prlm_edge.export.source import open_source
 

@@ -49,13 +49,13 @@ def test_formats_are_checked_first(run, tmp_path):
 def test_a_verdict_is_a_table_or_json_and_an_exit_code(run, tmp_path, monkeypatch, ok):
     from prlm_edge.cli import export
     from prlm_edge.export import to_adapter
-    from prlm_edge.export.check.verify import Check, Report
+    from prlm_edge.export.check.verify import Finding, Verification
     from prlm_edge.export.pipeline import Exported
 
     folder = tmp_path / ("voice" if ok else "voice.failed")
-    checks = (Check("tokens", True, "9 texts tokenize alike"), Check("prompts", ok, "2 of 9 prompts differ"))
+    checks = (Finding("tokens", True, "9 texts tokenize alike"), Finding("prompts", ok, "2 of 9 prompts differ"))
     table = [{"quant": "q8_0", "size": 9, "kl": 0.0025, "rougeL": 0.31}, {"quant": "f16", "size": 17, "rougeL": 0.3125}]
-    done = Exported(folder, "lora-f16", Report("voice", checks), table)
+    done = Exported(folder, "lora-f16", Verification("voice", checks), table)
     monkeypatch.setattr(to_adapter, "export_adapter", lambda source, wanted, bars: done)
     monkeypatch.setattr(export._Asked, "open", lambda *_: (None, SimpleNamespace(name="voice")))
     code, out, err = run("adapter", tmp_path, "-o", tmp_path / "voice")

@@ -129,7 +129,7 @@ def test_a_killed_export_goes_on_behind_the_last_stage(run, published, tmp_path)
 def test_auto_measures_formats_and_chooses_one(run, tmp_path, monkeypatch):
     lenient = pipeline.BOUNDS["f16"].__class__(10.0, 0.0, 100.0)  # untrained weights lose much in four bits
     monkeypatch.setattr(pipeline, "BOUNDS", {**dict.fromkeys(to_gguf.AUTO, lenient), "f16": pipeline.BOUNDS["f16"]})
-    monkeypatch.setattr(quantize.Candidate, "writes_worse", False)  # an untrained model's answers may be anything
+    monkeypatch.setattr(quantize.FormatRow, "writes_worse", False)  # an untrained model's answers may be anything
     with pytest.raises(KeyboardInterrupt):
         export(run, tmp_path / "auto", "auto", Bars(kill="answering users with q4_k_m"), max_kl=10.0, rouge_users=4)
     answers = [path.read_text() for path in (tmp_path / "auto.partial" / "answers").rglob("answers.jsonl")]

@@ -59,29 +59,12 @@ def test_the_matrix_is_the_mean_square_of_what_layers_read(tiny, matrix):
     assert not any(layer._forward_pre_hooks for layer in model.modules())
 
 
-def test_it_is_kept_whole_or_not_at_all(tmp_path, matrix):
-    from prlm_edge.export.gguf.imatrix import cached
+def test_it_is_kept(tmp_path, matrix):
+    from prlm_edge.export.gguf.imatrix import load, save
 
-    made = []
-
-    def make():
-        made.append(1)
-        return matrix
-
-    path = tmp_path / "kept" / "im.npz"
-    for _ in range(2):
-        found = cached(path, "a", make)
-        assert all(np.array_equal(found[name], matrix[name]) for name in matrix) and len(found) == len(matrix)
-    assert made == [1]
-    cached(path, "b", make)
-    assert made == [1, 1]
-    path.write_bytes(path.read_bytes()[:-300])  # torn
-    cached(path, "b", make)
-    assert made == [1, 1, 1]
-    assert [one.name for one in path.parent.iterdir()] == ["im.npz"]
-    with pytest.raises(ZeroDivisionError):
-        cached(tmp_path / "none.npz", "a", lambda: 1 / 0)
-    assert not (tmp_path / "none.npz").exists()
+    save(tmp_path / "im.npz", matrix)
+    found = load(tmp_path / "im.npz")
+    assert all(np.array_equal(found[name], matrix[name]) for name in matrix) and len(found) == len(matrix)
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +143,12 @@ def test_a_row_is_measured(tiny):
 
 def test_the_choice():
     from prlm_edge.errors import PrlmError, UsageError
-    from prlm_edge.export.gguf.quantize import Candidate, choose
+    from prlm_edge.export.gguf.quantize import FormatRow, choose
 
-    f16 = Candidate("f16", 270, 0.0001, 1.0, 9.0, 300.0, 40.0)
-    q8 = Candidate("q8_0", 145, 0.004, 0.97, 9.1, 700.0, 70.0)
-    q4 = Candidate("q4_0", 92, 0.2, 0.8, 11.0, 800.0, 90.0)
-    k4 = Candidate("q4_k_m", 105, 0.05, 0.9, 9.5, 300.0, 80.0)
+    f16 = FormatRow("f16", 270, 0.0001, 1.0, 9.0, 300.0, 40.0)
+    q8 = FormatRow("q8_0", 145, 0.004, 0.97, 9.1, 700.0, 70.0)
+    q4 = FormatRow("q4_0", 92, 0.2, 0.8, 11.0, 800.0, 90.0)
+    k4 = FormatRow("q4_k_m", 105, 0.05, 0.9, 9.5, 300.0, 80.0)
     rows = [f16, q8, q4, k4]
     assert choose(rows, 0.5) == q4  # the fastest
     assert choose(rows, 0.1) == q8  # faster than the smaller one

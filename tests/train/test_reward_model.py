@@ -270,7 +270,7 @@ def test_bad_input_is_refused_early(encoder, trained):
 
 def test_the_int8_model_agrees_with_the_trained_one(exported):
     out, parity = exported
-    assert parity.spearman > 0.98 and parity.correlation > 0.98
+    assert parity.correlation > 0.98
     assert parity.worst < 2 * parity.largest < parity.spread
     assert parity.agreement >= 0.9  # 32 pairs: three that are as good as equal
     card = json.loads((out / "reward.json").read_text())
@@ -401,14 +401,6 @@ def test_noise_is_not_explained():
     assert reward_eval.explained(np.ones(5), rng.normal(size=(5, 1))) == 0
 
 
-def test_rank_correlation_with_ties():
-    assert reward_onnx.spearman([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
-    assert reward_onnx.spearman([1, 2, 2, 3], [1, 2, 2, 3]) == pytest.approx(1)
-    assert reward_onnx.spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert reward_onnx.spearman([1, 1, 1], [3, 2, 1]) == 0
-    assert reward_onnx.spearman([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(0.8)
-
-
 @pytest.mark.parametrize("scores", [([], []), ([math.nan], [0]), ([1, 2], [1])])
 def test_figures_of_nothing_are_refused(pairs, scores):
     with pytest.raises(UsageError):
@@ -437,7 +429,7 @@ def test_a_few_steps_of_the_real_model(minilm_path, tmp_path):
     parity = reward_onnx.export(
         student, tmp_path / "out", found, max_length=128, min_correlation=0.9, min_agreement=0.8
     )
-    assert parity.spearman > 0.95
+    assert parity.correlation > 0.95
     assert (tmp_path / "out" / "model.onnx").stat().st_size < 16_000_000
     model = load_trained(teacher)
     assert (score(model, data.chosen) > score(model, data.rejected)).mean() > 0.8

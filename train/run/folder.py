@@ -88,7 +88,7 @@ class TrainFolder:
         try:
             return dict(json.loads((self.path / "run.json").read_text("utf-8")))
         except (OSError, ValueError, TypeError):
-            raise PrlmError(f"{self.path}: run.json is missing or damaged", "choose another --out") from None
+            raise PrlmError(f"{self.path}: run.json is missing or damaged", "choose another folder") from None
 
     @property
     def checkpoints(self) -> Path:
