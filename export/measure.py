@@ -3,7 +3,6 @@
 The reference is the trained model in PyTorch. Distributions are compared at chosen positions of real token sequences
 (`probes`) only: those of every position would take 200 KB each. The same measures serve GGUF files (`compare_gguf`) and
 whatever else yields log-probabilities (`compare`).
-Not here: what is close enough (`verify.py`), choosing a format (`quantize.py`).
 """
 
 from __future__ import annotations
@@ -170,7 +169,7 @@ def compare_gguf(
 
 
 def speed_gguf(path: Path, ids: Sequence[int], n_decode: int = 32, *, adapter: Path | None = None) -> Speed:
-    """How fast llama.cpp is with a file here and now: evaluates `ids`, then decodes `n_decode` tokens, greedily.
+    """How fast llama.cpp runs a file on this machine: evaluates `ids`, then decodes `n_decode` tokens, greedily.
 
     A small prompt before warms it up. Files are comparable only when measured in one run.
     """

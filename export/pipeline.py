@@ -2,7 +2,7 @@
 
     OUT/<the model's files>  export.json  README.md  verification.json
 
-Not here: the formats (`to_gguf.py`, `to_adapter.py`, `to_onnx.py`), options (`cli/export.py`).
+What failed its verification is kept aside as OUT.failed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The adapter alone as a LoRA-GGUF: swapped over its base without loading it again, one for each task or user.
-
-Not here: the file (`adapter.py`), what all exports share (`pipeline.py`).
-"""
+"""The adapter alone as a LoRA-GGUF: swapped over its base without loading it again, one for each task or user."""
 
 from __future__ import annotations
 

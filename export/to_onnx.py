@@ -1,7 +1,4 @@
-"""The merged model in ONNX format, for `prlm_edge.backends.onnx.backend`.
-
-Not here: the graph (`onnx.py`), what all exports share (`pipeline.py`).
-"""
+"""The merged model in ONNX format, for `prlm_edge.backends.onnx.backend`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A GGUF file is turned into a folder once (dequantized, float32, kept in the cache under the file's hash). In "nf4" the
 linear layers are quantized by bitsandbytes and stay frozen: QLoRA (arXiv 2305.14314); "bf16" and "fp32" train LoRA over
-unquantized weights. Not here: the adapter's own settings (`config.py`), export.
+unquantized weights.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@
 
 Candidates of one request compete among themselves alone, so all is taken less the request's mean. The penalty is the
 one that chooses best in cross-validation by users; the figures are those of users left out too.
-Not here: what is known of a candidate (`prlm_edge.rerank.blend`), drawing (`answers.py`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     warmstart: {lr: 5.0e-4}
 
 `--set section.key=value` overrides. The resolved recipe is saved with the run, and a run goes on only under the same
-one. Not here: what the values do (each section's own module).
+one.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class GrpoConfig(_Section):
     micro_batch: Annotated[int, Field(ge=1)] = Field(
         8, description="completions at a time, which share the evaluation of their prompt; less takes less memory"
     )
-    lr: Annotated[float, Field(gt=0, le=1)] = Field(2e-5, description="learning rate, constant behind the warm-up")
+    lr: Annotated[float, Field(gt=0, le=1)] = Field(2e-5, description="learning rate, constant after the warm-up")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="share of the steps that lead up to it")
     beta: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the divergence from the start; 0: none")
     epsilon: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="the ratio is clipped below 1 - epsilon")

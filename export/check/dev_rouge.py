@@ -3,7 +3,6 @@
 Prompts, decoding and the keeping of answers are the runtime's own evaluation's, by the settings of the run's recipe;
 answers are greedy, in batches, each kept as it comes. ROUGE is the runtime's too (`prlm_edge.rerank.overlap`), equal to
 rouge-score for words of a-z and 0-9; figures of `prlm-edge eval` may differ where a text has others.
-Not here: the table that the figures go into (`to_gguf.py`), choosing by them (`quantize.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Can this adapter be exported at all? Asked before any work; each refusal is one line that says what to do.
-
-Not here: whether an export came out right (`verify.py`).
-"""
+"""Can this adapter be exported at all? Checked before any work."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from prlm_edge.storage import private_dir, write_error
 
 #: What says how texts and turns become tokens; training may write its copies of the other files otherwise.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja")
-#: What a merge can't hold; a LoRA-GGUF holds less (`adapter.py`).
+#: What a merge can't hold; a LoRA-GGUF holds less (`prlm_edge.gguf.lora`).
 _REFUSED = ("modules_to_save", "trainable_token_indices", "layer_replication")
 _SIZES = {"f16": 1.0, "f32": 2.0, "q8_0": 0.54, "q5_k_m": 0.4, "q4_k_m": 0.36, "q4_0": 0.36, "int8": 0.6, "int4": 0.5}
 _HINT = "name a training run's adapter"

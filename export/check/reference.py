@@ -1,7 +1,4 @@
-"""What an export is held to: the trained model in float32 on real prompts and texts of a data set.
-
-Not here: the checks (`verify.py`), what is exported (`source.py`).
-"""
+"""What an export is held to: the trained model in float32 on real prompts and texts of a data set."""
 
 from __future__ import annotations
 

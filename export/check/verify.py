@@ -6,8 +6,6 @@ the wrong base, an end of turn that is not known. So an export is held to the tr
 1. the same token ids for the same texts;  2. the same ids for whole prompts, which the embedded template makes;
 3. distributions: KL divergence, top token, perplexity;  4. answers end by themselves;
 5. what it writes greedily, the trained model likes best too (ties allowed for).
-
-Not here: how distributions are measured (`measure.py`), what is done with the verdict (`pipeline.py`).
 """
 
 from __future__ import annotations
@@ -205,7 +203,7 @@ def check_endings(replies: Sequence[Reply], min_stopped: float = MIN_STOPPED) ->
 
 
 def check_greedy(reference: Reference, prompts: Sequence[Ask], replies: Sequence[Reply], bounds: Bounds) -> Finding:
-    """What was written greedily is what the trained model likes best, or nearly so, behind the same words."""
+    """Each greedy token is the trained model's own choice after the same words, or a tie with it."""
     import numpy as np
 
     agreed: list[bool] = []

@@ -3,8 +3,7 @@
     {"name", "kind", "format", "files": [{"name", "size", "sha256"}], "base", "adapter", "data", "recipe", "template",
      "versions", "merge", "table", "verification", "licence", "attribution", "created"}
 
-Written last, from what lies in the folder. Not here: the model card (`card.py`), reading it (`model_install.py`, which
-holds the files to it again).
+Written last, from what lies in the folder.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def make(
         source: What was exported.
         files: Those of the export.
         name: The model's.
-        kind: One of `model_install.KINDS`.
+        kind: One of `models.install.KINDS`.
         format_: Such as "q4_0", "lora-f16", "int8".
         report: Its verification.
         licence: SPDX identifier of the result.

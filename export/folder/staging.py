@@ -5,7 +5,7 @@
     OUT.failed                what verification refused, with its report
 
 Killed anywhere, the same command goes on behind the last finished stage. A stage whose inputs changed, or whose files
-are not what they were, is done again, and those after it too. Not here: what the stages do (`pipeline.py`).
+are not what they were, is done again, and those after it too.
 """
 
 from __future__ import annotations

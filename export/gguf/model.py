@@ -2,7 +2,6 @@
 
 Written with the `gguf` package's own writer and names, tensor by tensor, so that memory holds one at a time. What can't
 be said exactly is refused: tests hold what the file says, and its tokens, to the Hugging Face model.
-Not here: smaller formats (`quantize.py`), adapters (`adapter.py`), the tokenizer (`gguf_tokenizer.py`).
 """
 
 from __future__ import annotations

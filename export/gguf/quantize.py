@@ -1,8 +1,4 @@
-"""Quantized GGUF files: llama.cpp's own quantizer in this process, and which format to ship (`--quant auto`).
-
-Not here: importance matrices (`imatrix.py`), measuring (`measure.py`, `dev_rouge.py`), the bounds a format must keep
-(`verify.py`).
-"""
+"""Quantized GGUF files: llama.cpp's own quantizer in this process, and which format to ship (`--quant auto`)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 Byte-level BPE only, and only with a pre-tokenizer that llama.cpp knows by name: any other would tokenize a little
 otherwise and say nothing. One thing it can't be told: Qwen's tokenizers compose Unicode first (NFC), llama.cpp doesn't,
 so decomposed text tokenizes otherwise there.
-Not here: weights (`gguf.py`).
 """
 
 from __future__ import annotations

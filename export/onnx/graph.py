@@ -2,7 +2,7 @@
 
 Where a model's embedding is its output layer, the builder stores it twice at 8 bits: once quantized, once as 32-bit
 floats (113 of SmolLM2's 259 MB). Here tokens are looked up in the quantized rows instead. (At 4 bits and at 32 the
-builder itself stores it once.) Not here: building it (`onnx.py`).
+builder itself stores it once.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from prlm_edge.errors import ModelError
 
 
 def share_embedding(built: Path, target: Path) -> None:
-    """Write the graph `built` anew as `target`, its weights beside it as `target`.data.
+    """Write the graph `built` as `target`, its weights beside it as `target`.data.
 
     Args:
         built: The builder's model.onnx, of a model whose embedding is its output layer.

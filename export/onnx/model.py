@@ -3,8 +3,6 @@
 onnxruntime-genai's builder makes the graph, with ONNX Runtime's own attention over a cache that stays in place and
 weights of 8 or 4 bits by blocks; `graph.py` then saves it a table. It runs in a process of its own: it prints its
 steps, changes `sys.path`, and keeps its memory. No network: the folder is local, and the hubs are told to be offline.
-Not here: merging an adapter (`merge.py`), checks (`verify.py`), the embedder and the reward model, which are encoders
-(`prlm_edge.train.reward.to_onnx`).
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CHUNK = 256
-# What comes from the model as it is; the builder writes some of these anew, in other bytes.
+# What comes from the model unchanged; the builder writes some of these in other bytes.
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json", "generation_config.json")
 _LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*")
 _FULL = ("No space left on device", "os error 28")
@@ -106,7 +104,7 @@ def onnx_logprobs(folder: Path, wanted: Sequence[Probe]) -> Iterator[NDArray[np.
 
 
 def _preflight(source: Path, target: Path, quant: str) -> dict[str, Any]:
-    """The model's config.json, once everything that can be said beforehand is said."""
+    """The model's config.json, once everything that can be checked before the work is checked."""
     if quant not in FORMATS:
         raise UsageError(f"{quant}: no ONNX quantization", f"there are {', '.join(FORMATS)}")
     if target.exists():

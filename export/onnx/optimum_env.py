@@ -3,8 +3,7 @@
 optimum-onnx needs an older Transformers than training does. So what optimum.txt lists is installed, without
 dependencies, into a folder of the cache, and laid over this environment in a process of its own: torch and ONNX Runtime
 are shared, and nothing that training uses changes. That Transformers would misread a language model's config (its
-rotary base is named otherwise there), so language models take `onnx.py`; encoders such as BERT have none.
-Not here: the reward model, which `prlm_edge.train.reward.to_onnx` exports with its own checks.
+rotary base is named otherwise there), so language models take `model.py`; encoders such as BERT have none.
 """
 
 from __future__ import annotations

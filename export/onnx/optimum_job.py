@@ -2,8 +2,7 @@
 
     python optimum_job.py SOURCE OUT        OUT/f32/model.onnx, OUT/int8/model_quantized.onnx
 
-Not here: where that environment comes from, and what the result is held to (`optimum_env.py`); nothing of prlm-edge is
-imported, since it would find other versions than its own.
+Nothing of prlm-edge is imported: it would find other versions than its own.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def main(source: str, out: Path) -> None:
     main_export(
         source, output=out / "f32", task="feature-extraction", device="cpu", do_validation=False, local_files_only=True
     )
-    # 7 bits of weights (reduce_range): all 8 overflow on x86 without VNNI, as in train/reward_onnx.py
+    # 7 bits of weights (reduce_range): all 8 overflow on x86 without VNNI, as in train/reward/to_onnx.py
     how = AutoQuantizationConfig.avx2(is_static=False, per_channel=True, reduce_range=True, use_symmetric_weights=True)
     ORTQuantizer.from_pretrained(out / "f32").quantize(save_dir=out / "int8", quantization_config=how)
 

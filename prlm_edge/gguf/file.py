@@ -46,8 +46,7 @@ def new_file(target: Path, architecture: str) -> Iterator[Any]:
 def write_tensors(writer: Any, tensors: Iterable[NDArray[Any]]) -> None:
     """Metadata, the table of `add_tensor_info` and then `tensors`, which must come in its order.
 
-    The writer's own way to write data is numpy's `tofile`, which says nothing where the end of a small array no longer
-    fits on the disk.
+    The writer itself uses numpy's `tofile`, which raises no error where the end of a small array finds no space.
     """
     import numpy as np
 

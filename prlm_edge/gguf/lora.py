@@ -1,8 +1,7 @@
 """A trained LoRA adapter as a GGUF file that llama.cpp loads over its base: `adapter_model.safetensors` -> LoRA-GGUF.
 
-Written with the `gguf` package alone: its tensor names, and for "llama" its order of rotary dimensions, which concerns
-the rows of B of queries and keys (`gguf_names.py`; tests hold what the file says to the Hugging Face model).
-Not here: merging (`merge.py`), DoRA, embeddings and biases, which are refused.
+Written with the `gguf` package alone. For "llama" the rows of B of queries and keys are turned to llama.cpp's order
+(`names.py`). DoRA, adapted embeddings and biases are refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer with who drew as the old policy, and with each prompt evaluated once for its whole group."""
+"""TRL's GRPOTrainer, but the old policy is the engine that drew, and a prompt is evaluated once for its whole group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PolicyTrainer(GRPOTrainer):
     _buffered_inputs: Any
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        """TRL's, but for its shuffling of a batch, all of which ends in one optimizer step anyway."""
+        """TRL's without shuffling the batch; all of it goes into one optimizer step anyway."""
         if not self.model.training:
             return super()._prepare_inputs(generation_batch)
         n = self.args.steps_per_generation
@@ -51,5 +51,7 @@ class PolicyTrainer(GRPOTrainer):
         loss = super()._compute_loss(model, inputs)
         mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
         gap = ((self._newest.detach() - inputs["old_per_token_logps"]).abs() * mask).sum() / mask.sum().clamp(min=1)
-        self._metrics["train"]["rollout_gap"].append(gap.item())  # mean |log-probability| against who drew
+        self._metrics["train"]["rollout_gap"].append(
+            gap.item()
+        )  # mean |difference| to the log-probabilities of the engine
         return loss

@@ -3,7 +3,7 @@
 The completions stand one behind the other after their prompt in a single row; a mask lets each see the prompt and
 itself alone, and positions go on from the prompt for each. Every number is the one of a row a completion, up to
 rounding (tests/train/test_shared_prompt.py holds both to each other), for a fraction of the tokens: 8 completions of 66
-behind a prompt of 437 are 964 tokens instead of 4,024. Not here: the loss (TRL's).
+behind a prompt of 437 are 964 tokens instead of 4,024.
 """
 
 from __future__ import annotations

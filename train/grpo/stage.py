@@ -68,7 +68,7 @@ class _Dev(TrainerCallback):
             self._look(0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Every `eval_steps`, and behind the last step."""
+        """Every `eval_steps`, and after the last step."""
         if state.global_step % self._recipe.grpo.eval_steps == 0 or state.global_step >= state.max_steps:
             self._look(state.global_step)
 

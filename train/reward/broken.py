@@ -1,6 +1,6 @@
 """Texts that are wrong on purpose: copies of a user's own text that break habits, and texts that say nothing.
 
-Negatives of the reward model; the same `Random` gives the same text. Not here: pairs made of them (`pairs.py`).
+Negatives of the reward model; the same `Random` gives the same text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a text is judged with: a user's past for a request, and whose past is to be mistaken for it.
+"""What the reward model judges a text with: a user's past for a request, or another user's past in its place.
 
 The past is found as the runtime finds it (BM25, the task's own items) and handed on as the scorer gets it
-(`types.Scoring`). Not here: pairs (`pairs.py`).
+(`types.Scoring`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Contexts:
 
     @cached_property
     def _everything(self) -> tuple[list[Item], list[str], Retriever]:
-        """All users' items, whose each is, and a retriever over them with their place for an id."""
+        """All users' items, the user of each, and a retriever over them whose ids are places in that list."""
         items, owners = [], []
         for user, row in self._first.items():
             for item in self._task.examples(row.profile):

@@ -6,7 +6,7 @@
     explained    R^2 of a linear fit of scores, and of margins, on length, on ROUGE to the past, on habits kept alone
     alone        accuracy that closeness to the usual length, ROUGE to the past, habits kept reach by themselves
 
-Not here: scoring (`reward_model.score`, or `RewardScorer` on the device).
+An answer's score comes from `model.score` in PyTorch, or from `RewardScorer` as users run it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ _FEATURES: Mapping[str, Callable[[Scoring, str], list[float]]] = {
     "rouge": rouge_features,
     "style": style_features,
 }
-#: What each kind of feature would prefer by itself.
+#: What a model that saw one kind of feature alone would prefer.
 _ALONE: Mapping[str, Callable[[Sequence[float]], float]] = {
     "length": lambda features: -features[3],
     "rouge": lambda features: features[0],

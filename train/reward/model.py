@@ -70,7 +70,7 @@ def train_teacher(
 
     Args:
         folder: Of this stage.
-        base: What it starts from: `reward_base.fetch_base()`, or another BERT's folder with a tokenizer.json.
+        base: What it starts from: `base.fetch_base()`, or another BERT's folder with a tokenizer.json.
         pairs: To learn from.
         config: How.
         seed: Of head, order and draws.

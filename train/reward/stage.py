@@ -4,8 +4,7 @@
     OUT/teacher  OUT/student
     OUT/reward_model/       what devices load: model.onnx, tokenizer.json, reward.json with the figures on dev users
 
-Every step keeps what it has done: stopped or killed, the same command goes on. Not here: what pairs are (`pairs.py`),
-how they are learned from (`reward_model.py`).
+Every step keeps what it has done: stopped or killed, the same command goes on.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class RewardRun:
 
     Attributes:
         folder: Of the exported model.
-        figures: `reward_eval.evaluate` of it on the dev users' pairs; empty without dev files.
+        figures: `evaluate.evaluate` of it on the dev users' pairs; empty without dev files.
     """
 
     folder: Path
@@ -64,7 +63,7 @@ def run(
     Args:
         out: The stage's folder.
         recipe: Resolved.
-        base: The folder of what the teacher starts from (`reward_base`).
+        base: The folder of what the teacher starts from (`base.fetch_base`).
         adapter: GGUF file of the adapter that answers are generated with.
         cancel: Ends after what is under way.
         bars: Shows progress.
@@ -118,7 +117,7 @@ def _export(
 
 
 def judge(scorer: RewardScorer, pairs: Pairs, seed: int) -> dict[str, Any]:
-    """`reward_eval.evaluate` of the model that devices run."""
+    """`evaluate.evaluate` of the model that users run."""
     asks = [(p.context, p.chosen) for p in pairs.pairs] + [(p.other, p.rejected) for p in pairs.pairs]
     scores = np.array(scorer.score_all(asks))
     n = len(pairs.pairs)

@@ -33,7 +33,7 @@ from prlm_edge.train.reward.pairs import Pair
 
 MIN_CORRELATION = 0.98
 MIN_AGREEMENT = 0.95
-_CLEAR = 0.1  # of the spread of scores: a smaller margin is as good as none
+_CLEAR = 0.1  # of the spread of scores: a smaller margin counts as a tie
 
 
 @dataclass(frozen=True)

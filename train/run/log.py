@@ -81,7 +81,7 @@ class RunLog:
             append_bytes(self.samples_path, b"".join(lines))
 
     def rewind(self, step: int) -> None:
-        """Forget what came after `step`, and that the run was stopped: it goes on from there. 0 begins anew."""
+        """Forget what came after `step`, and that the run was stopped: it goes on from there. 0 forgets all."""
         keep = [one for one in self.records if one["step"] <= step and one["kind"] != "stop" and step > 0]
         if len(keep) < len(self.records):
             self.records = keep

@@ -1,7 +1,4 @@
-"""Curves over steps, drawn by matplotlib as SVG text; the look is that of the evaluation's report.
-
-Not here: which curves there are (`report.py`).
-"""
+"""Curves over steps, drawn by matplotlib as SVG text; the look is that of the evaluation's report."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The report of a training run: one HTML file without scripts, links or fonts from elsewhere.
 
 Curves from run.jsonl, the recipe, why it stopped, and samples of what was written. What users and models wrote is
-untrusted: Jinja2 escapes it, and matplotlib escapes what it draws. Not here: the log itself (`run_log.py`).
+untrusted: Jinja2 escapes it, and matplotlib escapes what it draws.
 """
 
 from __future__ import annotations

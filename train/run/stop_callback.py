@@ -1,7 +1,4 @@
-"""Applies the stopping rules to a Trainer, and keeps the best checkpoint from being deleted.
-
-Not here: the rules (`stopping.py`), dev figures (whoever measures them gives them to the `RunLog`).
-"""
+"""Applies the stopping rules to a Trainer, and keeps the best checkpoint from being deleted."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class StopForCause(TrainerCallback):
         self.best: Path | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """See to it that NaN is seen: by default the Trainer logs a mean of earlier losses in its place."""
+        """Have NaN logged: by default the Trainer logs the mean of earlier losses in its place."""
         args.logging_nan_inf_filter = False
         self._choose(args, state)
 
@@ -44,11 +41,11 @@ class StopForCause(TrainerCallback):
             self._spoiled(control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Nor at the end of an epoch."""
+        """The Trainer would save and evaluate here too."""
         self._spoiled(control)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Choose the best checkpoint anew."""
+        """The best checkpoint may be another now."""
         self._choose(args, state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -56,7 +53,7 @@ class StopForCause(TrainerCallback):
         self._choose(args, state)
 
     def _spoiled(self, control: Any) -> None:
-        """Weights that NaN went through are worth neither a checkpoint nor a look."""
+        """Save and evaluate nothing after NaN: the weights are spoiled."""
         if self.verdict.rule == "non_finite":
             control.should_save = control.should_evaluate = False
 

@@ -1,11 +1,11 @@
-"""Rules that end a run which learns nothing or the wrong thing, and say what to change. Pure: records -> verdict.
+"""Rules that end a run which learns nothing or the wrong thing, and say what to change.
 
     non_finite      loss, gradient, reward or a reward term is NaN or infinite
-    zero_variance   nearly all groups earn the same reward throughout: no advantage, nothing to learn
-    truncated       most completions are cut off: what is rewarded is not what the model would have written
+    zero_variance   within nearly all groups every rollout earns the same: nothing to learn
+    truncated       most completions are cut off: their rewards say nothing of what the model would have written
     hacking         the reward rises while the dev figure falls: the reward is gamed
 
-Not here: who applies them to a Trainer (`stop_callback.py`), the records (`run_log.py`).
+`stop_callback.py` applies them to a Trainer.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def judge(records: Sequence[Record], limits: StopLimits | None = None) -> Verdic
     """Apply the rules, in the order of the module's list, to a run's records so far.
 
     Args:
-        records: Of kinds "step" and "dev", oldest first, as `run_log.py` describes them.
+        records: Of kinds "step" and "dev", oldest first, as `log.py` describes them.
         limits: When to stop.
     """
     limits = limits or StopLimits()

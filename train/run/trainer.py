@@ -57,11 +57,11 @@ def run_trainer(
 
 
 class Checkpoints(TrainerCallback):
-    """Saves before a stop on request and behind the last step, seals what was saved, and reports progress.
+    """Saves before a stop on request and after the last step, seals what was saved, and reports progress.
 
     Args:
         folder: Whose checkpoints they are.
-        cancel: Ends the run behind the step under way.
+        cancel: Ends the run after the step under way.
         progress: Called with (steps done, steps).
         has_dev: Whether the Trainer has a dev set to judge the last step by.
     """

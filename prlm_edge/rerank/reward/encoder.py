@@ -5,7 +5,6 @@
 The tokenizer is uncased, and cuts punctuation off: casing, length and endings would be lost on the model, so both sides
 say them in words, in the same phrases (`style_facts.TRAITS`). Nor does a small model learn from some thousand pairs to
 compare texts word by word: what an answer shares with the past and the request is counted for it (`nearness_line`).
-Not here: scoring (`reward.py`), training (`prlm_edge.train.reward.model`).
 """
 
 from __future__ import annotations

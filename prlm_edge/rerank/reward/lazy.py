@@ -1,6 +1,6 @@
 """The scorer called "reward": which reward model it means, what is wrong with it before anything is drawn, one session.
 
-Nothing heavy is imported before the first score. Not here: how a score comes about (`reward.py`).
+Nothing heavy is imported before the first score.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The personalization reward model: how likely it is that this user wrote this answer to this request.
-
-Not here: what the model reads (`reward_encoder.py`), training (`prlm_edge.train.reward.model`).
-"""
+"""The personalization reward model: how likely it is that this user wrote this answer to this request."""
 
 from __future__ import annotations
 
