@@ -27,8 +27,27 @@ _SECTIONS = {"rejection": ("rejection", "warmstart")}  # what a stage reads besi
 RECIPES = Path(__file__).parent / "recipes"
 
 
+Count = Annotated[int, Field(ge=1)]
+NotNegativeInt = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+# What several stages have.
+Warmup = Annotated[Share, Field(description="share of the steps in which the learning rate rises to its peak")]
+SaveSteps = Annotated[Count, Field(description="steps between checkpoints")]
+Keep = Annotated[int, Field(ge=2, description="checkpoints kept; the best is one of them")]
+GradientNorm = Annotated[Positive, Field(description="gradients are clipped to it")]
+WeightDecay = Annotated[NotNegative, Field(description="AdamW's")]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def _check_eval_steps(eval_steps: int, save_steps: int) -> None:
+    if eval_steps % save_steps:  # only what was saved can be chosen
+        raise ValueError(f"eval_steps must be a multiple of save_steps ({save_steps})")
 
 
 class BaseConfig(_Section):
@@ -44,8 +63,8 @@ class LoraConfig(_Section):
     """The adapter (arXiv 2106.09685)."""
 
     r: Annotated[int, Field(ge=1, le=512)] = Field(16, description="rank")
-    alpha: Annotated[float, Field(gt=0)] = Field(32, description="the adapter is scaled by alpha / r")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of the adapter's input")
+    alpha: Positive = Field(32, description="the adapter is scaled by alpha / r")
+    dropout: Share = Field(0.0, description="of the adapter's input")
     target_modules: Literal["all-linear"] | tuple[str, ...] = Field("all-linear", description="or names of layers")
 
 
@@ -54,14 +73,12 @@ class DataConfig(_Section):
 
     files: tuple[str, ...] = Field((), description="data sets as `prlm-edge eval` reads them; several make a mixture")
     dev_files: tuple[str, ...] = Field((), description="of other users; judged, never learned from")
-    limit: Annotated[int, Field(ge=1)] | None = Field(None, description="users of each file, drawn by the seed")
-    dev_limit: Annotated[int, Field(ge=1)] = Field(60, description="dev users of each file")
-    more_per_user: Annotated[int, Field(ge=0)] = Field(
-        0, description="further examples: newest past items, as requests"
-    )
+    limit: Count | None = Field(None, description="users of each file, drawn by the seed")
+    dev_limit: Count = Field(60, description="dev users of each file")
+    more_per_user: NotNegativeInt = Field(0, description="further examples: newest past items, as requests")
     k: Annotated[int, Field(ge=1, le=64)] = Field(3, description="past items shown")
     retriever: Literal["bm25", "recency", "random", "none"] = Field("bm25", description="which past items")
-    item_words: Annotated[int, Field(ge=1)] = Field(40, description="words of an item's text")
+    item_words: Count = Field(40, description="words of an item's text")
     item_order: Literal["relevance", "date", "length"] = Field("relevance", description="how items stand")
     layout: Literal["turns", "block"] = Field("turns", description="turns of a conversation, or one message")
     reasoning: bool | Literal["mixed"] = Field(
@@ -74,23 +91,22 @@ class WarmstartConfig(_Section):
     """Supervised fine-tuning on what users really wrote."""
 
     loss_on: Literal["answer", "all"] = Field("all", description="the last answer, or also those of the past items")
-    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the data")
-    max_steps: Annotated[int, Field(ge=0)] = Field(0, description="stop after these steps; 0: by epochs")
-    batch: Annotated[int, Field(ge=1)] = Field(8, description="examples a step")
-    micro_batch: Annotated[int, Field(ge=1)] = Field(4, description="of them at a time; less takes less memory")
-    lr: Annotated[float, Field(gt=0, le=1)] = Field(5e-4, description="peak learning rate")
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="share of the steps that lead up to it")
+    epochs: Positive = Field(1.0, description="passes over the data")
+    max_steps: NotNegativeInt = Field(0, description="stop after these steps; 0: by epochs")
+    batch: Count = Field(8, description="examples a step")
+    micro_batch: Count = Field(4, description="of them at a time; less takes less memory")
+    lr: Rate = Field(5e-4, description="peak learning rate")
+    warmup: Warmup = 0.05
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = Field("cosine", description="what follows")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to it")
-    save_steps: Annotated[int, Field(ge=1)] = Field(25, description="steps between checkpoints")
-    keep: Annotated[int, Field(ge=2)] = Field(2, description="checkpoints kept; the best is one of them")
-    eval_steps: Annotated[int, Field(ge=0)] = Field(50, description="steps between dev losses; 0: at the end alone")
+    weight_decay: WeightDecay = 0.0
+    max_grad_norm: GradientNorm = 1.0
+    save_steps: SaveSteps = 25
+    keep: Keep = 2
+    eval_steps: NotNegativeInt = Field(50, description="steps between dev losses; 0: at the end alone")
 
     @model_validator(mode="after")
     def _checks(self) -> Self:
-        if self.eval_steps % self.save_steps:  # only what was saved can be chosen
-            raise ValueError(f"eval_steps must be a multiple of save_steps ({self.save_steps})")
+        _check_eval_steps(self.eval_steps, self.save_steps)
         if self.batch % min(self.micro_batch, self.batch):
             raise ValueError(f"batch must be a multiple of micro_batch ({self.micro_batch})")
         return self
@@ -103,28 +119,26 @@ class RewardConfig(_Section):
         ("zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near"),
         description="kinds of pairs; paper is another (train/reward/pairs.py says what each is)",
     )
-    per_kind: Annotated[int, Field(ge=1)] = Field(1, description="pairs of each kind and request")
-    users: Annotated[int, Field(ge=1)] = Field(200, description="of each file, for whom answers are generated")
+    per_kind: Count = Field(1, description="pairs of each kind and request")
+    users: Count = Field(200, description="of each file, for whom answers are generated")
     candidates: Annotated[int, Field(ge=1, le=64)] = Field(
         4, description="answers generated with the own profile, for the kind paper"
     )
     max_length: Annotated[int, Field(ge=128, le=512)] = Field(160, description="tokens of user, answer and request")
-    batch: Annotated[int, Field(ge=1)] = Field(16, description="pairs a step")
-    epochs: Annotated[float, Field(gt=0)] = Field(2.0, description="the teacher's passes over the pairs")
-    lr: Annotated[float, Field(gt=0, le=1)] = Field(5e-5, description="the teacher's peak learning rate")
-    center: Annotated[float, Field(ge=0)] = Field(
-        0.01, description="weight of (chosen + rejected)^2: keeps scores at 0"
-    )
-    n_layers_student: Annotated[int, Field(ge=1)] = Field(3, description="first layers of the teacher, kept")
-    student_epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="the student's passes")
-    student_lr: Annotated[float, Field(gt=0, le=1)] = Field(1e-4, description="the student's peak learning rate")
-    mse_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="of the distance from the teacher's margins")
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.06, description="share of the steps that lead up to a peak")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="AdamW's")
+    batch: Count = Field(16, description="pairs a step")
+    epochs: Positive = Field(2.0, description="the teacher's passes over the pairs")
+    lr: Rate = Field(5e-5, description="the teacher's peak learning rate")
+    center: NotNegative = Field(0.01, description="weight of (chosen + rejected)^2: keeps scores at 0")
+    n_layers_student: Count = Field(3, description="first layers of the teacher, kept")
+    student_epochs: Positive = Field(3.0, description="the student's passes")
+    student_lr: Rate = Field(1e-4, description="the student's peak learning rate")
+    mse_weight: NotNegative = Field(1.0, description="of the distance from the teacher's margins")
+    warmup: Warmup = 0.06
+    weight_decay: WeightDecay = 0.01
     bf16: bool = Field(False, description="compute in bfloat16; weights stay in float32")
-    max_steps: Annotated[int, Field(ge=0)] = Field(0, description="stop after these steps, both; 0: by epochs")
-    save_steps: Annotated[int, Field(ge=1)] = Field(50, description="steps between checkpoints")
-    keep: Annotated[int, Field(ge=2)] = Field(2, description="checkpoints kept")
+    max_steps: NotNegativeInt = Field(0, description="stop after these steps, both; 0: by epochs")
+    save_steps: SaveSteps = 50
+    keep: Keep = 2
 
 
 class BlendConfig(_Section):
@@ -138,26 +152,26 @@ class RejectionConfig(_Section):
     """Rejection sampling: the model's own best answers with true reasoning, to be fine-tuned on."""
 
     samples: Annotated[int, Field(ge=1, le=64)] = Field(8, description="completions drawn of each prompt")
-    keep: Annotated[int, Field(ge=1)] = Field(1, description="of them learned from at most")
+    keep: Count = Field(1, description="of them learned from at most")
     min_score: Annotated[float, Field(ge=0, le=3)] = Field(0.8, description="ROUGE-1 + -2 + -L that one must reach")
-    min_claims: Annotated[int, Field(ge=0)] = Field(2, description="checkable claims that its reasoning must make")
+    min_claims: NotNegativeInt = Field(2, description="checkable claims that its reasoning must make")
     min_true: Annotated[float, Field(ge=0, le=1)] = Field(0.8, description="share of them that must hold")
 
 
 class GrpoConfig(_Section):
     """Reinforcement learning with group-relative advantages (arXiv 2402.03300)."""
 
-    steps: Annotated[int, Field(ge=1)] = Field(100, description="optimizer steps")
-    prompts: Annotated[int, Field(ge=1)] = Field(4, description="prompts a step")
+    steps: Count = Field(100, description="optimizer steps")
+    prompts: Count = Field(4, description="prompts a step")
     group_size: Annotated[int, Field(ge=2)] = Field(8, description="completions of each")
-    micro_batch: Annotated[int, Field(ge=1)] = Field(
+    micro_batch: Count = Field(
         8, description="completions at a time, which share the evaluation of their prompt; less takes less memory"
     )
-    lr: Annotated[float, Field(gt=0, le=1)] = Field(2e-5, description="learning rate, constant after the warm-up")
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="share of the steps that lead up to it")
-    beta: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the divergence from the start; 0: none")
+    lr: Rate = Field(2e-5, description="learning rate, constant after the warm-up")
+    warmup: Warmup = 0.05
+    beta: NotNegative = Field(0.0, description="weight of the divergence from the start; 0: none")
     epsilon: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="the ratio is clipped below 1 - epsilon")
-    epsilon_high: Annotated[float, Field(gt=0)] = Field(0.28, description="and above 1 + epsilon_high (DAPO)")
+    epsilon_high: Positive = Field(0.28, description="and above 1 + epsilon_high (DAPO)")
     loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = Field("dapo", description="how tokens are averaged; see TRL")
     aggregation: Literal["normalize_then_sum", "sum_then_normalize"] = Field(
         "normalize_then_sum", description="of the reward terms; the first keeps a small one from being drowned (GDPO)"
@@ -170,22 +184,21 @@ class GrpoConfig(_Section):
         description="weights of accuracy, format, personalization, style, faithfulness, length",
     )
     reward_model: str | None = Field(None, description="folder of the exported reward model, for personalization")
-    reasoning_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="budget; by default the task's own")
+    reasoning_tokens: Count | None = Field(None, description="budget; by default the task's own")
     rollouts: Literal["auto", "llamacpp", "transformers"] = Field(
         "auto", description="who draws; auto: llama.cpp on a CPU with bf16 or fp32 of a GGUF file, else Transformers"
     )
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to it")
-    save_steps: Annotated[int, Field(ge=1)] = Field(10, description="steps between checkpoints")
-    keep: Annotated[int, Field(ge=2)] = Field(3, description="checkpoints kept; the best is one of them")
-    eval_steps: Annotated[int, Field(ge=1)] = Field(20, description="steps between looks at dev users' answers")
+    max_grad_norm: GradientNorm = 1.0
+    save_steps: SaveSteps = 10
+    keep: Keep = 3
+    eval_steps: Count = Field(20, description="steps between looks at dev users' answers")
     dev_penalty: Annotated[float, Field(ge=0.1)] = Field(1.1, description="repeat_penalty of dev answers, as in use")
 
     @model_validator(mode="after")
     def _checks(self) -> Self:
         if self.prompts * self.group_size % self.micro_batch:
             raise ValueError("micro_batch must divide prompts x group_size")
-        if self.eval_steps % self.save_steps:
-            raise ValueError(f"eval_steps must be a multiple of save_steps ({self.save_steps})")
+        _check_eval_steps(self.eval_steps, self.save_steps)
         if self.scale != "group" and self.aggregation == "normalize_then_sum":
             raise ValueError("scale is of aggregation sum_then_normalize alone")
         return self
@@ -208,7 +221,7 @@ class Recipe(_Section):
     grpo: GrpoConfig = GrpoConfig()
 
     def of_stage(self, stage: str) -> dict[str, Any]:
-        """What decides the outcome of one stage: what other stages do with their settings is not its business."""
+        """What decides the outcome of one stage: settings of other stages are left out."""
         values = self.model_dump(mode="json")
         return {key: values[key] for key in ("seed", "base", "lora", "data", *_SECTIONS.get(stage, (stage,)))}
 
