@@ -86,3 +86,8 @@ def did_you_mean(word: str, known: Iterable[str], rest: str = "") -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, at most 200 characters; the error's class where it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def no_onnx(what: str) -> MissingError:
+    """What to say where onnxruntime or tokenizers is missing, which `what` needs."""
+    return MissingError(f"{what} needs onnxruntime and tokenizers", 'pip install "prlm-edge[onnx]"')

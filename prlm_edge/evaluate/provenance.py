@@ -20,7 +20,7 @@ from prlm_edge.evaluate.records import Condition
 from prlm_edge.models.adapters import adapter_of
 from prlm_edge.rerank import make_scorer
 from prlm_edge.rerank.blend import Blend
-from prlm_edge.rerank.reward.lazy import LazyReward
+from prlm_edge.rerank.reward.scorer import LazyReward
 from prlm_edge.settings import DEFAULTS
 
 _PACKAGES = ("prlm-edge", "llama-cpp-python", "rank_bm25", "onnxruntime", "rouge-score", "sacrebleu", "numpy")

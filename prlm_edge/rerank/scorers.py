@@ -13,7 +13,7 @@ from dataclasses import replace
 from prlm_edge.errors import UsageError, nearest
 from prlm_edge.rerank.blend import Blend
 from prlm_edge.rerank.overlap import Counted, chrf, rouge
-from prlm_edge.rerank.reward.lazy import LazyReward
+from prlm_edge.rerank.reward.scorer import LazyReward
 from prlm_edge.settings import Settings
 from prlm_edge.types import Candidate, Scorer, Scoring
 

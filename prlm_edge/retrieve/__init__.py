@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from prlm_edge.errors import MissingError, UsageError, did_you_mean
+from prlm_edge.errors import UsageError, did_you_mean, no_onnx
 from prlm_edge.types import Item, Retriever
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def make_retriever(
 
 def _embedder() -> Embedder:
     if any(find_spec(package) is None for package in ("onnxruntime", "tokenizers")):
-        raise MissingError("dense retrieval needs onnxruntime and tokenizers", 'pip install "prlm-edge[onnx]"')
+        raise no_onnx("dense retrieval")
     from prlm_edge import models
     from prlm_edge.retrieve.dense.embedder import open_embedder
 

@@ -16,7 +16,7 @@ from prlm_edge.backends.scripted import Scripted
 from prlm_edge.cli import main
 from prlm_edge.cli.doctor import system
 from prlm_edge.models.store import hash_file
-from prlm_edge.rerank.reward import lazy as lazy_reward
+from prlm_edge.rerank.reward import scorer as reward_scorer
 from prlm_edge.rerank.reward.scorer import CARD
 from prlm_edge.writer import writer
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def bundled(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stands for the model that comes with prlm-edge; the home is empty."""
-    monkeypatch.setattr(lazy_reward, "BUNDLED", folder)
+    monkeypatch.setattr(reward_scorer, "BUNDLED", folder)
     return folder
 
 
@@ -104,7 +104,7 @@ def test_without_a_bundled_model_or_its_packages_it_says_what_to_do(
         code, out, err = generate(*BEST_OF_5, "--reward-model", str(fresh))
     assert (code, out, len(err.splitlines())) == (4, "", 2)
     assert 'pip install "prlm-edge[onnx]"' in err
-    monkeypatch.setattr(lazy_reward, "BUNDLED", tmp_path / "absent")
+    monkeypatch.setattr(reward_scorer, "BUNDLED", tmp_path / "absent")
     code, out, err = generate(*BEST_OF_5)
     assert (code, out, len(err.splitlines())) == (4, "", 2)
     assert "--reward-model DIR" in err
@@ -152,7 +152,7 @@ def test_doctor_finds_it_and_loads_it_where_it_is_the_setting(
 def test_doctor_says_that_it_is_missing(
     doctor: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lazy_reward, "BUNDLED", tmp_path / "absent")
+    monkeypatch.setattr(reward_scorer, "BUNDLED", tmp_path / "absent")
     assert doctor()["state"] == "note"
     check = doctor(select="reward", best_of=8)
     assert (check["state"], check["needed"]) == ("missing", True)

@@ -257,4 +257,4 @@ def test_damaged_folders_are_one_clear_error(root, tmp_path, monkeypatch):
     for package in ("onnxruntime", "tokenizers"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
-            refused(good, MissingError, "need onnxruntime and tokenizers")
+            refused(good, MissingError, "needs onnxruntime and tokenizers")

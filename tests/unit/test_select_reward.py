@@ -24,7 +24,7 @@ from prlm_edge.evaluate.data import load
 from prlm_edge.evaluate.records import Condition
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.rerank import make_scorer, rank
-from prlm_edge.rerank.reward import lazy as lazy_reward
+from prlm_edge.rerank.reward import scorer as reward_scorer
 from prlm_edge.rerank.reward.scorer import RewardScorer
 from prlm_edge.settings import Settings, load_settings
 from prlm_edge.style import style_of
@@ -144,7 +144,7 @@ def test_a_scorer_of_ones_own_needs_no_setting(profile: Profile, turned: Path) -
 def test_without_a_name_it_is_the_bundled_one(
     profile: Profile, turned: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lazy_reward, "BUNDLED", turned)
+    monkeypatch.setattr(reward_scorer, "BUNDLED", turned)
     bundled = a_writer(profile, best_of=N, select="reward").generate(REQUEST)
     named = a_writer(profile, best_of=N, select="reward", reward_model=folder).generate(REQUEST)
     assert bundled.answer == named.candidates[-1].answer != named.answer
@@ -152,7 +152,7 @@ def test_without_a_name_it_is_the_bundled_one(
 
 def test_the_bundled_model_is_whole_and_prefers_what_looks_like_the_user() -> None:
     """The one that is shipped; nothing of ours is put in its place."""
-    if not lazy_reward.BUNDLED.exists():
+    if not reward_scorer.BUNDLED.exists():
         pytest.skip("prlm_edge/assets/reward is not there yet: it is trained and committed by hand")
     titles = ["fix the parser", "add a cache", "drop python 3.9", "make tests faster", "use one session"]
     context = Scoring("The index lost its last line.", "commit", style_of(titles), past=tuple(titles))
@@ -280,7 +280,7 @@ def test_a_folder_that_is_no_whole_reward_model_is_refused_first(profile: Profil
 def test_a_prlm_edge_that_came_without_one_says_so_first(
     profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lazy_reward, "BUNDLED", tmp_path / "absent")
+    monkeypatch.setattr(reward_scorer, "BUNDLED", tmp_path / "absent")
     with pytest.raises(MissingError, match="came without a reward model") as caught:
         Writer.open(profile.path, best_of=2).generate(REQUEST, select="reward")
     assert "--reward-model" in caught.value.hint
@@ -366,7 +366,7 @@ def test_a_condition_of_one_answer_loads_nothing(run, own: Path, sessions: list[
 def test_the_header_of_a_run_knows_the_model_and_refuses_a_wrong_one(
     tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lazy_reward, "BUNDLED", own)
+    monkeypatch.setattr(reward_scorer, "BUNDLED", own)
     data = load(write_rows(tmp_path / "dev.jsonl", [row(0)]))
     common = {"base_url": "http://127.0.0.1:1/v1", "select": "reward"}
     conditions = [

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge.backends.engine.chat_template import CHATML
-from prlm_edge.errors import MissingError, ModelError, UsageError, first_line
+from prlm_edge.errors import ModelError, UsageError, first_line, no_onnx
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, is_onnx
 
 _ADVICE = "export it again (`prlm-edge export onnx`), or choose another model"
@@ -93,16 +93,11 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError:
-        raise no_packages() from None
+        raise no_onnx("an ONNX model") from None
     try:
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"{folder / 'tokenizer.json'}: can't load it: {first_line(error)}", _ADVICE) from error
-
-
-def no_packages() -> MissingError:
-    """What to say where onnxruntime or tokenizers is missing."""
-    return MissingError("ONNX models need onnxruntime and tokenizers", 'pip install "prlm-edge[onnx]"')
 
 
 def _parsed(folder: Path, config: Any, tokenizer: Any, card: Any) -> OnnxFolder:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge.backends.engine.slots import Cancelled
-from prlm_edge.backends.onnx.folder import OnnxFolder, no_packages
-from prlm_edge.errors import ModelError, first_line
+from prlm_edge.backends.onnx.folder import OnnxFolder
+from prlm_edge.errors import ModelError, first_line, no_onnx
 from prlm_edge.types import Cancel
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Session:
         try:
             import onnxruntime
         except ImportError:
-            raise no_packages() from None
+            raise no_onnx("an ONNX model") from None
         import numpy as np
 
         options = onnxruntime.SessionOptions()

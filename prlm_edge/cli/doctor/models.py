@@ -13,7 +13,7 @@ from prlm_edge.cli.doctor.system import pip_command, trial
 from prlm_edge.cli.shared.table import PROG
 from prlm_edge.errors import MissingError, PrlmError
 from prlm_edge.models import store
-from prlm_edge.rerank.reward.lazy import LazyReward
+from prlm_edge.rerank.reward.scorer import LazyReward
 from prlm_edge.settings import Settings
 
 _USE = " (select reward)"

@@ -174,7 +174,7 @@ def _reward_model(recipe: Recipe) -> tuple[Scorer | None, dict[str, str]]:
         if recipe.grpo.reward_model:
             raise UsageError("no reward term uses the reward model", "weigh it: --set grpo.rewards.personalization=0.5")
         return None, {}
-    from prlm_edge.rerank.reward.lazy import LazyReward
+    from prlm_edge.rerank.reward.scorer import LazyReward
 
     scorer = LazyReward(recipe.grpo.reward_model)
     return scorer, {"reward model": str(scorer.card()["sha256"]["model.onnx"])}

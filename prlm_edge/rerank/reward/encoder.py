@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from prlm_edge.errors import MissingError, ModelError, first_line
+from prlm_edge.errors import ModelError, first_line, no_onnx
 from prlm_edge.rerank.overlap import Counted, rouge_1, words
 from prlm_edge.style import IMPLIES, TRAITS, Style, content_words, observe, plural, style_line
 from prlm_edge.types import Scoring
@@ -55,7 +55,7 @@ class Encoder:
         try:
             from tokenizers import Tokenizer
         except ImportError:
-            raise no_packages() from None
+            raise no_onnx("the reward model") from None
         if max_length < MIN_LENGTH:
             raise ModelError(f"a reward model of {max_length} tokens holds no pair", f"give it {MIN_LENGTH} or more")
         try:
@@ -141,11 +141,6 @@ def looks_line(answer: str, style: Style) -> str:
     broken = [fact.phrase for fact in style.facts if not fact.seen_in(seen, answer)]
     kept = f"{line} keeps {round(10 * style.match(answer))} of 10"
     return f"{kept}: breaks {', '.join(broken[:_N_BROKEN])}" if broken else kept
-
-
-def no_packages() -> MissingError:
-    """What to say where onnxruntime or tokenizers is missing."""
-    return MissingError("the reward model needs onnxruntime and tokenizers", 'pip install "prlm-edge[onnx]"')
 
 
 def _share(values: Sequence[bool]) -> float:

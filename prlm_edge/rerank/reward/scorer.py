@@ -1,19 +1,26 @@
-"""The personalization reward model: how likely it is that this user wrote this answer to this request."""
+"""The personalization reward model: how likely it is that this user wrote this answer to this request.
+
+Importing this module loads no package; `LazyReward` loads the model at its first score.
+"""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from prlm_edge.cpu import default_threads
-from prlm_edge.errors import ModelError, first_line
-from prlm_edge.rerank.reward.encoder import ADVICE, ENCODING, Encoded, Encoder, no_packages
+from prlm_edge.errors import MissingError, ModelError, UsageError, first_line, no_onnx
+from prlm_edge.rerank.reward.encoder import ADVICE, ENCODING, Encoded, Encoder
 from prlm_edge.types import Candidate, Scoring
 
 CARD = "reward.json"
+BUNDLED = Path(__file__).parents[2] / "assets" / "reward"  # comes with the package
+PACKAGES = ("onnxruntime", "tokenizers")
+_NAME_ONE = "`prlm-edge train reward` makes one; --reward-model DIR, or the setting reward_model, names it"
 
 
 class RewardScorer:
@@ -38,7 +45,7 @@ class RewardScorer:
         try:
             import onnxruntime
         except ImportError:
-            raise no_packages() from None
+            raise no_onnx("the reward model") from None
         card = read_card(folder)
         self.encoder = Encoder(folder / "tokenizer.json", int(card["max_length"]))
         options = onnxruntime.SessionOptions()
@@ -62,6 +69,8 @@ class RewardScorer:
         encoded = [self.encoder.encode(context, answer) for context, answer in pairs]
         keys = [tuple(one.ids) for one in encoded]
         distinct = dict(zip(keys, encoded, strict=True))
+        from concurrent.futures import ThreadPoolExecutor  # it loads logging, which start-up does without
+
         with ThreadPoolExecutor(max(1, min(self._threads, len(distinct)))) as pool:
             scores = dict(zip(distinct, pool.map(self._run, distinct.values()), strict=True))
         return [scores[key] for key in keys]
@@ -103,3 +112,67 @@ def read_card(folder: Path) -> dict[str, Any]:
         if sha256_of(folder / name) != sha256:
             raise ModelError(f"{folder / name}: not the file that {CARD} was written for", ADVICE)
     return dict(card)
+
+
+# One model a process: an evaluation makes a scorer for each row, and a server for each request.
+_opened: dict[tuple[Path, int], RewardScorer] = {}
+_opening = threading.Lock()
+
+
+class LazyReward:
+    """Chooses the answer that this user is likeliest to have written; the model is loaded at the first score.
+
+    Args:
+        folder: An exported reward model; None takes the one that comes with prlm-edge.
+        threads: As `RewardScorer` says.
+    """
+
+    name = "reward"
+    needs_logprobs = False
+
+    def __init__(self, folder: str | Path | None = None, threads: int = 0) -> None:
+        self.folder = (Path(folder) if folder else BUNDLED).absolute()
+        self._is_bundled, self._threads = not folder, threads
+
+    def check(self) -> None:
+        """Refuse what would keep the model from loading, without loading it.
+
+        Raises:
+            PrlmError: As `card` says.
+        """
+        if (self.folder, self._threads) not in _opened:
+            self.card()
+
+    def card(self) -> dict[str, Any]:
+        """What reward.json says of the model; the model is checked to be there and whole.
+
+        Raises:
+            UsageError: No such folder.
+            MissingError: A package is missing, or prlm-edge came without a model.
+            ModelError: The folder holds no reward model, or it is damaged or of another version.
+        """
+        if not self.folder.is_dir():
+            if self._is_bundled:
+                raise MissingError("this prlm-edge came without a reward model", _NAME_ONE)
+            what = "not a folder" if self.folder.exists() else "no such folder"
+            raise UsageError(f"{self.folder}: {what}", "reward_model names the folder of an exported reward model")
+        card = read_card(self.folder)
+        if not all(map(find_spec, PACKAGES)):
+            raise no_onnx("the reward model")
+        return card
+
+    def score(self, candidates: Sequence[Candidate], context: Scoring) -> list[float]:
+        """As `RewardScorer.score`.
+
+        Raises:
+            PrlmError: As `check` says.
+        """
+        return self._open().score(candidates, context)
+
+    def _open(self) -> RewardScorer:
+        self.check()
+        key = (self.folder, self._threads)
+        with _opening:
+            if key not in _opened:
+                _opened[key] = RewardScorer(*key)
+            return _opened[key]
