@@ -30,8 +30,8 @@ def tokens(tokenizer_folder):
 @pytest.fixture(scope="session")
 def tiny_folder(tokenizer_folder, tmp_path_factory):
     """A tiny model to train, with the real tokenizer."""
-    ends = {"bos_token_id": 1, "eos_token_id": 2}
-    folder = make_llama(tmp_path_factory.mktemp("tiny"), vocab_size=49152, tie_word_embeddings=True, **ends)
+    sizes = {"vocab_size": 49152, "tie_word_embeddings": True, "num_hidden_layers": 1}
+    folder = make_llama(tmp_path_factory.mktemp("tiny"), bos_token_id=1, eos_token_id=2, **sizes)
     for path in tokenizer_folder.iterdir():
         shutil.copyfile(path, folder / path.name)
     return folder

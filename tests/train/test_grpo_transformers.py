@@ -16,7 +16,8 @@ from prlm_edge.train.run.log import CLOCK, read_records  # noqa: E402
 from prlm_edge.types import Cancel  # noqa: E402
 
 pytestmark = pytest.mark.model
-SHORT = ["lora.r=4", "grpo.steps=2", "grpo.save_steps=1", "grpo.eval_steps=1", "grpo.warmup=0"]
+SHORT = ["lora.r=4", "grpo.steps=2", "grpo.save_steps=1", "grpo.eval_steps=2", "grpo.warmup=0"]
+SHORT += ["grpo.reasoning_tokens=6"]  # an untrained model writes on to the end of every budget
 VARIED = "grpo.rewards={personalization: 1}"  # what an untrained model says earns nothing else that differs
 PLAIN = "grpo.rewards={accuracy: 1, format: 1}"
 LOGGED = {"loss", "grad_norm", "lr", "reward", "reward_std", "kl", "entropy", "zero_variance", "truncated"}
@@ -34,7 +35,7 @@ def prepared(recipe, tiny_folder, rows_file, *overrides):
 def run(path, ready, **options):
     recipe, asked, sha256 = ready
     folder = run_folder.TrainFolder.open(path, "grpo", recipe, sha256)
-    return folder, grpo.train(folder, recipe, asked[2:], asked[:2], **options)
+    return folder, grpo.train(folder, recipe, asked[1:], asked[:1], **options)
 
 
 def weights(folder):
@@ -46,8 +47,8 @@ def steps(folder):
 
 
 @pytest.mark.slow
-def test_over_nf4_it_learns_and_a_stopped_run_ends_as_the_straight_one(tiny_folder, rows_file, tmp_path):
-    more = ["base.precision=nf4", "grpo.lr=1e-3", "grpo.beta=0.04", "data.reasoning=mixed", VARIED]
+def test_it_learns_and_a_stopped_run_ends_as_the_straight_one(tiny_folder, rows_file, tmp_path):
+    more = ["base.precision=fp32", "grpo.lr=1e-3", "grpo.beta=0.04", "data.reasoning=mixed", VARIED]
     ready = prepared("edge-cpu", tiny_folder, rows_file, *SMALL, *more)
     scorer = RewardScorer(make_reward_model(tmp_path / "reward"))
     straight, outcome = run(tmp_path / "straight", ready, scorer=scorer)
@@ -60,7 +61,7 @@ def test_over_nf4_it_learns_and_a_stopped_run_ends_as_the_straight_one(tiny_fold
         assert set(one["lengths"]) == {"mean", "min", "max", "reasoning", "answer"}
         assert one["non_finite"] == 0 and one["reward"] == pytest.approx(one["terms"]["personalization"], abs=1e-4)
     dev = [one for one in read_records(straight.path / "run.jsonl") if one["kind"] == "dev"]
-    assert [one["step"] for one in dev] == [0, 1, 2]
+    assert [one["step"] for one in dev] == [0, 2]
 
     cancel = Cancel()
 
@@ -95,6 +96,7 @@ def test_an_adapter_over_nf4_is_trained_in_float32(tiny_folder, rows_file, tmp_p
     ready = prepared("edge-cpu", tiny_folder, rows_file, *SMALL, "base.precision=nf4", "grpo.lr=1e-6", VARIED)
     scorer = RewardScorer(make_reward_model(tmp_path / "reward"))
     folder, _ = run(tmp_path / "run", ready, start=tmp_path / "start", scorer=scorer)
+    assert all(0 <= one["other"]["rollout_gap"] < 0.02 for one in steps(folder))
     ended = weights(folder)
     for name, weight in ended.items():
         assert weight.dtype == torch.float32

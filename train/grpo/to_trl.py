@@ -6,7 +6,6 @@ Rollouts stay here. TRL's columns carry ids alone: "prompt" is the id of an `Ask
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,12 +65,14 @@ class Exchange:
     @property
     def rewards(self) -> list[Callable[..., list[float]]]:
         """TRL's `reward_funcs`, named by their terms and in their order; `reward_weights` must have the same order."""
-        found: list[Callable[..., list[float]]] = []
-        for name in self._terms:
-            reward = partial(self._reward, name)
-            reward.__name__ = name  # type: ignore[attr-defined] # TRL logs it by this name
-            found.append(reward)
-        return found
+        return [self._named(name) for name in self._terms]
+
+    def _named(self, name: str) -> Callable[..., list[float]]:
+        def reward(**columns: Any) -> list[float]:
+            return self._reward(name, **columns)
+
+        reward.__name__ = name  # TRL logs it by this name
+        return reward
 
     def _reward(self, name: str, *, rollout: Sequence[str], log_metric: Any, **_columns: Any) -> list[float]:
         if not self._earned:  # the first term of a batch scores all of them
