@@ -1,4 +1,4 @@
-"""GRPO on the real default model, a few tiny steps: what is drawn, what is learned, and that a stopped run goes on."""
+"""GRPO on the real default model, a few tiny steps: what llama.cpp draws, and that it is learned from."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from prlm_edge.train.grpo import stage as grpo  # noqa: E402
 from prlm_edge.train.grpo.rollout_llama import LlamaDrawer  # noqa: E402
 from prlm_edge.train.run import folder as run_folder  # noqa: E402
 from prlm_edge.train.run.log import read_records, read_samples  # noqa: E402
-from prlm_edge.types import Cancel, Sampling  # noqa: E402
+from prlm_edge.types import Sampling  # noqa: E402
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 OVERRIDES = [
@@ -100,7 +100,7 @@ def test_what_is_drawn_is_what_stands_in_the_context(rows_file, original, tmp_pa
             )
 
 
-def test_it_learns_and_a_stopped_run_ends_as_the_straight_one(rows_file, original, tmp_path):
+def test_it_learns(rows_file, original, tmp_path):
     ready = prepared(rows_file, original)
     straight, outcome = run(tmp_path / "straight", ready)
     assert outcome.whole and not outcome.verdict.stop
@@ -113,19 +113,6 @@ def test_it_learns_and_a_stopped_run_ends_as_the_straight_one(rows_file, origina
     assert [one["step"] for one in dev] == [0, 1, 2]
     assert 0 <= dev[0]["figures"]["rouge1"] <= 1
     assert isinstance(read_samples(straight.path / "samples.jsonl"), list)
-
-    cancel = Cancel()
-
-    def progress(done, total):
-        if done == 1:
-            cancel.cancel()
-
-    _, outcome = run(tmp_path / "stopped", ready, cancel=cancel, progress=progress)
-    assert not outcome.whole
-    stopped, outcome = run(tmp_path / "stopped", ready)
-    assert outcome.whole
-    ours, theirs = weights(stopped), weights(straight)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_settings_that_do_not_go_together(rows_file, original, tmp_path):

@@ -35,9 +35,9 @@ for number, train in enumerate((train_teacher, train_student)):
     source = train(Path(out) / train.__name__, source, pairs, config, progress=say)
 print("end", flush=True)
 """
-#: Lines of the command behind which it is killed: a stage begins (its header, the teacher's margins), a step is done (a
-#: checkpoint is written behind every third, and old ones go), the last step is done (the model is written).
-MOMENTS = ("0 0", "0 4", "0 6", "0 12", "1 0", "1 2", "1 6", "1 12")
+#: Lines of the command after which it is killed: a step is done, the student's stage begins (its header, the teacher's
+#: margins), the last step is done (the model is written). Starting the command takes ten times as long as its training.
+MOMENTS = ("0 4", "1 0", "1 12")
 
 
 def stages(out, bert, pairs):
@@ -63,7 +63,7 @@ def test_killed_at_any_moment_it_ends_as_the_straight_run_does(tmp_path, tiny_be
     out, delays = tmp_path / "killed", random.Random(0)
     command = [sys.executable, "-c", COMMAND, out, tiny_bert, tmp_path / "pairs", CONFIG.model_dump_json()]
     kills = [killed(list(map(str, command)), moment, delays.uniform(0, 0.02)) for moment in MOMENTS]
-    assert sum(kills) >= len(MOMENTS) - 2
+    assert sum(kills) >= 2
     again = stages(out, tiny_bert, tokenized)
     for ours, theirs in zip(again, straight, strict=True):
         ours, theirs = (load_file(folder / "model.safetensors") for folder in (ours, theirs))

@@ -128,7 +128,7 @@ def test_killed_at_any_moment_it_ends_as_the_straight_run_does(tmp_path, tiny_fo
     wanted, found = prepared(tiny_folder, rows_file, "warmstart.epochs=3")
     straight, _ = run(tmp_path / "straight", wanted, found)
     command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), wanted.model_dump_json()]
-    for step, delay in ((3, 0.0), (5, 0.02), (7, 0.05)):
+    for step, delay in ((3, 0.0), (6, 0.02)):
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )

@@ -3,7 +3,6 @@
     accuracy     share of pairs in the right order, per kind and per task and kind, with an interval over users
     swap         the same of the pairs whose profile alone differs: what a model that sees no profile gets .50 of
     calibration  how far sigmoid(margin) is from how often it is right
-    explained    R^2 of a linear fit of scores, and of margins, on length, on ROUGE to the past, on habits kept alone
     alone        accuracy that closeness to the usual length, ROUGE to the past, habits kept reach by themselves
 
 An answer's score comes from `model.score` in PyTorch, or from `RewardScorer` as users run it.
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.stats import estimate
-from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
+from prlm_edge.rerank.overlap import Counted, rouge_1
 from prlm_edge.style import observe
 from prlm_edge.train.reward.pairs import Pair
 from prlm_edge.types import Scoring
@@ -59,7 +58,6 @@ def evaluate(pairs: Sequence[Pair], chosen: ArrayLike, rejected: ArrayLike, seed
         "by_task": {task: _by_kind(pairs, right, task) for task in sorted({pair.context.task for pair in pairs})},
         "swap": {**swaps, "all": _accuracy(pairs, right, seed, lambda pair: pair.kind in SWAPS)} if swaps else {},
         "calibration": calibration(a - b),
-        "explained": _explained(pairs, a, b),
         "alone": _alone(pairs),
     }
 
@@ -89,47 +87,24 @@ def calibration(margins: ArrayLike, n_bins: int = N_BINS) -> dict[str, Any]:
     return {"ece": error, "bins": bins}
 
 
-def explained(values: ArrayLike, features: ArrayLike) -> float:
-    """R^2 of the least-squares fit of `values` (n,) on `features` (n, features) and a constant; 0 of a constant."""
-    y, x = np.asarray(values, np.float64), np.asarray(features, np.float64)
-    spread = y - y.mean()
-    if not spread @ spread:
-        return 0.0
-    design = np.column_stack([np.ones(len(y)), x])
-    rest = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
-    return float(1 - rest @ rest / (spread @ spread))
-
-
-def length_features(context: Scoring, text: str) -> list[float]:
-    """Words, their logarithm, characters, and the distance from the mean length of the past texts."""
+def usual_length(context: Scoring, text: str) -> float:
+    """How near a text's number of words is to the mean of the past texts'; 0 at best."""
     n = observe(text).words
-    past = [observe(one).words for one in context.past]
-    usual = float(np.mean(past)) if past else float(n)
-    return [float(n), float(np.log1p(n)), float(len(text)), abs(float(np.log1p(n)) - float(np.log1p(usual)))]
+    usual = float(np.mean([observe(one).words for one in context.past])) if context.past else float(n)
+    return -abs(float(np.log1p(n)) - float(np.log1p(usual)))
 
 
-def rouge_features(context: Scoring, text: str) -> list[float]:
-    """Highest and mean ROUGE-1 and ROUGE-L with the past texts."""
-    past, own = [_counted(one) for one in context.past], _counted(text)
-    table = [[measure(own, one) for one in past] or [0.0] for measure in (rouge_1, rouge_l)]
-    return [figure for row in table for figure in (max(row), float(np.mean(row)))]
+def nearness(context: Scoring, text: str) -> float:
+    """The highest ROUGE-1 with a past text."""
+    own = _counted(text)
+    return max((rouge_1(own, _counted(one)) for one in context.past), default=0.0)
 
 
-def style_features(context: Scoring, text: str) -> list[float]:
-    """How many of the user's habits the text keeps."""
-    return [context.style.match(text)]
-
-
-_FEATURES: Mapping[str, Callable[[Scoring, str], list[float]]] = {
-    "length": length_features,
-    "rouge": rouge_features,
-    "style": style_features,
-}
-#: What a model that saw one kind of feature alone would prefer.
-_ALONE: Mapping[str, Callable[[Sequence[float]], float]] = {
-    "length": lambda features: -features[3],
-    "rouge": lambda features: features[0],
-    "style": lambda features: features[0],
+#: What a model that saw a single fact would score by.
+_ALONE: Mapping[str, Callable[[Scoring, str], float]] = {
+    "length": usual_length,
+    "rouge": nearness,
+    "style": lambda context, text: context.style.match(text),
 }
 
 
@@ -152,31 +127,16 @@ def _by_kind(pairs: Sequence[Pair], right: Array, task: str) -> dict[str, float]
     return {kind: float(np.mean(values)) for kind, values in found.items()}
 
 
-def _explained(pairs: Sequence[Pair], chosen: Array, rejected: Array) -> dict[str, dict[str, float]]:
-    found = {}
-    for name, features in _FEATURES.items():
-        a, b = _table(pairs, features)
-        scores = explained(np.concatenate([chosen, rejected]), np.concatenate([a, b]))
-        found[name] = {"scores": scores, "margins": explained(chosen - rejected, a - b)}
-    return found
-
-
 def _alone(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
     found = {}
-    for name, prefer in _ALONE.items():
-        a, b = _table(pairs, _FEATURES[name])
-        right = wins([prefer(x) - prefer(y) for x, y in zip(a.tolist(), b.tolist(), strict=True)])
-        by_kind: dict[str, list[float]] = {"all": right.tolist()}
-        for pair, value in zip(pairs, right.tolist(), strict=True):
+    for name, score in _ALONE.items():
+        margins = [score(pair.context, pair.chosen) - score(pair.other, pair.rejected) for pair in pairs]
+        right = wins(margins).tolist()
+        by_kind: dict[str, list[float]] = {"all": right}
+        for pair, value in zip(pairs, right, strict=True):
             by_kind.setdefault(pair.kind, []).append(value)
         found[name] = {kind: float(np.mean(values)) for kind, values in by_kind.items()}
     return found
-
-
-def _table(pairs: Sequence[Pair], features: Callable[[Scoring, str], list[float]]) -> tuple[Array, Array]:
-    """Features of the chosen and of the rejected texts, shape (pairs, features) each."""
-    chosen = np.array([features(pair.context, pair.chosen) for pair in pairs], np.float64)
-    return chosen, np.array([features(pair.other, pair.rejected) for pair in pairs], np.float64)
 
 
 @lru_cache(maxsize=65536)

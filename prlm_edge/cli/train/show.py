@@ -45,8 +45,7 @@ def show_reward(figures: Mapping[str, Any]) -> None:
         simple = [f"{by_kind[kind]:.2f}" for by_kind in alone.values()]
         rows.append([kind, str(found["n_rows"]), f"{found['mean']:.2f}", interval, *simple])
     console.table(rows, right=range(1, len(rows[0])))
-    shares = ", ".join(f"{one['margins']:.2f} {name}" for name, one in figures["explained"].items())
-    console.note(f"calibration error {figures['calibration']['ece']:.3f}; explained of margins: {shares}")
+    console.note(f"calibration error {figures['calibration']['ece']:.3f}")
 
 
 def show_blend(path: Path) -> None:
