@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,19 @@ def shared(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"the evaluation data are not beside the repository: {'/'.join(parts)}")
     return path
+
+
+def real_texts() -> list[str]:
+    """500 texts of the real data: requests, answers and past titles of three tasks."""
+    found: list[str] = []
+    for task in ("acl_title", "commit_subject", "release_note"):
+        with gzip.open(shared(task, "dev.jsonl.gz"), "rt", encoding="utf-8") as stream:
+            for line in stream:
+                one = json.loads(line)
+                found += [one["query"]["text"], one["target"], *(item["title"] for item in one["profile"][:3])]
+                if len(found) % 170 > 165:
+                    break
+    return found[:500]
 
 
 def row(user: int, sample: int = 0) -> dict[str, Any]:

@@ -26,41 +26,33 @@ TURNS = (
 
 
 @pytest.fixture(scope="module")
-def base(smollm2_path):
-    """The default model as a Hugging Face folder."""
-    from prlm_edge.train.base import resolve
-
-    return resolve("default")
-
-
-@pytest.fixture(scope="module")
-def folder(base, tmp_path_factory):
+def folder(smollm2_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("onnx") / "smollm2"
-    export_onnx(base, folder)
+    export_onnx(smollm2_folder, folder)
     return folder
 
 
-def test_it_says_what_the_model_says_in_a_third_of_its_bytes(base, folder):
+def test_it_says_what_the_model_says_in_a_third_of_its_bytes(smollm2_folder, folder):
     """154 MB; the model in 32 bits has 538."""
     import torch
     from transformers import AutoModelForCausalLM
 
     from prlm_edge.train.base import load_tokens
 
-    tokens = load_tokens(base, 0)
+    tokens = load_tokens(smollm2_folder, 0)
     texts = [LICENCE[start : start + 900] for start in (0, 3000, 6000)]  # which nobody edits
     wanted = probes([tokens.encode_text(text) for text in texts], per_sequence=64)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32)
     found = compare(wanted, hf_logprobs(model, wanted), onnx_logprobs(folder, wanted))
     assert found.kl < 0.03 and found.top1_tied > 0.9
     assert found.perplexity < 1.05 * found.reference_perplexity
     assert sum(path.stat().st_size for path in folder.iterdir()) < 160e6
 
 
-def test_it_tokenizes_as_the_trainer_and_answers_in_the_forced_format(base, folder):
+def test_it_tokenizes_as_the_trainer_and_answers_in_the_forced_format(smollm2_folder, folder):
     from prlm_edge.train.base import load_tokens
 
-    tokens, backend = load_tokens(base, 0), Onnx(folder)
+    tokens, backend = load_tokens(smollm2_folder, 0), Onnx(folder)
     texts = [line for line in README.splitlines() if line] + ["x<|im_end|>y</s>", "naïve café — 2024", "日本語 🙂"]
     assert [text for text in texts if backend.tokenize(text) != tokens.encode_text(text)] == []
     request = Request(TURNS, reasoning_tokens=24, answer_tokens=24)

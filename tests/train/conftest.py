@@ -27,6 +27,16 @@ def tokens(tokenizer_folder):
     return base.load_tokens(tokenizer_folder, 1024)
 
 
+@pytest.fixture(scope="module")
+def runtime(smollm2_path):
+    """The default model as users run it."""
+    from prlm_edge.backends.llama.backend import LlamaCpp
+
+    model = LlamaCpp(smollm2_path)
+    yield model
+    model.close()
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tokenizer_folder, tmp_path_factory):
     """A tiny model to train, with the real tokenizer."""

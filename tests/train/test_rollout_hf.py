@@ -27,15 +27,6 @@ from prlm_edge.writer import Reply  # noqa: E402
 pytestmark = pytest.mark.model
 
 
-@pytest.fixture(scope="module")
-def runtime(smollm2_path):
-    from prlm_edge.backends.llama.backend import LlamaCpp
-
-    model = LlamaCpp(smollm2_path)
-    yield model
-    model.close()
-
-
 def prepared(tiny_folder, rows_file, *overrides):
     given = {"data.files": [str(rows_file)], "base.model": str(tiny_folder)}
     small = ["base.precision=fp32", "lora.r=4", "data.k=2", "data.reasoning=mixed", "grpo.reasoning_tokens=9"]

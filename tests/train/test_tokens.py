@@ -1,42 +1,15 @@
 """The trainer's tokens are the runtime's: texts, whole prompts, and what is to be learned behind them."""
 
-import gzip
-import json
-from pathlib import Path
-
 import pytest
+from evaluation import real_texts
 
 from prlm_edge.types import Span, Turn
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.model
 
 
-@pytest.fixture(scope="module")
-def runtime(smollm2_path):
-    from prlm_edge.backends.llama.backend import LlamaCpp
-
-    model = LlamaCpp(smollm2_path)
-    yield model
-    model.close()
-
-
-def texts():
-    """500 real texts: queries and titles of three tasks."""
-    found = []
-    for task in ("acl_title", "commit_subject", "release_note"):
-        with gzip.open(DATA / task / "dev.jsonl.gz", "rt", encoding="utf-8") as stream:
-            for line in stream:
-                row = json.loads(line)
-                found += [row["query"]["text"], row["target"], *(item["title"] for item in row["profile"][:3])]
-                if len(found) % 170 > 165:
-                    break
-    return found[:500]
-
-
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the data sets beside the clone")
 def test_five_hundred_real_texts(tokens, runtime):
-    some = texts()
+    some = real_texts()
     assert len(some) == 500
     assert [t for t in some if tokens.encode_text(t) != runtime._vocab.encode_text(t)] == []
 
