@@ -75,7 +75,7 @@ def goals(parts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for what, limit in (("title query", 5), ("abstract query", 5), ("open", 50), ("open after an append", 50)):
         took = value(parts, "retrieval", f"prlm-edge: {what}", "ms_median")
         yield judge(f"BM25, 100,000 items: {what}, ms", limit, took, at_most=True)
-    steps = ("embed a title", "int8 scan and top")
+    steps = ("embed a title", "scan and top")
     found = [took for what in steps if (took := value(parts, "retrieval", f"dense: {what}", "ms_median")) is not None]
     dense = sum(found) if len(found) == len(steps) else None
     yield judge("dense, 100,000 items: embed a title and scan, ms", 10, dense, at_most=True)

@@ -79,7 +79,7 @@ class Batch:
         slot = next(slot for slot, one in self.running.items() if one is sequence)
         n_tokens, twin = len(sequence.prompt.tokens), self._twin(sequence)
         if self._slots is None:
-            self._context, context.fresh = context, False
+            self._context = context
         elif twin is not None:
             self._slots.share(twin, slot, n_tokens)
         elif not self._slots.restore(context.slots.save(), n_tokens, slot):
@@ -97,7 +97,7 @@ class Batch:
                 slots.append([(slot, one.tokens[held : held + CHUNK])])
                 held += CHUNK
             more.append((slot, one.tokens[held:]))
-            one.room -= len(one.tokens) - held
+            one.room -= len(one.tokens) - one.n_kept
         rows = slots.append(more)
         return [pair for (slot, _), row in zip(more, rows, strict=True) for pair in self._draw(slot, slots, row)]
 

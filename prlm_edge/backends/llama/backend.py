@@ -87,7 +87,9 @@ class LlamaCpp(Local):
         except PrlmError:
             self.close()
             raise
-        self._cache, self._max_slots = (prefix_cache, prefix_cache_mb), max_slots
+        self._cache = prefix_cache, prefix_cache_mb
+        forgets_all = lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
+        self._max_slots = 1 if forgets_all else max_slots  # what such a model evaluates again, it shares no longer
         trained = int(lib.llama_model_n_ctx_train(self._model))
         self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained)
         self._describe()

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prlm_edge.backends.engine.prompt_tokens import CHUNK
 from prlm_edge.backends.engine.slots import Cancelled
 from prlm_edge.backends.llama import lib as llama_lib
 from prlm_edge.errors import ModelError
@@ -198,7 +199,7 @@ class BatchSlots(LlamaSlots):
     """
 
     def __init__(self, lib: ModuleType, weights: Weights, n_cells: int, threads: Threads, n_slots: int) -> None:
-        n_batch = n_slots * _MAX_NEW
+        n_batch = max(n_slots * _MAX_NEW, CHUNK)
         super().__init__(lib, weights, n_cells, threads, n_batch=n_batch, n_ubatch=_ROWS_AT_ONCE, n_slots=n_slots + 1)
         self._forgotten = n_slots
         del self.lengths[n_slots]
@@ -216,10 +217,14 @@ class BatchSlots(LlamaSlots):
         return ends
 
     def truncate(self, slot: int, n_tokens: int = 0) -> int:
-        """See `Slots`; frees no cell."""
+        """See `Slots`; frees no cell, unless the model can't forget a part."""
         if n_tokens < self.lengths[slot]:
             self.lib.llama_memory_seq_cp(self._memory, slot, self._forgotten, n_tokens, -1)
-        return super().truncate(slot, n_tokens)
+        held = super().truncate(slot, n_tokens)
+        if held < n_tokens:
+            self.lib.llama_memory_seq_rm(self._memory, self._forgotten, -1, -1)
+            self._n_used = sum(self.lengths)
+        return held
 
     def restore(self, state: bytes | bytearray | memoryview, n_tokens: int, slot: int = 0) -> bool:
         """See `Slots`."""
