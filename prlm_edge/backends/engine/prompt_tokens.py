@@ -21,8 +21,8 @@ from prlm_edge.prompt import ANSWER_OPEN, THINK_OPEN
 from prlm_edge.types import Request, Span, TokenizedPrompt, Turn
 
 CHUNK = 256  # tokens a call at most; 512 is 3% faster but coarser for progress, 128 is 4% slower
-_KEPT = 2048  # texts whose tokens are remembered: some 10 MB at most
-_LONGEST_KEPT = 1000  # characters; longer texts are taken apart
+_KEPT = 1000  # texts whose tokens are remembered: 2 MB as a rule, 20 MB at most
+_LONGEST_KEPT = 2000  # characters; longer texts are taken apart
 _CHARS_PER_TOKEN = 64  # more than any vocabulary's average
 _APART = re.compile(r"(?<=[.,:;!?)])(?= [^\W\d_])")  # between a sign and the space before a word
 
