@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 from prlm_edge import models
 from prlm_edge.backends.llama.tuned import model_file
@@ -30,34 +30,22 @@ def open_backend(settings: Settings) -> Backend:
             raise UsageError("an adapter needs a local model, and base_url is set", "leave one of them out")
         model = "" if settings.model == "default" else settings.model
         return OpenAI(settings.base_url, model=model, api_key=settings.api_key, n_ctx=settings.n_ctx)
-    path = model_file(settings.model)
-    if path.is_dir():
-        return _open_onnx(path, settings)
-    from prlm_edge.backends.llama.backend import LlamaCpp
+    path, adapter = model_file(settings.model), adapter_of(settings)
+    how: dict[str, Any] = {
+        "n_ctx": settings.n_ctx,
+        "n_threads": settings.threads,
+        "prefix_cache": settings.prefix_cache,
+        "prefix_cache_mb": settings.prefix_cache_mb,
+    }
+    if not path.is_dir():
+        from prlm_edge.backends.llama.backend import LlamaCpp
 
-    return LlamaCpp(
-        path,
-        n_ctx=settings.n_ctx,
-        n_threads=settings.threads,
-        sha256=models.sha256_of(path),
-        adapter=adapter_of(settings),
-        prefix_cache=settings.prefix_cache,
-        prefix_cache_mb=settings.prefix_cache_mb,
-    )
-
-
-def _open_onnx(folder: Path, settings: Settings) -> Backend:
-    from prlm_edge.backends.onnx.backend import Onnx
-
-    if adapter_of(settings) is not None:
+        return LlamaCpp(path, sha256=models.sha256_of(path), adapter=adapter, **how)
+    if adapter is not None:
         raise UsageError(
-            f"{folder}: an adapter can't be applied to an ONNX model",
+            f"{path}: an adapter can't be laid over an ONNX model",
             "merge it before the export, or use the GGUF model (`--adapter none` leaves it out)",
         )
-    return Onnx(
-        folder,
-        n_ctx=settings.n_ctx,
-        n_threads=settings.threads,
-        prefix_cache=settings.prefix_cache,
-        prefix_cache_mb=settings.prefix_cache_mb,
-    )
+    from prlm_edge.backends.onnx.backend import Onnx
+
+    return Onnx(path, **how)

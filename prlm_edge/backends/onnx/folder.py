@@ -18,6 +18,7 @@ from typing import Any
 
 from prlm_edge.backends.engine.chat_template import CHATML
 from prlm_edge.errors import ModelError, UsageError, first_line, no_onnx
+from prlm_edge.models import sha256_of
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, is_onnx
 
 _ADVICE = "export it again (`prlm-edge export onnx`), or choose another model"
@@ -130,8 +131,6 @@ def _parsed(folder: Path, config: Any, tokenizer: Any, card: Any) -> OnnxFolder:
 
 def _checked(folder: Path, name: str, card: Any) -> str:
     """The weights' hash, once every file that the card names is seen to be the one it was written for."""
-    from prlm_edge.models import sha256_of
-
     promised: dict[str, str] = dict(card.get("sha256", {}))
     for file, sha256 in promised.items():
         if Path(file).name != file or sha256_of(folder / file) != sha256:

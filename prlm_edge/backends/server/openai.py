@@ -1,8 +1,8 @@
 """A backend for any OpenAI-compatible chat server: vLLM, llama-server, llama-cpp-python's server, ...
 
-How users outgrow one machine. The prompt, profile items included, is sent to that server and nowhere else. What can't
-be had of a server: the format isn't forced (the examples show it), reasoning and answer share one budget, tokens are
-estimated. Text that looks like a control token is spaced out, since the server would parse it.
+The prompt, profile items included, is sent to that server and nowhere else. Unlike a local model, a server isn't held
+to the format (the examples show it), spends one budget on reasoning and answer, and its tokens are estimated. Text
+that looks like a control token is spaced out, since the server would parse it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from prlm_edge.errors import BackendError
 from prlm_edge.prompt import ANSWER_CLOSE, Splitter
 from prlm_edge.types import Cancel, Completion, Event, FinishReason, ModelInfo, Request, Sampling, Span, Turn, Usage
 
-_TAG_TOKENS = 24
-_TURN_TOKENS = 8
+_TAG_TOKENS = 24  # the tags around reasoning and answer
+_TURN_TOKENS = 8  # what a chat template writes around a turn
 _DEFAULT_CONTEXT = 4096
 _BYTES_PER_TOKEN = 3  # an estimate on the safe side: English runs at 4 to 5
 _CONTROL_LIKE = re.compile(
@@ -33,12 +33,27 @@ _CONTROL_LIKE = re.compile(
 class _Reply:
     """What is known of a reply so far."""
 
+    multiline: bool
     splitter: Splitter = field(default_factory=Splitter)
     finish: FinishReason = "length"
     usage: dict[str, Any] = field(default_factory=dict)
     first_s: float = 0.0
     reasoning: str = ""
     answer: str = ""
+
+    def take(self, parts: Sequence[tuple[str, str]]) -> list[Event]:
+        """Add (channel, text) pairs; gives what of them is shown."""
+        events = []
+        for channel, text in parts:
+            if channel == "reasoning":
+                self.reasoning += text
+                events.append(Event("reasoning", text=text))
+                continue
+            before = _shown(self.answer, multiline=self.multiline)
+            self.answer += text
+            if new := _shown(self.answer, multiline=self.multiline)[len(before) :]:
+                events.append(Event("answer", text=new))
+        return events
 
 
 class OpenAI:
@@ -55,8 +70,7 @@ class OpenAI:
         BackendError: The server can't be reached or lists no model.
     """
 
-    reports_logprobs = False  # not every server can, and none for a prompt's forced tags
-
+    reports_logprobs = False  # not every server can
     notes: tuple[str, ...] = ()
 
     def __init__(self, base_url: str, *, model: str = "", api_key: str = "", n_ctx: int = 0) -> None:
@@ -93,7 +107,7 @@ class OpenAI:
         """
         cancel = cancel or Cancel()
         started = time.perf_counter()
-        reply = _Reply()
+        reply = _Reply(request.multiline)
         yield from self._events(request, request.turns, reply, cancel)
         truncated = not reply.splitter.answered and not cancel.cancelled
         if truncated:  # it reasoned its budget away
@@ -117,23 +131,11 @@ class OpenAI:
             for choice in chunk.get("choices") or ():
                 delta = choice.get("delta") or {}
                 if thought := delta.get("reasoning_content") or delta.get("reasoning"):
-                    reply.reasoning += thought
-                    yield Event("reasoning", text=thought)
-                yield from self._split(reply, reply.splitter.feed(delta.get("content") or ""), request)
+                    yield from reply.take([("reasoning", thought)])
+                yield from reply.take(reply.splitter.feed(delta.get("content") or ""))
                 if choice.get("finish_reason"):
                     reply.finish = "stop" if choice["finish_reason"] == "stop" else "length"
-        yield from self._split(reply, reply.splitter.finish(), request)
-
-    def _split(self, reply: _Reply, parts: Sequence[tuple[str, str]], request: Request) -> Iterator[Event]:
-        for channel, text in parts:
-            if channel == "reasoning":
-                reply.reasoning += text
-                yield Event("reasoning", text=text)
-                continue
-            before = _shown(reply.answer, multiline=request.multiline)
-            reply.answer += text
-            if new := _shown(reply.answer, multiline=request.multiline)[len(before) :]:
-                yield Event("answer", text=new)
+        yield from reply.take(reply.splitter.finish())
 
     def _body(self, request: Request, turns: Sequence[Turn]) -> dict[str, Any]:
         body: dict[str, Any] = {
