@@ -34,7 +34,7 @@ class Probe:
 
     Attributes:
         ids: Token ids, with the beginning-of-sequence token where the model wants one.
-        at: Positions, ascending; behind position p stands the distribution of token p + 1, which `ids` holds too.
+        at: Positions, ascending; position p gives the distribution of token p + 1, which `ids` holds too.
     """
 
     ids: tuple[int, ...]
@@ -148,7 +148,7 @@ def compare(
         rows.append(np.stack([kl, likes == top, missed <= TIE_NATS, q[places, followed], p[places, followed]], 1))
     table = np.concatenate(rows)
     if not np.isfinite(table).all():
-        raise ModelError("a model says what is no number", "export it anew; if that stays, train it anew")
+        raise ModelError("a model gives values that are no numbers", "export it again; if that stays, train it again")
     kl, same, tied, own, theirs = table.mean(0)
     return Agreement(
         float(kl),
@@ -194,7 +194,7 @@ def _opened(path: Path, n_ctx: int, adapter: Path | None) -> Iterator[LlamaSlots
     model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
     if not model:
         reason = "; ".join(llama_lib.last_errors) or "no reason given"
-        raise ModelError(f"{path}: llama.cpp can't load it: {reason}", "export it anew")
+        raise ModelError(f"{path}: llama.cpp can't load it: {reason}", "export it again")
     try:
         over = Adapter(lib, model, adapter) if adapter else None
         threads = default_threads()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MergeBase = Literal["original", "nf4"]
 BASES: tuple[MergeBase, ...] = ("original", "nf4")
-#: What belongs to a model beside its weights; copied as it is, so that hashes stay the base's.
+#: A model's files besides its weights; copied as it is, so that hashes stay the base's.
 _FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -67,7 +67,7 @@ def trained_policy(base: Path, adapter: Path, config: BaseConfig) -> Any:
 
 
 def adapted(base: Path, adapter: Path, of: MergeBase = "original") -> Any:
-    """The adapter over a base in float32, not merged: what an export is held to. A PeftModel in eval mode.
+    """The adapter over a base in float32, not merged: what an export is compared with. A PeftModel in eval mode.
 
     Raises:
         MissingError: bitsandbytes is missing, for "nf4".
@@ -177,6 +177,6 @@ def dequantized(model: Any) -> dict[str, Any]:
             continue
         state = layer.weight.quant_state
         if getattr(state, "packing_format_for_cpu", False):
-            raise ModelError(f"{name}: repacked by bitsandbytes for inference", "load the model anew to merge it")
+            raise ModelError(f"{name}: repacked by bitsandbytes for inference", "load the model again to merge it")
         found[name] = bnb.functional.dequantize_4bit(layer.weight.data, state).float().cpu()
     return found

@@ -51,7 +51,7 @@ class Trained:
 
     @property
     def reasons(self) -> bool:
-        """Whether it reasons unless told otherwise; what learned both ways answers at once (docs/training.md)."""
+        """Whether it reasons by default; a model that learned both ways answers at once (docs/training.md)."""
         return self.recipe.data.reasoning is True
 
     def base_sha256(self) -> str:
@@ -67,10 +67,10 @@ def open_source(path: Path, *, model: str | None = None) -> Trained:
 
     Args:
         path: The folder.
-        model: The base, where no run tells it, or to name another copy of it.
+        model: The base, where no run names it, or another copy of it.
 
     Raises:
-        UsageError: No adapter there, or nothing tells what it was trained on.
+        UsageError: No adapter there, or nothing says what it was trained on.
         ConfigError: The run's recipe can't be read.
     """
     adapter = path / "adapter" if (path / "adapter" / WEIGHTS).is_file() else path
@@ -117,4 +117,4 @@ def _named_base(adapter: Path) -> str:
         named = ""
     if named and Path(named).is_dir():
         return named
-    raise UsageError(f"{adapter}: nothing tells what it was trained on", "name it: --model default, or a folder")
+    raise UsageError(f"{adapter}: nothing says what it was trained on", "name it: --model default, or a folder")

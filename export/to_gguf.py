@@ -94,7 +94,7 @@ def _imatrix(folder: Path, material: Material) -> None:
 def _measure(
     staging: Staging, reference: Reference, quants: Sequence[str], inputs: Mapping[str, Any], material: Material
 ) -> list[quantize.FormatRow]:
-    """The table of formats but for ROUGE, each measured once."""
+    """The table of formats without ROUGE, each measured once."""
     prompt, rows = material.prompts[0].ids, []
     for quant in quants:
 

@@ -237,8 +237,8 @@ def _line(error: Exception) -> str:
 def check_adapter(adapter: Path, tokens: Tokens) -> None:
     """Refuse an adapter that was trained on other tokens than `tokens` are.
 
-    Its own tokenizer tells, where it has one, else that of the base it names. Where neither is on this machine, only
-    the sizes of its layers can tell (`resume_adapter`).
+    It is compared by its own tokenizer, where it has one, else by that of the base it names. Where neither is on this
+    machine, only the sizes of its layers are compared (`resume_adapter`).
 
     Raises:
         UsageError: No adapter lies there, or it is of a model that tokenizes otherwise.

@@ -185,6 +185,6 @@ def _folds(groups: Sequence[Group], seed: int) -> NDArray[np.int64]:
 
 
 def _context(row: Row, answer: Answer) -> Scoring:
-    """What the runtime's scorer was told; the run's lines keep what the user wrote for the items shown."""
+    """What the runtime's scorer was given; the run's lines keep what the user wrote for the items shown."""
     style = make_pool(row.profile, tasks.get_task(row.task)).style
     return Scoring(row.query, row.task, style, past=tuple(shown.title for shown in answer.used))

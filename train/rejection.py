@@ -2,7 +2,7 @@
 
 Answers with reasoning are drawn from the warm-started model; of each prompt the best are kept, by ROUGE against what
 the user wrote, if what their reasoning claims is true; on those the model is then fine-tuned (`warmstart.train`). One
-claim in five may be wrong: a small model seldom foretells the exact number of words (docs/training.md).
+claim in five may be wrong: a small model seldom predicts the exact number of words (docs/training.md).
 Draws are kept as they come: a stopped run goes on where it was.
 """
 

@@ -42,7 +42,7 @@ class Rollout:
     Attributes:
         ask: What it answers.
         said: Its reasoning and answer, and how they ended.
-        ids: Token ids behind the prompt, as they stand in the model's context; empty where nobody asked for them.
+        ids: Token ids after the prompt, as the model's context holds them; empty where they were not asked for.
         logprobs: As many: the drawing engine's log-probabilities (nats) of the tokens that it drew, 0 for the others.
         drawn: As many: whether the model chose the token. The forced format puts tags there itself.
         n_reasoning: Tokens of the reasoning.

@@ -61,7 +61,7 @@ class _Finite(TrainerCallback):
         loss, norm = (logs or {}).get("loss", 0.0), (logs or {}).get("grad_norm", 0.0)
         if not math.isfinite(float(loss)) or not math.isfinite(float(norm)):
             raise PrlmError(
-                f"step {state.global_step}: the loss is no number any more", "lower warmstart.lr, then begin anew"
+                f"step {state.global_step}: the loss is no number any more", "lower warmstart.lr, then begin again"
             )
 
 
@@ -83,7 +83,7 @@ def train(
         examples: To learn from.
         dev: Of other users, to choose the adapter by; may be empty.
         start: An adapter to go on from instead of a fresh one.
-        cancel: Ends after the step under way, behind a checkpoint.
+        cancel: Ends after the current step, with a checkpoint.
         progress: Called with (steps done, steps).
 
     Raises:

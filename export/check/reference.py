@@ -1,4 +1,4 @@
-"""What an export is held to: the trained model in float32 on real prompts and texts of a data set."""
+"""What an export is compared with: the trained model in float32 on real prompts and texts of a data set."""
 
 from __future__ import annotations
 

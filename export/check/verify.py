@@ -1,7 +1,8 @@
 """Does an export still say what the trained model said? Checks that block publishing, each with its figures.
 
 A file can load and answer and still be wrong: another tokenizer, another chat template, weights rounded or merged into
-the wrong base, an end of turn that is not known. So an export is held to the trained model in PyTorch on real prompts:
+the wrong base, an end of turn that is not known. So an export is compared with the trained model in PyTorch on real
+prompts:
 
 1. the same token ids for the same texts;  2. the same ids for whole prompts, which the embedded template makes;
 3. distributions: KL divergence, top token, perplexity;  4. answers end by themselves;
@@ -96,7 +97,7 @@ class Export(Backend, Protocol):
 
 
 class Reference:
-    """The trained model, and what exports are held to.
+    """The trained model, and what exports are compared on.
 
     Args:
         model: The trained model in PyTorch, float32: its base as trained, under its adapter.

@@ -3,7 +3,7 @@
     {"name", "kind", "format", "files": [{"name", "size", "sha256"}], "base", "adapter", "data", "recipe", "template",
      "versions", "merge", "table", "verification", "licence", "attribution", "created"}
 
-Written last, from what lies in the folder.
+Written last, from the files in the folder.
 """
 
 from __future__ import annotations

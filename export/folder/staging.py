@@ -1,10 +1,10 @@
-"""Stages of an export in a folder beside its target: each whole or not at all, none done twice, published in one move.
+"""Stages of an export in a folder next to its target: each whole or not at all, none done twice, published in one move.
 
     OUT.partial/stages.json   what each finished stage was made from, and the size and hash of each file it left
     OUT                       appears when everything is there and verified
     OUT.failed                what verification refused, with its report
 
-Killed anywhere, the same command goes on behind the last finished stage. A stage whose inputs changed, or whose files
+After a kill the same command goes on after the last finished stage. A stage whose inputs changed, or whose files
 are not what they were, is done again, and those after it too.
 """
 

@@ -193,7 +193,7 @@ class _Tensors:
     def _name(self, key: str) -> str:
         name = self._names.get_name(key, try_suffixes=(".weight", ".bias"))
         if name is None:
-            raise ModelError(f"{self._folder}: llama.cpp knows no layer {key!r}", "choose another base model")
+            raise ModelError(f"{self._folder}: llama.cpp has no layer {key!r}", "choose another base model")
         return str(name)
 
     def _width(self, key: str) -> int:

@@ -34,7 +34,7 @@ class FormatRow:
         size: Bytes.
         kl: Mean KL divergence from the trained model, nats.
         top1: Share of positions with the trained model's top token.
-        perplexity: Of what really stands in the sequences.
+        perplexity: Of the tokens that the sequences hold.
         prompt_tps: Prompt tokens evaluated a second.
         decode_tps: Tokens decoded a second.
         rouge1: Mean ROUGE-1 of answers to dev users (`dev_rouge.py`); None where none were asked for.
@@ -93,7 +93,7 @@ def quantize(source: Path, target: Path, quant: str, imatrix: Mapping[str, NDArr
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
             made = Path(work) / target.name
             if why := convert(source, made, quant, imatrix=imatrix, n_threads=default_threads()):
-                raise ModelError(f"{source.name}: llama.cpp can't make {quant} of it: {why}", "export it anew")
+                raise ModelError(f"{source.name}: llama.cpp can't make {quant} of it: {why}", "export it again")
             made.replace(target)
     except OSError as error:
         raise write_error(target, error) from error
@@ -102,7 +102,7 @@ def quantize(source: Path, target: Path, quant: str, imatrix: Mapping[str, NDArr
 def measured(
     quant: str, file: Path, wanted: Sequence[Probe], reference: Sequence[NDArray[np.float32]], prompt: Sequence[int]
 ) -> FormatRow:
-    """A file's row but for ROUGE: its agreement with the trained model at `wanted`, and its speed on `prompt`."""
+    """A file's row without ROUGE: its agreement with the trained model at `wanted`, and its speed on `prompt`."""
     found, speed = compare_gguf(file, wanted, reference), speed_gguf(file, prompt)
     size = file.stat().st_size
     return FormatRow(quant, size, found.kl, found.top1, found.perplexity, speed.prompt_tps, speed.decode_tps)

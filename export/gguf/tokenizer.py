@@ -1,8 +1,8 @@
 """A Hugging Face tokenizer as the metadata by which llama.cpp yields the same token ids.
 
 Byte-level BPE only, and only with a pre-tokenizer that llama.cpp knows by name: any other would tokenize a little
-otherwise and say nothing. One thing it can't be told: Qwen's tokenizers compose Unicode first (NFC), llama.cpp doesn't,
-so decomposed text tokenizes otherwise there.
+otherwise and say nothing. One thing has no setting there: Qwen's tokenizers compose Unicode first (NFC), llama.cpp
+doesn't, so decomposed text tokenizes otherwise there.
 """
 
 from __future__ import annotations

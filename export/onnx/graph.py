@@ -14,7 +14,7 @@ from prlm_edge.errors import ModelError
 
 
 def share_embedding(built: Path, target: Path) -> None:
-    """Write the graph `built` as `target`, its weights beside it as `target`.data.
+    """Write the graph `built` as `target`, its weights next to it as `target`.data.
 
     Args:
         built: The builder's model.onnx, of a model whose embedding is its output layer.

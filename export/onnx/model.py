@@ -2,7 +2,7 @@
 
 onnxruntime-genai's builder makes the graph, with ONNX Runtime's own attention over a cache that stays in place and
 weights of 8 or 4 bits by blocks; `graph.py` then saves it a table. It runs in a process of its own: it prints its
-steps, changes `sys.path`, and keeps its memory. No network: the folder is local, and the hubs are told to be offline.
+steps, changes `sys.path`, and keeps its memory. No network: the folder is local, and the hubs are set to offline.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def onnx_logprobs(folder: Path, wanted: Sequence[Probe]) -> Iterator[NDArray[np.
     for probe in wanted:
         slots = OnnxSlots(session, probe.at[-1] + 1)
         said, begin = [], 0
-        for at in probe.at:  # logits come of each call's last token alone
+        for at in probe.at:  # each call gives the logits of its last token alone
             for start in range(begin, at + 1, _CHUNK):
                 slots.append([(0, probe.ids[start : min(start + _CHUNK, at + 1)])])
             said.append(slots.logits())
@@ -142,7 +142,7 @@ def _build(source: Path, out: Path, format_: Format, *, tied: bool) -> None:
         raise OSError(28, os.strerror(28))
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
     raise ModelError(
-        f"{source}: onnxruntime-genai can't build it: {said[-1][:200]}", "is the model whole? export it anew"
+        f"{source}: onnxruntime-genai can't build it: {said[-1][:200]}", "is the model whole? export it again"
     )
 
 

@@ -1,7 +1,7 @@
 """Optimum's ONNX exporter, for encoders: a sentence embedder in a Hugging Face folder -> an int8 ONNX folder.
 
 optimum-onnx needs an older Transformers than training does. So what optimum.txt lists is installed, without
-dependencies, into a folder of the cache, and laid over this environment in a process of its own: torch and ONNX Runtime
+dependencies, into a folder of the cache, and added to this environment in a process of its own: torch and ONNX Runtime
 are shared, and nothing that training uses changes. That Transformers would misread a language model's config (its
 rotary base is named otherwise there), so language models take `model.py`; encoders such as BERT have none.
 """

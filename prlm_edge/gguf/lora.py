@@ -66,7 +66,7 @@ def write_lora_gguf(
             module, side = _parts(key)
             name = names.get_name(module)
             if name is None:
-                raise ModelError(f"{adapter}: llama.cpp knows no layer {module!r}", "adapt linear layers only")
+                raise ModelError(f"{adapter}: llama.cpp has no layer {module!r}", "adapt linear layers only")
             layers.add(module)
             data = tensor.float().numpy()
             data = rows_for_llama(module, data, model_config) if side == "B" else data

@@ -243,7 +243,7 @@ def test_a_run_without_its_data_or_its_base_is_told_so(run, tmp_path):
     alone = tmp_path / "alone"
     shutil.copytree(run / "adapter", alone)
     edit(alone / "adapter_config.json", base_model_name_or_path="gone")
-    with pytest.raises(UsageError, match="nothing tells what it was trained on"):
+    with pytest.raises(UsageError, match="nothing says what it was trained on"):
         open_source(alone)
     with pytest.raises(UsageError, match="no trained adapter"):
         open_source(tmp_path)

@@ -61,7 +61,7 @@ def say_skipped(skipped: Counter[str]) -> str:
 
 
 def settings_of(config: DataConfig, seed: int) -> Settings:
-    """The runtime's settings that prompts are made with, but for what differs by row (`settings_for`)."""
+    """The runtime's settings that prompts are made with, except what differs by row (`settings_for`)."""
     return Settings(**shown(config), reasoning="off", seed=seed)
 
 

@@ -1,6 +1,6 @@
 """Batched calls of Transformers' `generate`: many replies go on from their prompts, each to the end of its phase.
 
-`generate` is told to be greedy and is offered the drawn token alone, because tokens are drawn here: a reply is drawn
+`generate` is set to greedy and is offered the drawn token alone, because tokens are drawn here: a reply is drawn
 by its own seed, so it depends neither on its neighbours nor on PyTorch's global generator, which stays as it was. Equal
 prompts are evaluated once, and their keys and values serve both phases.
 """
@@ -34,12 +34,12 @@ class Writing:
 
     Attributes:
         prompt: See above.
-        behind: Token ids that stand behind the prompt when the present phase begins.
+        after: Token ids that follow the prompt when the present phase begins.
         reply: What was written so far.
     """
 
     def __init__(self, prompt: tuple[int, ...], request: Request, tokens: Tokens) -> None:
-        self.prompt, self.behind = prompt, list[int]()
+        self.prompt, self.after = prompt, list[int]()
         self.reply = Reply(request)
         self._tags = tokens.encode_text(TO_ANSWER, trusted=True)
         self._reasoning = Phase(tokens.vocab, (THINK_CLOSE, ANSWER_OPEN), request.reasoning_tokens, multiline=True)
@@ -79,7 +79,7 @@ class Writing:
         """End the present phase: after the reasoning come tags and the answer, after the answer the completion."""
         if self._channel == "reasoning":
             kept = [token.id for token in self._sampled[: self._reasoning.kept]]
-            self.behind = [*kept, *self._tags] if self.reply.request.reasoning_tokens else []
+            self.after = [*kept, *self._tags] if self.reply.request.reasoning_tokens else []
             self._channel = "answer"
             return
         n_reasoning, n_answer = self._reasoning.n_tokens, self._answer.n_tokens
@@ -120,7 +120,7 @@ def drawing(policy: Any, *, mixed: bool) -> Iterator[Any]:
 
 
 class Evaluated:
-    """Prompts in the model's cache but for their last token; equal ones once.
+    """Prompts in the model's cache without their last token; equal ones once.
 
     Args:
         model: See `drawing`.
@@ -151,8 +151,8 @@ class Evaluated:
         index = torch.tensor([self._place[row.prompt] for row in rows], device=self._ids.device)
         cache = copy.deepcopy(self._cache)
         cache.batch_select_indices(index)
-        # Prompts end in one column, and what stands behind them in another; between the two is padding, masked.
-        ids, mask = _padded([(row.prompt[-1], *row.behind) for row in rows], self._ids.device)
+        # Prompts end in one column, and what follows them in another; between the two is padding, masked.
+        ids, mask = _padded([(row.prompt[-1], *row.after) for row in rows], self._ids.device)
         self._model.generate(
             input_ids=torch.cat([self._ids[index], ids], 1),
             attention_mask=torch.cat([self._mask[index], mask], 1),

@@ -64,7 +64,7 @@ def rollout_of(ask: Ask, reply: Reply, tokens: Tokens) -> Rollout:
 
 
 def _context(ask: Ask, done: Completion, tokens: Tokens) -> list[tuple[int, float, bool]]:
-    """(token id, log-probability, whether it was drawn) for each token behind the prompt.
+    """(token id, log-probability, whether it was drawn) for each token after the prompt.
 
     Reasoning tokens beyond the end of the reasoning are forgotten: the tags that lead to the answer follow instead.
     Where the model drew the closing tag itself, those tokens count as drawn.

@@ -1,9 +1,9 @@
 """Log-probabilities of a group's completions with their prompt evaluated once, not once for each.
 
-The completions stand one behind the other after their prompt in a single row; a mask lets each see the prompt and
+The completions follow one another after their prompt in a single row; a mask lets each see the prompt and
 itself alone, and positions go on from the prompt for each. Every number is the one of a row a completion, up to
 rounding (tests/train/test_shared_prompt.py holds both to each other), for a fraction of the tokens: 8 completions of 66
-behind a prompt of 437 are 964 tokens instead of 4,024.
+after a prompt of 437 are 964 tokens instead of 4,024.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Packed:
     """Completions of one prompt in one row of n tokens; `stacked`, a row for each of several prompts.
 
     Attributes:
-        input_ids: (1, n): the prompt but for its last token, then for each completion that token and all of its own but
+        input_ids: (1, n): the prompt without its last token, then for each completion that token and all its own except
             the last.
         position_ids: (1, n).
         seen: (1, 1, n, n), true where a row's token attends to a column's.
-        shift_labels: (1, n): the token behind each; `IGNORED` in the prompt.
+        shift_labels: (1, n): the token after each; `IGNORED` in the prompt.
         places: (rows, T): where in the row each completion's token is predicted.
     """
 
@@ -51,7 +51,7 @@ def same_prompts(prompts: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
 
 
 def pack(prompt: torch.Tensor, completions: torch.Tensor, lengths: Sequence[int]) -> Packed:
-    """Lay completions out behind their prompt.
+    """Lay completions out after their prompt.
 
     Args:
         prompt: (P,) token ids, P at least 1.

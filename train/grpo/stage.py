@@ -44,7 +44,7 @@ from prlm_edge.train.run.watch import RunLogCallback
 from prlm_edge.train.types import Ask, Progress
 from prlm_edge.types import Cancel, Sampling, Scorer
 
-_TAG_TOKENS = 24  # of a completion, beside reasoning and answer
+_TAG_TOKENS = 24  # of a completion, besides reasoning and answer
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def train(
         dev: Of other users, to choose the adapter by; may be empty.
         start: The warm start's adapter; None begins with a fresh one.
         scorer: The reward model, for the term "personalization".
-        cancel: Ends after the step under way, behind a checkpoint.
+        cancel: Ends after the current step, with a checkpoint.
         progress: Called with (steps done, steps).
         shown: Called with each step's record and the number of steps.
 

@@ -1,6 +1,6 @@
 """Preference pairs as the reward model's Trainer takes them: token ids, token types, padded batches.
 
-TRL's own collator knows no token types; ours hands them on, and TRL's loss passes all of a batch to the model.
+TRL's own collator leaves out token types; ours hands them on, and TRL's loss passes all of a batch to the model.
 """
 
 from __future__ import annotations

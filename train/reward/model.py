@@ -165,7 +165,7 @@ def _train(
         path: The stage's folder.
         pairs: To learn from.
         config: What both stages share.
-        cancel: Ends after the step under way, behind a checkpoint.
+        cancel: Ends after the current step, with a checkpoint.
         progress: Called with (steps done, steps).
         callbacks: More of the Trainer's callbacks, such as a log.
     """

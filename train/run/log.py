@@ -8,8 +8,8 @@ A step's record: loss, grad_norm, lr, reward, reward_std, terms {name: mean}, te
 was), non_finite (share of rollouts with a reward that is no number), lengths {mean, min, max, reasoning, answer} in
 tokens, tokens (so far), and of the clock: wall_s, step_s, tokens_per_s, eta_s, memory_mb (peak), gpu_mb (peak).
 
-A run that was killed and goes on from step N forgets what came after N: but for the clock its log is that of a straight
-run.
+A run that was killed and goes on from step N forgets what came after N: apart from the clock its log is that of a
+straight run.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from prlm_edge.train.run.stopping import StopLimits, Verdict, dev_points, judge
 
 
 class StopForCause(TrainerCallback):
-    """Stops the run when a rule says so; add it behind `RunLogCallback`, whose records it judges.
+    """Stops the run when a rule says so; add it after `RunLogCallback`, whose records it judges.
 
     Attributes:
         verdict: The rules' last word.

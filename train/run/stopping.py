@@ -2,7 +2,7 @@
 
     non_finite      loss, gradient, reward or a reward term is NaN or infinite
     zero_variance   within nearly all groups every rollout earns the same: nothing to learn
-    truncated       most completions are cut off: their rewards say nothing of what the model would have written
+    truncated       most completions are cut off: their rewards say nothing about what the model would have written
     hacking         the reward rises while the dev figure falls: the reward is gamed
 
 `stop_callback.py` applies them to a Trainer.
@@ -19,7 +19,7 @@ from typing import Any
 Record = Mapping[str, Any]
 
 ADVICE = {
-    "non_finite": "lower grpo.lr or grpo.max_grad_norm, or base.precision=fp32; then begin anew from the best "
+    "non_finite": "lower grpo.lr or grpo.max_grad_norm, or base.precision=fp32; then begin again from the best "
     "checkpoint",
     "zero_variance": "raise grpo.group_size, add a graded term to grpo.rewards, or leave prompts out of data.files "
     "that always or never succeed",

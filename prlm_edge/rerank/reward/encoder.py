@@ -23,10 +23,10 @@ ENCODING = 2  # of what `Encoder` makes; a model trained on another one is refus
 MAX_LENGTH = 160  # tokens
 MIN_LENGTH = 128
 
-# Shares of the tokens. The answer, what is said of it and the habits come first; past titles may take the rest but for
-# the request's share; the request takes what is left.
+# Shares of the tokens. The answer, what is said of it and the habits come first; past titles may take the rest except
+# the request's share; the request takes what remains.
 _ANSWER, _NEAR, _LOOKS, _HABITS, _TITLE, _REQUEST = 0.28, 0.14, 0.22, 0.2, 0.16, 0.08
-_WORTH = 8  # tokens of a title that are worth showing
+_WORTH = 8  # the least tokens of a title that are shown
 _MAX_CHARS = 2000  # of one text; no text needs more for its tokens
 _N_BROKEN = 4
 ADVICE = "train and export it again"
@@ -112,7 +112,7 @@ def nearness_line(answer: str, context: Scoring) -> str:
     """How much of an answer the user's past and the request have too, in tenths.
 
     Example: "past 2, at best 5, subjects 3, request 8." The first two are ROUGE-1 with past texts, its mean and the
-    highest; most are small, so their square roots are told. Subjects is the share of the answer's content words that
+    highest; most are small, so their square roots are given. Subjects is the share of the answer's content words that
     any past text has, request the share of all of its words that the request has.
     """
     text, request = Counted(answer[:_MAX_CHARS]), frozenset(words(context.query))

@@ -88,7 +88,7 @@ class RewardScorer:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What reward.json says of the model beside it.
+    """What reward.json says of the model in its folder.
 
     Raises:
         ModelError: It is missing or damaged, or the model or tokenizer is not the one it was written for.
