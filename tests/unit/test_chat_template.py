@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from prlm_edge.backends.engine import chat_template
 from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate
 from prlm_edge.errors import ModelError
 from prlm_edge.types import Span, Turn
@@ -66,3 +67,18 @@ def test_a_broken_template_is_one_clear_error() -> None:
 def test_templates_are_sandboxed() -> None:
     with pytest.raises(ModelError):
         ChatTemplate("{{ ''.__class__.__mro__[1].__subclasses__() }}").render(TURNS)
+
+
+def test_texts_of_the_same_roles_take_the_same_places() -> None:
+    template = ChatTemplate(STRIPS_THINK)
+    first = text_of(template.render(TURNS))
+    others = [Turn(turn.role, (Span(f"other {place}"),)) for place, turn in enumerate(TURNS)]
+    assert "other 3<|im_end|>" in text_of(template.render(others))
+    assert text_of(template.render(TURNS)) == first
+
+
+def test_a_template_that_tells_the_time_tells_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(9))
+    monkeypatch.setattr(chat_template, "_strftime_now", lambda _: next(times))
+    template = ChatTemplate("{{ strftime_now('%H:%M') }}{{ messages[0].content }}")
+    assert [text_of(template.render(TURNS[:1])) for _ in range(3)] == ["0Be brief.", "1Be brief.", "2Be brief."]
