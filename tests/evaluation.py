@@ -42,6 +42,11 @@ def real_texts() -> list[str]:
     return found[:500]
 
 
+def sample(task: str) -> list[dict[str, Any]]:
+    """Twenty rows of a task of the real data: acl_title, commit_subject or release_note."""
+    return [json.loads(line) for line in shared("sample", f"{task}.sample20.jsonl").read_text("utf-8").splitlines()]
+
+
 def row(user: int, sample: int = 0) -> dict[str, Any]:
     """A user of titles like "notes on TOPIC, part N"; even users are of one domain, odd ones of the other."""
     topic = TOPICS[user % len(TOPICS)]

@@ -18,29 +18,7 @@ REQUEST = "title for my post on winter sourdough"
 def demo(*args: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "examples" / "demo.py"), *map(str, args)]
     env = {**os.environ, "COLUMNS": "120"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
-
-
-@pytest.fixture
-def adapter(tmp_path: Path) -> Path:
-    """The adapter that comes with prlm-edge; before there is one, one made up, of the first layer's values."""
-    if ADAPTER.is_file():
-        return ADAPTER
-    gguf = pytest.importorskip("gguf")
-    import numpy as np
-
-    random, file = np.random.default_rng(0), tmp_path / "made-up.gguf"
-    writer = gguf.GGUFWriter(file, "llama")
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", 4.0)
-    for side, shape, std in (("a", (4, 576), 0.05), ("b", (192, 4), 0.5)):
-        writer.add_tensor(f"blk.0.attn_v.weight.lora_{side}", random.normal(0, std, shape).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
 def test_help() -> None:
@@ -61,8 +39,8 @@ def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.model
 @pytest.mark.usefixtures("home")
-def test_both_answers_stand_beside_the_request(smollm2_path: Path, adapter: Path) -> None:
-    done = demo(REQUEST, "--model", smollm2_path, "--adapter", adapter)
+def test_both_answers_stand_beside_the_request(smollm2_path: Path) -> None:
+    done = demo(REQUEST, "--model", smollm2_path, "--adapter", ADAPTER)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()

@@ -1,13 +1,12 @@
 """rank_bm25, bm25s's own builder and ours give the same BM25, bit for bit; random corpora and real text."""
 
-import json
 import random
 import string
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluation import sample
 from rank_bm25 import BM25Plus
 
 from prlm_edge.retrieve.bm25 import Bm25Retriever
@@ -18,7 +17,6 @@ from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
 
 bm25s = pytest.importorskip("bm25s")
-SAMPLE = Path(__file__).parents[2].parent / "shared" / "data" / "sample"
 WORDS = [a + b for a in string.ascii_lowercase for b in ("", "o", "é", "京", "_x")]
 
 
@@ -117,33 +115,29 @@ def test_an_index_with_a_tail_scores_like_one_built_at_once(seed):
     assert_equal_scores(index_of(items[:cut], items[cut:]), items, rng, [*WORDS, "zzz", "unknown"])
 
 
-def profiles():
-    for path in sorted(SAMPLE.glob("*.sample20.jsonl")) if SAMPLE.is_dir() else ():
-        for line in path.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            yield (
-                path.name,
-                row["query"]["text"],
-                [Item(p["id"], p["text"], p["title"], p.get("date", "")) for p in row["profile"]],
-            )
+@pytest.fixture(scope="module")
+def real():
+    """(query, items) of real users."""
+    rows = [row for task in ("acl_title", "commit_subject", "release_note") for row in sample(task)]
+    return [
+        (row["query"]["text"], [Item(p["id"], p["text"], p["title"], p.get("date", "")) for p in row["profile"]])
+        for row in rows
+    ]
 
 
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample data is not beside the repository")
-def test_rankings_of_real_text_are_the_same():
-    rows = list(profiles())
-    assert len(rows) >= 60
-    for name, query, items in rows:
-        slow = Bm25Retriever(items, cache=False, fast_from=10**9).search(query, 10)
-        quick = Bm25Retriever(items, cache=False, fast_from=0).search(query, 10)
-        assert [(h.item.id, h.score) for h in quick] == [(h.item.id, h.score) for h in slow], name
+def found(retriever, query, k):
+    return [(hit.item.id, hit.score) for hit in retriever.search(query, k)]
 
 
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample data is not beside the repository")
-def test_the_ranking_of_one_large_real_profile_is_the_same(home):
-    items = list({item.content_hash: item for _, _, items in profiles() for item in items}.values())
+def test_rankings_of_real_text_are_the_same(real):
+    for query, items in real:
+        slow, quick = (Bm25Retriever(items, cache=False, fast_from=n) for n in (10**9, 0))
+        assert found(quick, query, 10) == found(slow, query, 10)
+
+
+def test_the_ranking_of_one_large_real_profile_is_the_same(home, real):
+    items = list({item.content_hash: item for _, items in real for item in items}.values())
     slow, quick = Bm25Retriever(items, fast_from=10**9), Bm25Retriever(items, fast_from=0)
     again = Bm25Retriever(items, fast_from=0)  # from the disk now
-    for _, query, _ in list(profiles())[::5]:
-        expected = [(h.item.id, h.score) for h in slow.search(query, 25)]
-        assert [(h.item.id, h.score) for h in quick.search(query, 25)] == expected
-        assert [(h.item.id, h.score) for h in again.search(query, 25)] == expected
+    for query, _ in real[::5]:
+        assert found(quick, query, 25) == found(again, query, 25) == found(slow, query, 25)

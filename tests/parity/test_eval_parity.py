@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 import warnings
 from collections.abc import Iterator
 
 import jieba
 import pytest
-from evaluation import shared
+from evaluation import sample, shared
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from rouge_chinese import Rouge
 
@@ -49,8 +48,8 @@ def ours(hypothesis: str, reference: str) -> tuple[float, ...]:
 
 def titles() -> Iterator[str]:
     for task in ("acl_title", "commit_subject", "release_note"):
-        for line in shared("sample", f"{task}.sample20.jsonl").read_text().splitlines():
-            yield from (item["title"] for item in json.loads(line)["profile"])
+        for row in sample(task):
+            yield from (item["title"] for item in row["profile"])
 
 
 def test_the_papers_metrics_on_a_thousand_real_pairs() -> None:

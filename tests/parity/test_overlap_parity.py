@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from pathlib import Path
 
 import pytest
+from evaluation import sample
+from helpers import EXAMPLE
 
 from prlm_edge.rerank.overlap import Counted, chrf, rouge_1, rouge_2, rouge_l
 
 rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
 sacrebleu = pytest.importorskip("sacrebleu.metrics")
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT.parent / "shared" / "data" / "sample"
 KINDS = {"rouge1": rouge_1, "rouge2": rouge_2, "rougeL": rouge_l}
 
 
@@ -29,18 +28,14 @@ def check(pairs: list[tuple[str, str]]) -> None:
         assert chrf(one, other) == pytest.approx(char_f.sentence_score(a, [b]).score / 100, abs=1e-12), (a, b)
 
 
-def titles(path: Path) -> list[str]:
-    rows = (json.loads(line) for line in path.read_text("utf-8").splitlines())
-    found = [item["title"] for row in rows for item in (*row["profile"], {"title": row["target"]}) if item.get("title")]
-    return [title.strip() for title in found]
-
-
 @pytest.mark.parametrize("task", ["acl_title", "commit_subject", "release_note"])
 def test_on_pairs_of_real_titles(task: str) -> None:
-    if not SAMPLE.exists():
-        pytest.skip("the personalization data is not beside this checkout")
-    [path] = SAMPLE.glob(f"{task}*.jsonl")
-    found = titles(path)
+    found = [
+        item["title"].strip()
+        for row in sample(task)
+        for item in (*row["profile"], {"title": row["target"]})
+        if item.get("title")
+    ]
     rng = random.Random(task)
     near = list(itertools.pairwise(found))  # of one user: they share words
     pairs = [*rng.sample(near, min(300, len(near))), *((rng.choice(found), rng.choice(found)) for _ in range(200))]
@@ -48,7 +43,7 @@ def test_on_pairs_of_real_titles(task: str) -> None:
 
 
 def test_on_the_example_profile() -> None:
-    lines = (ROOT / "examples" / "me.jsonl").read_text("utf-8").splitlines()
+    lines = EXAMPLE.read_text("utf-8").splitlines()
     found = [json.loads(line)["title"] for line in lines]
     check([(a, b) for a in found for b in found])
 
