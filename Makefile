@@ -8,16 +8,8 @@ STAMP = $(VENV)/.installed
 DATA = ../shared/data
 RUNS = runs
 
-help:
-	@echo 'make demo   set up, fetch the default model (93 MB), write titles with and without its adapter'
-	@echo 'make test   set up, fetch the models, run ruff, mypy and every test'
-	@echo 'make setup  only set up: $(VENV) with everything (builds llama.cpp: minutes)'
-	@echo 'make models fetch the models that the tests use'
-	@echo 'make lint   ruff and mypy'
-	@echo 'make bench  the benchmarks, as ratios measured in one run'
-	@echo 'make results  the evaluation behind the README, on the data sets in DATA=$(DATA)'
-	@echo 'make docs   write docs/cli.md anew from the real help'
-	@echo 'make clean  remove $(VENV) and what was built (models stay: prlm-edge model rm)'
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /make \1: /p' Makefile
 
 # Redone when pyproject.toml changes. llama-cpp-python is built from its source distribution, whose build fetches cmake
 # and ninja where the machine has none.
@@ -29,32 +21,32 @@ $(STAMP): pyproject.toml
 	CMAKE_BUILD_PARALLEL_LEVEL="$${CMAKE_BUILD_PARALLEL_LEVEL:-$$cores}" $(BIN)/python -m pip install -q -e '.[dev]'
 	@touch $(STAMP)
 
-setup: $(STAMP)
+setup: $(STAMP) ## make .venv with everything (builds llama.cpp: minutes)
 
-models: $(STAMP)
-	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null
-	@$(BIN)/prlm-edge model pull minilm > /dev/null
+models: $(STAMP) ## fetch the models that the tests use
+	@for name in smollm2-135m minilm; do $(BIN)/prlm-edge model pull $$name > /dev/null || exit; done
 	@$(BIN)/python -c 'from prlm_edge.train.reward.base import fetch_base; fetch_base()'
 
-lint: $(STAMP) types
+lint: types ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(STAMP) ## mypy
 	$(BIN)/mypy
 
-test: lint models
+# A worker of pytest-xdist keeps to one core; each file of tests is one worker's.
+test: lint models ## set up, fetch the models, run ruff, mypy and every test
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-demo: $(STAMP)
+demo: $(STAMP) ## set up, fetch the default model (93 MB), write titles with and without its adapter
 	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null
 	@$(BIN)/python examples/demo.py
 
-bench: models
+bench: models ## the benchmarks, as ratios measured in one run
 	$(BIN)/python benchmarks/run.py
 
-# Quality, on the data in $(DATA): hours on two cores; stopped, it goes on where it was. Figures only, no user's words.
-results: models
+# Hours on two cores; stopped, it goes on where it was. Figures only, no user's words.
+results: models ## the evaluation behind the README, on the data sets in DATA=...
 	@set -e; for task in commit_subject acl_title release_note; do \
 	  $(BIN)/prlm-edge eval run $(DATA)/$$task/test.jsonl.gz --plan benchmarks/quality/ladder.yaml \
 	    --limit 150 --per-user 1 --out $(RUNS)/test-$$task; \
@@ -70,11 +62,11 @@ results: models
 	$(BIN)/prlm-edge eval report $(RUNS)/trained-* --no-examples --title 'prlm-edge: the trained default' \
 	  --out $(RUNS)/trained.html --markdown benchmarks/results/trained.md
 
-docs: $(STAMP)
+docs: $(STAMP) ## write docs/cli.md anew from the real help
 	$(BIN)/python -m prlm_edge.cli.shared.docs > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
 
-clean:
+clean: ## remove the environment and what was built (models stay: prlm-edge model rm)
 	rm -rf $(VENV) build dist prlm_edge.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup models lint types test demo bench results docs clean
