@@ -84,7 +84,7 @@ def _look(kind: str) -> _Kept:
     folder = cache_dir() / name
     files = size = 0
     used = 0.0
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in () if folder.is_symlink() else os.walk(folder):
         for file in names:
             try:
                 status = os.lstat(Path(parent, file))
@@ -97,7 +97,10 @@ def _look(kind: str) -> _Kept:
 
 def _delete(folder: Path) -> None:
     try:
-        shutil.rmtree(folder)
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -1,7 +1,4 @@
-"""One profile line to one Item and back, and the walk over a file's raw lines.
-
-Not here: the store itself (locking, appending, rewriting), which is `profile.py`.
-"""
+"""One profile line to one Item and back, and the walk over a file's raw lines."""
 
 from __future__ import annotations
 

@@ -68,3 +68,12 @@ def test_nothing_goes_unasked_or_by_a_wrong_name(filled, run, sizes):
         assert words in result.err
         assert len(result.err.splitlines()) == 2
     assert sizes() == before
+
+
+def test_a_link_in_a_folder_s_place_is_deleted_and_not_what_it_leads_to(filled, run, sizes, tmp_path):
+    (cache_dir() / "bm25").rename(tmp_path / "elsewhere")
+    (cache_dir() / "bm25").symlink_to(tmp_path / "elsewhere")
+    assert sizes()["indexes"] == 0
+    assert run("clear", "indexes", "--yes").code == 0
+    assert not (cache_dir() / "bm25").is_symlink()
+    assert list((tmp_path / "elsewhere").iterdir())
