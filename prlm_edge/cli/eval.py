@@ -20,7 +20,7 @@ from prlm_edge.types import Cancel
 
 if TYPE_CHECKING:
     from prlm_edge.evaluate.ab import VoteResult
-    from prlm_edge.evaluate.compare import Compared
+    from prlm_edge.evaluate.compare import Compared, Side
     from prlm_edge.evaluate.data import Dataset
 
 app = new_app(help=VERBS["eval"], no_args_is_help=True)
@@ -122,19 +122,28 @@ def show(run: RunArgument, json: JsonFlag = False, full: Annotated[bool, typer.O
         _show_run(summary, full=full)
 
 
-@app.command()
-def compare(
+def _sides(
     a: Annotated[str, typer.Argument(metavar="A", help="RUN:CONDITION, or a run with one condition.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The same; :CONDITION alone means the run of A.")],
+) -> tuple[Side, Side]:
+    """The two conditions to compare."""
+    from prlm_edge.evaluate.compare import side
+
+    ours = side(a)
+    return ours, side(f"{ours.run.path}{b}" if b.startswith(":") else b)
+
+
+@app.command()
+@adds("sides", _sides)
+def compare(
+    sides: tuple[Side, Side],
     metric: Annotated[list[str] | None, typer.Option("--metric", help="May be repeated.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Compare two conditions on the rows that both answered: paired bootstrap by user, wins, ties and losses."""
     from prlm_edge.evaluate.compare import compare as compare_scores
-    from prlm_edge.evaluate.compare import side
 
-    ours = side(a)
-    theirs = side(f"{ours.run.path}{b}" if b.startswith(":") else b)
+    ours, theirs = sides
     found = compare_scores(ours, theirs, metric or ())
     if json:
         console.emit_json({"a": ours.name, "b": theirs.name, "metrics": found})
@@ -169,9 +178,9 @@ def report(
 
 
 @app.command()
+@adds("sides", _sides)
 def ab(
-    a: Annotated[str, typer.Argument(metavar="A", help="RUN:CONDITION.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="RUN:CONDITION; :CONDITION alone means the run of A.")],
+    sides: tuple[Side, Side],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Votes, new or to go on with.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Pairs to judge.")] = None,
@@ -180,10 +189,8 @@ def ab(
 ) -> None:
     """Judge two conditions blind, in a page on this machine: which answer would you rather send?"""
     from prlm_edge.evaluate.ab import Votes, pairs, serve
-    from prlm_edge.evaluate.compare import side
 
-    ours = side(a)
-    theirs = side(f"{ours.run.path}{b}" if b.startswith(":") else b)
+    ours, theirs = sides
     votes = Votes(out, ours.name, theirs.name, pairs(ours, theirs, seed=seed, limit=limit))
     if not show:
         serve(votes, port=port, on_ready=lambda url: console.note(f"open {url}   (Ctrl-C when done)"))

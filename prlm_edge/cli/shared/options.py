@@ -76,19 +76,24 @@ def adds(name: str, read: Callable[..., Any], without: Iterable[str] = ()) -> Ca
 
     With `@adds("flags", setting_flags("k", "seed"))` a verb takes -k and --seed, and gets a dict of both as `flags`.
     """
-    theirs = {key: p for key, p in inspect.signature(read, eval_str=True).parameters.items() if key not in without}
+    theirs = {key: one for key, one in _parameters(read, "return").items() if key not in without}
 
     def wrap(verb: Verb) -> Verb:
         @functools.wraps(verb)
         def wrapper(**given: Any) -> None:
             verb(**{name: read(**{key: given.pop(key) for key in theirs})}, **given)
 
-        verb.__annotations__.pop(name)  # a type that is perhaps not imported at run time
-        own = inspect.signature(verb, eval_str=True).parameters.items()
+        own = _parameters(verb, name).items()
         order = [new for key, one in own for new in (theirs.values() if key == name else (one,))]
         return _with_parameters(wrapper, order)
 
     return wrap
+
+
+def _parameters(function: Callable[..., Any], untyped: str) -> Mapping[str, inspect.Parameter]:
+    """What `function` takes, with evaluated types; but for `untyped`, whose type need not be imported at run time."""
+    function.__annotations__.pop(untyped, None)
+    return inspect.signature(function, eval_str=True).parameters
 
 
 def _with_parameters(function: Callable[..., Any], parameters: Iterable[inspect.Parameter]) -> Callable[..., Any]:
