@@ -43,7 +43,7 @@ def open_backend(settings: Settings) -> Backend:
         return LlamaCpp(path, sha256=models.sha256_of(path), adapter=adapter, **how)
     if adapter is not None:
         raise UsageError(
-            f"{path}: an adapter can't be laid over an ONNX model",
+            f"{path}: an adapter can't be applied to an ONNX model",
             "merge it before the export, or use the GGUF model (`--adapter none` leaves it out)",
         )
     from prlm_edge.backends.onnx.backend import Onnx

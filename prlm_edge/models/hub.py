@@ -1,7 +1,7 @@
 """Downloading one file of a Hugging Face repository, resumable across runs.
 
-huggingface_hub's own `hf_hub_download` starts anew after an interruption. Its lower half, `http_get`, resumes: it
-writes into a partial file of ours, named after the content's etag.
+huggingface_hub's own `hf_hub_download` starts again from 0 after an interruption. Its lower half, `http_get`, resumes:
+it writes into a partial file of ours, named after the content's etag.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def leftovers(path: Path) -> list[Path]:
 
 
 def write_side_file(path: Path, ranges: Sequence[Edit], stamp: str) -> Path:
-    """Copy `ranges` of the file, byte for byte, to a new file `<name>.rejected-<stamp>` beside it (0600, fsynced).
+    """Copy `ranges` of the file, byte for byte, to a new file `<name>.rejected-<stamp>` next to it (0600, fsynced).
 
     Raises:
         PrlmError: It can't be written; nothing is left of it then.

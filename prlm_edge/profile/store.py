@@ -215,7 +215,7 @@ class Profile:
         return self._rewrite(lambda: [Edit(*span) for id in wanted if (span := self._state.span(id)) is not None])
 
     def repair(self) -> Repaired:
-        """Move what can't be read into `<name>.rejected-<UTC time>` beside the profile; nothing is ever dropped.
+        """Move what can't be read into `<name>.rejected-<UTC time>` next to the profile; nothing is ever dropped.
 
         A sound line whose id an earlier line has gets an id of its own, no other byte of it changed, unless its
         content is here too: then it is moved. The side file is on disk before the profile is rewritten.

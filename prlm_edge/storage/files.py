@@ -49,7 +49,7 @@ def own_dir(path: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that guards `path` between processes (a hidden file beside it, since a rename replaces `path`).
+    """Hold the lock that guards `path` between processes (a hidden file next to it, since a rename replaces `path`).
 
     Raises:
         PrlmError: The lock is held for more than `LOCK_TIMEOUT_S` seconds, or can't be made.
@@ -76,7 +76,7 @@ def locked(path: Path) -> Iterator[None]:
 def atomic_write(
     path: Path, *, follow: bool = True, sync: bool = True, before_rename: Callable[[], None] = lambda: None
 ) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that replaces it when the block ends well; otherwise `path` is untouched.
+    """Open a temporary file next to `path` that replaces it when the block ends well; otherwise `path` is untouched.
 
     Args:
         path: The file; it is 0600 if it is new.

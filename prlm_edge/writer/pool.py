@@ -54,7 +54,7 @@ class Pools:
         return self._pools[task]
 
     def retriever(self, pool: Pool, name: str, seed: int) -> Retriever:
-        """The retriever called `name` over a pool; kept, but for the random one, which is made for its seed."""
+        """The retriever called `name` over a pool; kept, except the random one, which is made for its seed."""
         if name == "random":
             return make_retriever(name, pool.items, seed=seed)
         if name not in pool.retrievers:

@@ -50,7 +50,7 @@ def verify(profile: Profile, json: JsonFlag = False) -> None:
 @app.command()
 @adds("profile", open_profile)
 def repair(profile: Profile, json: JsonFlag = False) -> None:
-    """Move lines that can't be read to a file of their own beside the profile. Nothing is dropped.
+    """Move lines that can't be read to a file of their own next to the profile. Nothing is dropped.
 
     A sound line whose id an earlier line has stays, with a new id.
     """

@@ -171,7 +171,7 @@ class Votes:
         lines = list(json_lines(self.path, _line, _ELSEWHERE))
         if lines[:1] != [(self.a, self.b)]:
             raise UsageError(f"{self.path}: no votes on {self.a} and {self.b}", _ELSEWHERE)
-        cut_torn_line(self.path)  # the page was never told that this vote is kept
+        cut_torn_line(self.path)  # the page never heard that this vote is kept
         for row, vote in lines[1:]:
             self._take(row, vote)
 

@@ -22,7 +22,7 @@ class Bm25Retriever(Ranker):
     """BM25 over title and text.
 
     From `FAST_FROM` items on, an index is kept in the cache folder and memory-mapped: rank_bm25 reads the whole profile
-    anew in every process, and a query takes it 0.3 us an item and word.
+    again in every process, and a query takes it 0.3 us an item and word.
     """
 
     name = "bm25"
