@@ -1,4 +1,4 @@
 """Export of trained weights to GGUF and ONNX; installed as `prlm_edge.export`.
 
-Nothing is here yet: this release holds the edge runtime. The folder is fixed now so that the import name stays.
+`to_gguf.py`, `to_adapter.py` and `to_onnx.py` are a form each; `pipeline.py` is what they share: merge, verify, publish.
 """

@@ -148,7 +148,9 @@ def compare(
         rows.append(np.stack([kl, likes == top, missed <= TIE_NATS, q[places, followed], p[places, followed]], 1))
     table = np.concatenate(rows)
     if not np.isfinite(table).all():
-        raise ModelError("a model gives values that are no numbers", "export it again; if that stays, train it again")
+        raise ModelError(
+            "a model gave a log-probability that is no number", "export it again; if that stays, train it again"
+        )
     kl, same, tied, own, theirs = table.mean(0)
     return Agreement(
         float(kl),

@@ -1,4 +1,5 @@
-"""Training: reward model, warm start and GRPO; installed as `prlm_edge.train`.
+"""Training: warm start, reward model, GRPO and what chooses among answers; installed as `prlm_edge.train`.
 
-Nothing is here yet: this release holds the edge runtime. The folder is fixed now so that the import name stays.
+`config.py` holds the recipes, `base.py` the model that training starts from, `data/` what is learned from, `grpo/` and
+`reward/` a stage each, `run/` what every run needs.
 """

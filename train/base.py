@@ -283,6 +283,6 @@ def check_same_vocabulary(tokens: Tokens, encode: Callable[[str], Sequence[int]]
     for text in ODD_TEXTS:
         if tokens.encode_text(text) != list(encode(text)):
             raise PrlmError(
-                f"{whose} tokenizes {text[:40]!r} otherwise than the trained model",
+                f"{whose} tokenizes {text[:40]!r} differently from the trained model",
                 "what is learned on other tokens is lost in use: train from another copy of the model",
             )

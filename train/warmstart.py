@@ -61,7 +61,8 @@ class _Finite(TrainerCallback):
         loss, norm = (logs or {}).get("loss", 0.0), (logs or {}).get("grad_norm", 0.0)
         if not math.isfinite(float(loss)) or not math.isfinite(float(norm)):
             raise PrlmError(
-                f"step {state.global_step}: the loss is no number any more", "lower warmstart.lr, then begin again"
+                f"step {state.global_step}: the loss is no number any more",
+                "lower warmstart.lr and choose another --out",
             )
 
 

@@ -5,8 +5,8 @@ How it deviates from the paper (PrLM, arXiv 2508.07342; its code as far as it st
 - the reward of personalization comes from a model that sees the profile; the paper's cannot;
 - terms are normalized before they are summed (GDPO), where the paper adds a 0..3 and two 0..0.1 terms;
 - the format is forced from the first token, and graded; the paper waits for it to appear;
-- rollouts are drawn at temperature 1 (the paper: 0.7), and the ratio is taken against the log-probabilities of what
-  drew: llama.cpp on a CPU, else the policy itself (`grpo.rollouts`);
+- rollouts are drawn at temperature 1 (the paper: 0.7), and the ratio is taken against the log-probabilities of the
+  engine that drew: llama.cpp on a CPU, else the policy itself (`grpo.rollouts`);
 - a LoRA adapter over a frozen base, from a warm start; the paper trains all weights of DeepSeek-R1-Distill-Qwen-1.5B;
 - no reference model by default (beta 0); DAPO's loss and clipping instead of GRPO's.
 

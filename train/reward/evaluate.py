@@ -47,7 +47,7 @@ def evaluate(pairs: Sequence[Pair], chosen: ArrayLike, rejected: ArrayLike, seed
     if not len(pairs):
         raise UsageError("no pairs to judge the reward model by", "give it held-out users' pairs")
     if a.shape != (len(pairs),) or b.shape != a.shape or not np.isfinite(a + b).all():
-        raise UsageError("the reward model's scores are not one finite number a text", "train it again")
+        raise UsageError("the reward model did not give each text a finite score", "train it again")
     right = wins(a - b)
     kinds = list(dict.fromkeys(pair.kind for pair in pairs))
     by_kind = {kind: _accuracy(pairs, right, seed, lambda pair, kind=kind: pair.kind == kind) for kind in kinds}  # type: ignore[misc]
