@@ -1,5 +1,5 @@
 """Training: warm start, reward model, GRPO and what chooses among answers; installed as `prlm_edge.train`.
 
-`config.py` holds the recipes, `base.py` the model that training starts from, `data/` what is learned from, `grpo/` and
-`reward/` a stage each, `run/` what every run needs.
+`config.py` holds the recipes, `base.py` the model that training starts from, `data/` what is learned from, `run/` what
+every run needs; `grpo/` and `reward/` are a stage each.
 """
