@@ -89,7 +89,7 @@ def probes(sequences: Iterable[Sequence[int]], per_sequence: int = 16) -> list[P
 
 
 def hf_logprobs(model: Any, wanted: Iterable[Probe]) -> Iterator[NDArray[np.float32]]:
-    """What a Transformers (or PEFT) causal LM says, one array [positions, vocabulary] a probe.
+    """Log-probabilities of a Transformers (or PEFT) causal LM, an array [positions, vocabulary] for each probe.
 
     The model is put into eval mode; NF4 models must be guarded (`train.base.keep_gradients_right`).
     """
@@ -106,7 +106,7 @@ def hf_logprobs(model: Any, wanted: Iterable[Probe]) -> Iterator[NDArray[np.floa
 
 
 def gguf_logprobs(path: Path, wanted: Sequence[Probe], adapter: Path | None = None) -> Iterator[NDArray[np.float32]]:
-    """What llama.cpp says with a GGUF file, and a LoRA-GGUF over it; arrays as of `hf_logprobs`.
+    """Log-probabilities of llama.cpp with a GGUF file, and a LoRA-GGUF over it; arrays as of `hf_logprobs`.
 
     Raises:
         MissingError: llama-cpp-python isn't installed.
@@ -166,7 +166,7 @@ def compare(
 def compare_gguf(
     path: Path, wanted: Sequence[Probe], reference: Iterable[NDArray[np.float32]], *, adapter: Path | None = None
 ) -> Agreement:
-    """Compare what a GGUF file says (`gguf_logprobs`) to a reference."""
+    """Compare a GGUF file (`gguf_logprobs`) with a reference."""
     return compare(wanted, reference, gguf_logprobs(path, wanted, adapter))
 
 

@@ -67,7 +67,7 @@ def trained_policy(base: Path, adapter: Path, config: BaseConfig) -> Any:
 
 
 def adapted(base: Path, adapter: Path, of: MergeBase = "original") -> Any:
-    """The adapter over a base in float32, not merged: what an export is compared with. A PeftModel in eval mode.
+    """The adapter over a base in float32, not merged: what exports are compared with. A PeftModel in eval mode.
 
     Raises:
         MissingError: bitsandbytes is missing, for "nf4".

@@ -63,7 +63,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export ended in: its folder (published, or kept aside where `report` is not ok), and the format."""
+    """The result of an export: its folder (published, or kept aside if `report` is not ok), and the format."""
 
     folder: Path
     quant: str
@@ -72,7 +72,7 @@ class Exported:
 
 
 def inputs_of(source: Trained, material: Material, wanted: Wanted) -> dict[str, Any]:
-    """All that decides what an export's first stages make."""
+    """Everything that decides the outcome of an export's first stages."""
     return {
         "adapter": source.sha256,
         "base": source.base_sha256(),
@@ -117,7 +117,7 @@ def merge_nearest(
 def verify_gguf(
     file: Path, quant: str, reference: Reference, wanted: Wanted, adapter: Path | None = None
 ) -> Verification:
-    """Hold a GGUF file, or an adapter over it, to the trained model."""
+    """Compare a GGUF file, or an adapter over it, with the trained model."""
     backend = LlamaCpp(file, prefix_cache="off", adapter=adapter)
     try:
         said = measure.gguf_logprobs(file, reference.probes, adapter)

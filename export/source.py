@@ -89,7 +89,7 @@ def open_source(path: Path, *, model: str | None = None) -> Trained:
 
 
 def _stages(path: Path, adapter: Path) -> list[Path]:
-    """Run folders that led to the adapter, the last one its own."""
+    """The run folders that led to the adapter; the last one is its own."""
     for folder in (path, adapter.parent):
         if (folder / "run.json").is_file():
             return [folder]

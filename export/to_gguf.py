@@ -94,7 +94,7 @@ def _imatrix(folder: Path, material: Material) -> None:
 def _measure(
     staging: Staging, reference: Reference, quants: Sequence[str], inputs: Mapping[str, Any], material: Material
 ) -> list[quantize.FormatRow]:
-    """The table of formats without ROUGE, each measured once."""
+    """The rows of the table of formats without ROUGE; each is measured once."""
     prompt, rows = material.prompts[0].ids, []
     for quant in quants:
 
@@ -109,7 +109,7 @@ def _measure(
 def _rouge(
     staging: Staging, source: Trained, wanted: Wanted, quants: Sequence[str], inputs: Mapping[str, Any], bars: Bars
 ) -> dict[str, dict[str, Any]]:
-    """Figures of dev ROUGE by format, "f16" among them, which stands for the trained model."""
+    """Dev ROUGE by format; "f16" stands for the trained model."""
     found: dict[str, dev_rouge.Scores] = {}
     for quant in ("f16", *quants):
 

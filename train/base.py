@@ -114,7 +114,7 @@ def resume_adapter(model: PreTrainedModel, adapter: Path, *, checkpointing: bool
 
 
 def load_policy(source: Path, recipe: Recipe, start: Path | None) -> Any:
-    """The base in `source` under a fresh adapter, or under the one in the folder `start`; raises as its two parts."""
+    """The base in `source` under a fresh adapter, or under the one in the folder `start`; raises as its parts do."""
     model, checkpointing = load_model(source, recipe.base), recipe.base.checkpointing
     if start is not None:
         return resume_adapter(model, start, checkpointing=checkpointing)
@@ -132,7 +132,7 @@ def autocasts(config: BaseConfig) -> bool:
 
 
 def _prepared(model: Any, *, checkpointing: bool, nf4: bool) -> Any:
-    """`model` ready to be adapted: a quantized one's norms in float32, inputs that pass gradients on."""
+    """`model` made ready for an adapter: norms of a quantized one in float32, inputs that pass gradients on."""
     import peft
 
     if nf4:
@@ -145,7 +145,7 @@ def _prepared(model: Any, *, checkpointing: bool, nf4: bool) -> Any:
 
 
 def quiet() -> None:
-    """No progress bars and no advice of the libraries: what people should know, the command line says."""
+    """Silence progress bars and advice of the libraries; the command line tells what users need."""
     import logging
 
     from transformers.utils import logging as transformers_logging

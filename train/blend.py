@@ -58,7 +58,7 @@ class Group:
 
     @classmethod
     def of(cls, user: str, candidates: Sequence[Candidate], context: Scoring, target: str) -> Group:
-        """From what was drawn."""
+        """A group from the candidates drawn for one request."""
         wanted = Counted(target)
         rows = [[one[name] for name in FEATURES] for one in evidence(candidates, context)]
         said = [Counted(one.answer) for one in candidates]
@@ -164,7 +164,7 @@ def fit(groups: Sequence[Group], penalty: float) -> Array:
 
 
 def _left_out(groups: Sequence[Group], folds: NDArray[np.int64], penalty: float) -> Array:
-    """What the choice is worth by weights learned from the other folds."""
+    """The worth of the answer chosen by weights that were learned from the other folds."""
     found = np.empty(len(groups))
     for fold in range(_FOLDS):
         weights = fit([group for group, of in zip(groups, folds, strict=True) if of != fold], penalty)
@@ -185,6 +185,6 @@ def _folds(groups: Sequence[Group], seed: int) -> NDArray[np.int64]:
 
 
 def _context(row: Row, answer: Answer) -> Scoring:
-    """What the runtime's scorer was given; the run's lines keep what the user wrote for the items shown."""
+    """The context that the scorer had in use; a run's lines keep what the user wrote for the items shown."""
     style = make_pool(row.profile, tasks.get_task(row.task)).style
     return Scoring(row.query, row.task, style, past=tuple(shown.title for shown in answer.used))

@@ -271,7 +271,7 @@ def dump(recipe: Recipe) -> str:
 
 
 def about(name: str) -> str:
-    """What the recipe `name` of ours is for: its first comment line."""
+    """What our recipe `name` is for: its first comment line."""
     return (RECIPES / f"{name}.yaml").read_text("utf-8").partition("\n")[0].removeprefix("#").strip()
 
 
@@ -309,7 +309,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _beside(values: dict[str, Any], path: Path) -> None:
-    """Data files of a user's recipe are named from where it lies; ours name none."""
+    """Paths of data files in a user's recipe are relative to its folder; our recipes name none."""
     data = values.get("data")
     for key in ("files", "dev_files"):
         if isinstance(data, dict) and isinstance(data.get(key), list):

@@ -27,7 +27,7 @@ _AT_ONCE = 4  # prompts in one call to the engine: what a kill may cost
 
 @dataclass(frozen=True)
 class Draw:
-    """One line of draws.jsonl: what was drawn for a prompt, and what it is worth.
+    """One line of draws.jsonl: an answer drawn for a prompt, and its score.
 
     Attributes:
         prompt: The ask's id.
@@ -85,7 +85,7 @@ def sample(
 
 
 def _cut_to_whole(path: Path, asked: Sequence[Sequence[Ask]]) -> int:
-    """How many of the calls `path` holds whole; what a kill left of another is cut off, to be drawn again."""
+    """How many calls `path` holds whole; what a kill left of another one is cut off and drawn again."""
     cut_torn_line(path)
     ids = [one.prompt for one in read(path)]
     done, n_lines = 0, 0
@@ -125,7 +125,7 @@ def kept(draws: Iterable[Draw], config: RejectionConfig) -> dict[str, list[Draw]
 
 
 def examples(prompts: Sequence[Ask], draws: Iterable[Draw], tokens: Tokens, config: RejectionConfig) -> list[Example]:
-    """What was kept, as examples to learn from: the reasoning, and the answer that it led to."""
+    """The kept draws as examples to learn from: the reasoning and the answer."""
     chosen = kept(draws, config)
     found = []
     for prompt in prompts:

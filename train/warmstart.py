@@ -49,7 +49,7 @@ class AnswerTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Any, None, None]:
-        """Only the loss: logits of a whole dev set would not fit into memory."""
+        """Return only the loss: logits of a whole dev set would not fit into memory."""
         with torch.no_grad():
             return answer_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 

@@ -45,7 +45,7 @@ class DevRouge:
 
 
 def score(model: Path, recipe: Recipe, files: Sequence[str], n_users: int, out: Path) -> Scores:
-    """Answer and score; what `out` holds of the same answers is not asked for again.
+    """Answer and score; answers that `out` holds already are not drawn again.
 
     Args:
         model: The GGUF file.
@@ -74,7 +74,7 @@ def score(model: Path, recipe: Recipe, files: Sequence[str], n_users: int, out: 
 
 
 def summary(scores: Scores, trained: Scores) -> DevRouge:
-    """The figures of a format, `trained` being the trained model's on the same rows."""
+    """The figures of a format against those of the trained model on the same rows."""
     one = estimate((user, rouge1) for user, rouge1, _ in scores.values())
     theirs, ours = ({row: (user, rouge_l_) for row, (user, _, rouge_l_) in some.items()} for some in (trained, scores))
     apart = difference(theirs, ours)
@@ -83,7 +83,7 @@ def summary(scores: Scores, trained: Scores) -> DevRouge:
 
 
 def _asked(model: Path, recipe: Recipe) -> Condition:
-    """Greedy, and as users have it: no adapter over it, and reasoning where the file says that it was taught to."""
+    """The condition to answer under: greedy, no adapter, reasoning if the file says it was taught to."""
     asked = condition("dev", recipe, adapter=None)
     own = {"model": str(model), "reasoning": "auto", "temperature": 0.0, "prefix_cache": "off"}
     return replace(asked, settings={**asked.settings, **own})

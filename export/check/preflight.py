@@ -50,7 +50,7 @@ def check(adapter: Path, base: Path, out: Path | None = None, quants: tuple[str,
 
 
 def check_adapter(adapter: Path, config: Mapping[str, Any]) -> None:
-    """That the adapter can be merged into a base of this config.json: its kind, and the shapes of its layers."""
+    """Check that the adapter can be merged into a base of this config.json: its kind, and the shapes of its layers."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -95,7 +95,7 @@ def _layer_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def check_tokenizer(adapter: Path, base: Path) -> None:
-    """Check that tokenizer files in the adapter's folder are the base's, byte for byte.
+    """Check that tokenizer files beside the adapter are the base's, byte for byte.
 
     Raises:
         UsageError: One differs; tokens learned by one tokenizer mean others in the other.

@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Material:
-    """What the data has for measuring.
+    """Prompts, sequences and texts of a data set to compare models on.
 
     Attributes:
         tokens: The base's tokenizer.
@@ -93,6 +93,6 @@ def _texts(files: Sequence[str], recipe: Recipe, limit: int) -> list[str]:
 
 
 def _spread(some: Sequence[_T], n: int) -> list[_T]:
-    """At most `n` of them, taken evenly: the files, whose rows follow each other, all have their share."""
+    """At most `n` of them, taken evenly, so that every file is represented."""
     step = max(1, -(-len(some) // n))
     return list(some[::step])

@@ -85,7 +85,7 @@ class Verification:
 
 
 class Export(Backend, Protocol):
-    """A backend over an export, which can also say how it tokenizes."""
+    """A backend over an export, which also tells its token ids."""
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of an untrusted text."""
@@ -97,7 +97,7 @@ class Export(Backend, Protocol):
 
 
 class Reference:
-    """The trained model, and what exports are compared on.
+    """The trained model, and the prompts and texts that exports are compared with it on.
 
     Args:
         model: The trained model in PyTorch, float32: its base as trained, under its adapter.
@@ -132,7 +132,7 @@ def verify(
     n_answers: int = 24,
     min_stopped: float = MIN_STOPPED,
 ) -> Verification:
-    """Hold an export to the trained model.
+    """Compare an export with the trained model.
 
     Args:
         what: Its name, for people.
@@ -221,7 +221,7 @@ def check_greedy(reference: Reference, prompts: Sequence[Ask], replies: Sequence
 
 
 def greedy_replies(backend: Backend, prompts: Sequence[Ask]) -> list[Reply]:
-    """Answers without chance and without penalties."""
+    """Greedy answers without penalties."""
     plain = Sampling(temperature=0.0, repeat_penalty=1.0)
     requests = [replace(one.request, sampling=plain, logprobs=True) for one in prompts]
     replies = [Reply(request) for request in requests]

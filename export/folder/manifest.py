@@ -38,7 +38,7 @@ def make(
     merge: Mapping[str, Any] | None = None,
     table: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """What `export.json` is to say.
+    """The contents of `export.json`.
 
     Args:
         source: What was exported.

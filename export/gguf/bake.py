@@ -126,7 +126,7 @@ def _updates(file: Any, path: Path) -> dict[str, _Update]:
 
 
 def _check(base: Path, model: Any, adapter: Path, file: Any, updates: Mapping[str, _Update]) -> None:
-    """That the adapter is of this model.
+    """Check that the adapter is of this model.
 
     Raises:
         ModelError: It isn't.

@@ -22,7 +22,7 @@ Matrix = Mapping[str, "NDArray[np.float32]"]  # "blk.0.attn_q.weight" -> importa
 
 
 def collect(model: Any, sequences: Iterable[Sequence[int]]) -> dict[str, NDArray[np.float32]]:
-    """Run `sequences` of token ids through a Transformers causal LM and see what its linear layers read.
+    """Run `sequences` of token ids through a Transformers causal LM and sum up the inputs of its linear layers.
 
     Args:
         model: Merged, not under an adapter.

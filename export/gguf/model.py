@@ -45,7 +45,7 @@ class About:
 
 
 def write_gguf(folder: Path, target: Path, about: About, *, dtype: Literal["f16", "f32"] = "f16") -> None:
-    """Convert a model; `target` appears whole or not at all. Vectors (norms, biases) stay in 32 bits.
+    """Convert a model; `target` appears whole or not at all. Norms and biases stay in 32 bits.
 
     Args:
         folder: With config.json, tokenizer and *.safetensors.
@@ -69,7 +69,7 @@ def write_gguf(folder: Path, target: Path, about: About, *, dtype: Literal["f16"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A folder's config.json as Transformers understands it, checked for what GGUF can't say.
+    """A folder's config.json as Transformers understands it; what GGUF can't express is refused.
 
     Raises:
         ModelError: It can't be read or exported.
@@ -145,7 +145,7 @@ def _shape(writer: Any, config: Mapping[str, Any]) -> None:
 
 
 def _slowdown(config: Mapping[str, Any]) -> NDArray[np.float32]:
-    """By what Llama 3.1 divides each of the head_dim / 2 frequencies: slow ones by `factor`, fast ones by 1."""
+    """The divisors that Llama 3.1 applies to its head_dim / 2 frequencies: `factor` for slow ones, 1 for fast ones."""
     import numpy as np
 
     rope, head = rotation(config), _head_dim(config)
@@ -174,7 +174,7 @@ class _Tensors:
             raise ModelError(f"{folder}: lm_head.weight is missing", "fetch or merge the model again")
 
     def write(self, writer: Any) -> None:
-        """All of them into a `gguf.GGUFWriter` that has its metadata."""
+        """Write all of them with a `gguf.GGUFWriter` that has its metadata."""
         import numpy as np
 
         extra = _slowdown(self._config) if rotation(self._config)["rope_type"] == "llama3" else None

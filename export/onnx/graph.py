@@ -41,7 +41,7 @@ def _looks_up(node: Any) -> bool:
 
 
 def _share(ir: Any, graph: Any, head: Any, lookup: Any) -> None:
-    """Look tokens up in the output layer's 8-bit rows, where the builder left a table of floats."""
+    """Look tokens up in the output layer's 8-bit rows instead of the builder's table of floats."""
     bits, block, width, n_rows = (head.attributes[name].as_int() for name in ("bits", "block_size", "K", "N"))
     if bits != 8 or width % block:
         return

@@ -82,7 +82,7 @@ def export_onnx(
 
 
 def onnx_logprobs(folder: Path, wanted: Sequence[Probe]) -> Iterator[NDArray[np.float32]]:
-    """What an exported model says, one array [positions, vocabulary] a probe, as `measure.hf_logprobs`.
+    """Log-probabilities of an exported model, arrays as of `measure.hf_logprobs`.
 
     Raises:
         MissingError: onnxruntime isn't installed.
@@ -147,7 +147,7 @@ def _build(source: Path, out: Path, format_: Format, *, tied: bool) -> None:
 
 
 def _finish(source: Path, work: Path, *, tied: bool) -> None:
-    """The mended graph, the builder's configuration, and what comes from the model as it is."""
+    """Put together the changed graph, the builder's configuration and the files that are the model's own."""
     from prlm_edge.export.onnx.graph import share_embedding
 
     if tied:

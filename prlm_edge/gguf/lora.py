@@ -78,7 +78,7 @@ def write_lora_gguf(
 
 
 def _refuse(adapter: Path, config: Mapping[str, Any]) -> None:
-    """What changes more than B·A of linear layers can't be said in this format."""
+    """Refuse what this format can't express: anything beyond B·A of linear layers."""
     wrong = [
         key
         for key in ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "fan_in_fan_out")

@@ -120,7 +120,7 @@ def drawing(policy: Any, *, mixed: bool) -> Iterator[Any]:
 
 
 class Evaluated:
-    """Prompts in the model's cache without their last token; equal ones once.
+    """Prompts without their last token in the model's cache; equal ones once.
 
     Args:
         model: See `drawing`.
@@ -197,7 +197,7 @@ class _Ended:
 
 
 def choose(logprobs: torch.Tensor, chances: Sequence[float | None]) -> torch.Tensor:
-    """A token of each row of `logprobs`: the one whose share of the cumulative distribution holds the row's chance."""
+    """A token for each row of `logprobs`: the one in whose share of the cumulative distribution the chance falls."""
     likeliest = logprobs.argmax(-1)
     if all(chance is None for chance in chances):
         return likeliest

@@ -51,7 +51,7 @@ def same_prompts(prompts: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
 
 
 def pack(prompt: torch.Tensor, completions: torch.Tensor, lengths: Sequence[int]) -> Packed:
-    """Lay completions out after their prompt.
+    """Lay completions out in one row after their prompt.
 
     Args:
         prompt: (P,) token ids, P at least 1.
@@ -84,7 +84,7 @@ def pack(prompt: torch.Tensor, completions: torch.Tensor, lengths: Sequence[int]
 def logps_and_entropies(
     model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, n_keep: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both of every completion token, (rows, n_keep) each, 0 where padded; nats.
+    """Log-probability and entropy of every completion token in nats, (rows, n_keep) each, 0 where padded.
 
     Args:
         model: With TRL's fused head (`add_fused_lm_head`) and attention "sdpa", possibly wrapped.

@@ -204,5 +204,5 @@ def _sigmoid(value: float) -> float:
 
 @lru_cache(maxsize=4096)
 def _counted(text: str) -> Counted:
-    """A target: the rollouts of a group share it."""
+    """A target, counted once for all rollouts of a group."""
     return Counted(text)

@@ -49,7 +49,7 @@ class Exchange:
         self._earned: dict[str, Values] = {}
 
     def draw(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
-        """TRL's `rollout_func`: ids of asks, each as often as its group is large, to what was drawn for them."""
+        """TRL's `rollout_func`: from ids of asks, each once for every rollout of its group, to what was drawn."""
         step = str(trainer.state.global_step)
         self._engine.load(trainer.accelerator.unwrap_model(trainer.model))
         found = self._engine.draw([self._asks[one] for one in prompts], step)

@@ -43,7 +43,7 @@ class Tokenized:
 
     @property
     def sha256(self) -> str:
-        """Of all token ids: a run goes on only with the pairs it began with."""
+        """Hash of all token ids: a run goes on only with the pairs it began with."""
         digest = hashlib.sha256()
         for side in (self.chosen, self.rejected):
             for one in side:

@@ -72,7 +72,7 @@ def say_nothing(text: str, past: Sequence[str], query: str, draw: Random) -> str
 
 
 def plain(text: str) -> str:
-    """What two texts are compared by: letters and digits alone, lower-case; of a text without any, the text."""
+    """A text reduced to lower-case letters and digits, to compare texts by; a text without any stays as it is."""
     return re.sub(r"\W+", " ", text.casefold()).strip() or text.strip()
 
 

@@ -95,7 +95,7 @@ class Contexts:
         return items, owners, make_retriever("bm25", numbered, cache=False)
 
     def _unlike(self, row: Row, users: Sequence[str]) -> Iterator[Row]:
-        """Those of `users` who share no text with the row's user: co-authors are no strangers."""
+        """Those of `users` who share no text with the row's user: co-authors don't count as strangers."""
         mine = self._answers[row.user] | {plain(row.target)}
         for user in users:
             theirs = self._answers[user]
@@ -112,7 +112,7 @@ class Contexts:
         return frozenset(plain(self._task.answer_of(item)) for item in self._task.examples(row.profile))
 
     def _pool(self, row: Row) -> tuple[Pool, Retriever]:
-        """By row: rows of one user may know more or less of the past."""
+        """Kept by row: rows of one user may have longer or shorter profiles."""
         if row.id not in self._pools:
             pool = make_pool(row.profile, self._task)
             self._pools[row.id] = pool, make_retriever("bm25", pool.items, cache=False)

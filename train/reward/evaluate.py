@@ -63,7 +63,7 @@ def evaluate(pairs: Sequence[Pair], chosen: ArrayLike, rejected: ArrayLike, seed
 
 
 def wins(margins: ArrayLike) -> Array:
-    """1 where the margin is above 0, 0 below, a half where it is 0: who always says the same is right half the time."""
+    """1 where the margin is above 0, 0 below, a half where it is 0: a constant score is right half the time."""
     return (np.sign(np.asarray(margins, np.float64)) + 1) / 2
 
 
@@ -141,5 +141,5 @@ def _alone(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
 
 @lru_cache(maxsize=65536)
 def _counted(text: str) -> Counted:
-    """Past texts come back in every pair of a user."""
+    """Counted once: past texts come back in every pair of a user."""
     return Counted(text)

@@ -60,7 +60,7 @@ class PairTrainer(RewardTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: TRL's asks trackers and hubs for names."""
+        """Write none: TRL's would ask trackers and hubs for names."""
 
 
 def train_teacher(
@@ -134,7 +134,7 @@ def _load(folder: Path) -> BertForSequenceClassification:
 
 @dataclass(frozen=True)
 class _Stage:
-    """What teacher and student differ in; `source` is the folder of what training starts from, 0 layers all of it."""
+    """What teacher and student differ in; training starts from the folder `source`, 0 layers keeps all of them."""
 
     name: str
     source: Path

@@ -160,7 +160,7 @@ class _Maker:
         return [Pair(row.id, row.user, kind, own, row.target, text, own) for text in self._texts(row, kind, draw)]
 
     def _texts(self, row: Row, kind: str, draw: Random) -> list[str]:
-        """The texts of `kind` to set against the target, all different."""
+        """Different negatives; only those of kind style may read like the target."""
         own, n = self.contexts.own(row), self.n
         if kind == "neighbour":
             return [text for _, text in zip(range(n), self.contexts.neighbours(row), strict=False)]

@@ -37,7 +37,7 @@ _N_PARITY = 400  # pairs by which the int8 model is compared
 
 @dataclass(frozen=True)
 class RewardRun:
-    """What the stage ended in.
+    """The result of the stage.
 
     Attributes:
         folder: Of the exported model.
@@ -117,7 +117,7 @@ def _export(
 
 
 def judge(scorer: RewardScorer, pairs: Pairs, seed: int) -> dict[str, Any]:
-    """`evaluate.evaluate` of the model that users run."""
+    """The figures of `evaluate.evaluate` for the exported model."""
     asks = [(p.context, p.chosen) for p in pairs.pairs] + [(p.other, p.rejected) for p in pairs.pairs]
     scores = np.array(scorer.score_all(asks))
     n = len(pairs.pairs)
@@ -125,7 +125,7 @@ def judge(scorer: RewardScorer, pairs: Pairs, seed: int) -> dict[str, Any]:
 
 
 def conditions(recipe: Recipe, adapter: Path | None) -> tuple[Condition, ...]:
-    """What must be generated for the recipe's kinds of pairs, by the runtime's settings of the recipe's prompts."""
+    """The conditions to generate answers under for the recipe's kinds of pairs."""
     wanted = {need for kind in recipe.reward.kinds for need in pairing.NEEDS.get(kind, ())}
     several = {"own": recipe.reward.candidates}
     return tuple(

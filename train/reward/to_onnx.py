@@ -111,7 +111,7 @@ def add_to_card(folder: Path, more: Mapping[str, Any]) -> None:
 
 
 def compare(model: BertForSequenceClassification, scorer: RewardScorer, pairs: Sequence[Pair]) -> Parity:
-    """Scores of the float32 model and of the device's, as they are used."""
+    """Compare the scores of the float32 model with those of the exported one."""
     asks = [(pair.context, pair.chosen) for pair in pairs] + [(pair.other, pair.rejected) for pair in pairs]
     theirs = np.array(scorer.score_all(asks))
     ours = score(model, [scorer.encoder.encode(*ask) for ask in asks]).astype(np.float64)
@@ -146,7 +146,7 @@ def _write_int8(model: BertForSequenceClassification, samples: Sequence[Encoded]
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporter and quantizer print their steps and give advice about themselves."""
+    """Silence exporter and quantizer, which print their steps and advice."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -122,12 +122,12 @@ class TrainFolder:
 
 
 def _torn_header(path: Path) -> bool:
-    """What a kill leaves of a header that was being written (`storage.atomic_write`)."""
+    """Whether this is what a kill leaves of a header that was being written."""
     return path.name.startswith(".run.json.") and path.suffix == ".tmp"
 
 
 def seal(checkpoint: Path) -> None:
-    """Say that `checkpoint` is whole: its files are on disk, and their sizes listed."""
+    """Mark `checkpoint` as whole: flush its files to disk and list their sizes."""
     sizes = {}
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and path.name != FILES:
@@ -139,7 +139,7 @@ def seal(checkpoint: Path) -> None:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether every file that `seal` listed is there in its size."""
+    """Whether every file that `seal` listed is there with its size."""
     try:
         sizes = json.loads((checkpoint / FILES).read_text("utf-8"))
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())

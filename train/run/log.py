@@ -143,7 +143,7 @@ def _line(record: Any) -> bytes:
 
 
 def _storable(value: Any) -> Any:
-    """JSON has no NaN: numbers that are none are written as "nan", "inf" and "-inf"."""
+    """A value for JSON, which has no NaN: such numbers are written as "nan", "inf" and "-inf"."""
     if isinstance(value, Mapping):
         return {str(key): _storable(one) for key, one in value.items()}
     if isinstance(value, float) and not math.isfinite(value):

@@ -29,7 +29,7 @@ _KEPT_BY_HEAP = 2.5
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes, by what they are for."""
+    """Bytes that a step takes, by their use."""
 
     weights: float
     adapter: float
@@ -76,7 +76,7 @@ def estimate(config: dict[str, Any], recipe: Recipe, longest: int) -> StepMemory
 
 
 def check(folder: Path, recipe: Recipe, longest: int) -> StepMemory:
-    """Refuse what will not fit.
+    """Refuse a run whose steps will not fit into memory.
 
     Raises:
         PrlmError: More memory is needed than there is; the hint names the knob that helps most.

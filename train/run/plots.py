@@ -17,7 +17,7 @@ _SMOOTH = 40  # a curve of more points gets a running mean over a fortieth of th
 
 @dataclass(frozen=True)
 class Curve:
-    """A named curve: (step, value) points; those that are no number are left out. `marked`: dots, and no smoothing."""
+    """A named curve of (step, value) points; NaN is left out. `marked` draws dots and does not smooth."""
 
     name: str
     points: tuple[tuple[float, float], ...]

@@ -31,7 +31,7 @@ class StopForCause(TrainerCallback):
         self._choose(args, state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Judge."""
+        """Apply the rules to the records so far."""
         if self.verdict.stop:
             return
         self.verdict = judge(self._log.records, self._limits)

@@ -113,7 +113,7 @@ def _truncated(steps: Sequence[Record], _records: Sequence[Record], limits: Stop
 
 
 def _hacking(steps: Sequence[Record], records: Sequence[Record], limits: StopLimits) -> str:
-    """The rise must exceed its standard error: a reward that wavers while dev falls is another matter."""
+    """The reward rises by more than its standard error while the dev figure falls."""
     points = dev_points(records, limits.dev_figure)
     if not points:
         return ""
