@@ -191,12 +191,7 @@ def speed_gguf(path: Path, ids: Sequence[int], n_decode: int = 32, *, adapter: P
 @contextmanager
 def _opened(path: Path, n_ctx: int, adapter: Path | None) -> Iterator[LlamaSlots]:
     """A single slot of a GGUF file."""
-    lib = llama_lib.load()
-    llama_lib.last_errors.clear()
-    model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
-    if not model:
-        reason = "; ".join(llama_lib.last_errors) or "no reason given"
-        raise ModelError(f"{path}: llama.cpp can't load it: {reason}", "export it again")
+    lib, model = llama_lib.load(), llama_lib.load_model(path, "export it again")
     try:
         over = Adapter(lib, model, adapter) if adapter else None
         threads = default_threads()

@@ -33,9 +33,9 @@ class Adapter:
         llama_lib.last_errors.clear()
         self.pointer: Any = lib.llama_adapter_lora_init(model, str(path).encode())
         if not self.pointer:
-            reason = "; ".join(llama_lib.last_errors) or "no reason given"
             raise ModelError(
-                f"{path}: llama.cpp can't apply it to this model: {reason}", "give the model it was made for"
+                f"{path}: llama.cpp can't apply it to this model: {llama_lib.reason()}",
+                "give the model it was made for",
             )
 
     def says(self, key: str) -> str:

@@ -68,18 +68,16 @@ class LlamaCpp(Local):
         self._path = Path(path)
         _check_file(self._path)
         self._lib = lib = llama_lib.load()
-        llama_lib.last_errors.clear()
         super().__init__()
         self._adapter: Adapter | None = None
         preparing = threading.Thread(target=prepare)
         preparing.start()
-        self._model = lib.llama_model_load_from_file(str(self._path).encode(), lib.llama_model_default_params())
-        preparing.join()
-        if not self._model:
-            raise ModelError(
-                f"{self._path}: llama.cpp can't load it: {'; '.join(llama_lib.last_errors) or 'no reason given'}",
-                "pull it again (`prlm-edge model pull NAME`) or choose another file",
+        try:
+            self._model = llama_lib.load_model(
+                self._path, "pull it again (`prlm-edge model pull NAME`) or choose another file"
             )
+        finally:
+            preparing.join()
         try:
             self._vocab: LlamaVocab = LlamaVocab(lib, self._model)
             self._prompts = PromptTokenizer(self._vocab, self._chat_template())

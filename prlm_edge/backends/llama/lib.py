@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from prlm_edge.errors import MissingError, first_line
+from prlm_edge.errors import MissingError, ModelError, first_line
 
 logger = logging.getLogger("prlm_edge.llama_cpp")
 logger.addHandler(logging.NullHandler())  # silent unless the application configures logging
@@ -34,7 +34,7 @@ _LEVELS = {2: logging.DEBUG, 3: logging.INFO, 4: logging.WARNING}
 _ERROR = 4
 _ELSEWHERE = "LLAMA_CPP_LIB_PATH"  # llama-cpp-python's: the folder of another build of the library
 
-#: The library's last error lines, newest last: the reason when a call returns only NULL.
+#: The library's last error lines, newest last; cleared before a call whose failure is to be explained (`reason`).
 last_errors: collections.deque[str] = collections.deque(maxlen=8)
 _import_lock = threading.Lock()
 _keep_alive: list[Any] = []  # a ctypes callback must outlive its last call
@@ -62,6 +62,30 @@ def load() -> ModuleType:
     llama_cpp.llama_backend_init()
     module: ModuleType = llama_cpp
     return module
+
+
+def load_model(path: Path, advice: str) -> Any:
+    """The pointer of a loaded GGUF model, to be freed with `llama_model_free`.
+
+    Args:
+        path: The file; it is mapped, not read.
+        advice: What to do where it can't be loaded.
+
+    Raises:
+        MissingError: llama-cpp-python isn't installed.
+        ModelError: llama.cpp can't load the file.
+    """
+    lib = load()
+    last_errors.clear()
+    model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
+    if not model:
+        raise ModelError(f"{path}: llama.cpp can't load it: {reason()}", advice)
+    return model
+
+
+def reason() -> str:
+    """Why the latest call failed, as the library's log says it, on one line."""
+    return "; ".join(last_errors) or "no reason given"
 
 
 @functools.cache

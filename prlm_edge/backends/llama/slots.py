@@ -255,4 +255,5 @@ class BatchSlots(LlamaSlots):
 
 
 def _reason() -> str:
+    """The latest error line: those of calls long ago may stand before it."""
     return llama_lib.last_errors[-1] if llama_lib.last_errors else "no reason given"
