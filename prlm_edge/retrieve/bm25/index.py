@@ -24,7 +24,10 @@ from prlm_edge.retrieve.bm25.postings import Postings
 
 _REMEMBERED = 100_000  # looked-up tokens
 _COMMON = 8  # a term that more than one in so many items has is added up item by item, in a tenth of the time
-_ROW_BYTES = 64_000_000  # for the rows of common terms; beyond it they are added up as any term
+_WEIGHTS_BYTES = 64_000_000  # of the terms' weights that are remembered: a long session asks for the same words
+
+
+Weights = tuple[NDArray[np.intp] | None, NDArray[np.float64]]  # places (None: all items), what is added to each
 
 
 class Terms(Sequence[bytes]):
@@ -90,7 +93,8 @@ class Bm25Index:
         lengths = np.concatenate([part.postings.lengths for part in parts])
         self._norm = K1 * (1 - B + B * lengths / lengths.mean())
         self._sound: set[tuple[int, int]] = set()
-        self._rows: dict[str, NDArray[np.float64]] = {}
+        self._weights: dict[str, Weights] = {}
+        self._n_bytes = 0  # of these
 
     def known(self, tokens: Sequence[str]) -> list[str]:
         """See `Bm25Engine`."""
@@ -113,24 +117,29 @@ class Bm25Index:
                 scores[places] += added
         return scores
 
-    def _weigh(self, token: str) -> tuple[NDArray[np.intp] | None, NDArray[np.float64]]:
-        """The items that have the token and what it adds to their scores; of a common one (None, all items' part).
+    def _weigh(self, token: str) -> Weights:
+        """The items that have the token, and what it adds to their scores; of a common one that of all items.
 
-        In most items a common token adds 0, which changes no sum.
+        Items without the token then get 0 added, which changes no sum.
         """
-        if token in self._rows:
-            return None, self._rows[token]
+        if token in self._weights:
+            return self._weights[token]
         n_items = len(self._norm)
         places, counts = self._postings(token)
         added = self._norm.take(places)  # in place from here on: idf * (counts * (K1 + 1) / (counts + norm))
         added += counts
         np.divide(np.multiply(counts, K1 + 1, out=counts), added, out=added)
         added *= math.log((n_items + 1) / len(places))
-        if len(places) * _COMMON < n_items or (len(self._rows) + 1) * self._norm.nbytes > _ROW_BYTES:
-            return places, added
-        row = self._rows[token] = np.zeros(n_items)
-        row[places] = added
-        return None, row
+        weights: Weights = places, added
+        if len(places) * _COMMON >= n_items:
+            row = np.zeros(n_items)
+            row[places] = added
+            weights = None, row
+        n_bytes = sum(part.nbytes for part in weights if part is not None)
+        if self._n_bytes + n_bytes <= _WEIGHTS_BYTES:
+            self._weights[token] = weights
+            self._n_bytes += n_bytes
+        return weights
 
     def _postings(self, token: str) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """The items that have the token, and how often."""
