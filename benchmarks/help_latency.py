@@ -1,21 +1,21 @@
-"""How long `prlm-edge --help` takes in a fresh process, compared with an empty Python and a plain Typer app in one run.
+"""How long `prlm-edge --help` takes in a fresh process, beside an empty Python and a plain Typer app, in one run.
 
-They are measured in turn, so that a busy neighbour slows them alike: read the ratios.
+    python benchmarks/help_latency.py [--rounds 40]
 
-Run: .venv/bin/python benchmarks/help_latency.py
+They are measured in turn, so that a busy neighbour slows them alike: read the ratios. The CPU time hardly depends on
+what else is running. Goal: at most 150 ms at the 95th percentile.
 """
 
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-RUNS = 40
-TARGET_MS = 150
+from _common import measure, parser, ratios, report, spreads
+
 TYPER_APP = """import typer
 app = typer.Typer()
 @app.command()
@@ -26,8 +26,8 @@ app()
 """
 
 
-def measure(command: list[str]) -> tuple[float, float]:
-    """(wall clock, CPU time) of one fresh process in ms; the CPU time hardly depends on what else is running."""
+def timed(command: list[str], _round: int) -> tuple[float, float]:
+    """Wall clock and CPU time of a fresh process, in ms."""
     before, started = os.times(), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     wall, after = time.perf_counter() - started, os.times()
@@ -35,39 +35,27 @@ def measure(command: list[str]) -> tuple[float, float]:
     return wall * 1000, cpu * 1000
 
 
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
 def main() -> None:
-    script = Path(sys.executable).with_name("prlm-edge")
+    args = parser(__doc__, 40).parse_args()
+    python, prlm = sys.executable, str(Path(sys.executable).with_name("prlm-edge"))
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder) / "app.py"
         app.write_text(TYPER_APP)
         commands = {
-            "python -c pass": [sys.executable, "-c", "pass"],
-            "prlm-edge --help": [str(script), "--help"],
-            "prlm-edge config --help": [str(script), "config", "--help"],
-            "plain Typer app --help": [sys.executable, str(app), "--help"],
+            "python -c pass": [python, "-c", "pass"],
+            "prlm-edge --help": [prlm, "--help"],
+            "prlm-edge config --help": [prlm, "config", "--help"],
+            "plain Typer app --help": [python, str(app), "--help"],
         }
-        for command in commands.values():
-            measure(command)  # compiles and reads the files once
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-        for _ in range(RUNS):
-            for name, command in commands.items():
-                times[name].append(measure(command))
-    walls = {name: [wall for wall, _ in values] for name, values in times.items()}
-    base = statistics.median(walls["python -c pass"])
-    print(
-        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
-        f"load {os.getloadavg()[0]:.2f}, {RUNS} fresh processes each"
-    )
-    print(f"{'':<26}{'median ms':>10}{'p95 ms':>8}{'CPU ms':>8}{'x python -c pass':>18}")
-    for name, values in times.items():
-        wall, cpu = statistics.median(walls[name]), statistics.mean(cpu for _, cpu in values)
-        print(f"{name:<26}{wall:>10.0f}{percentile(walls[name], 0.95):>8.0f}{cpu:>8.0f}{wall / base:>18.1f}")
-    p95 = percentile(walls["prlm-edge --help"], 0.95)
-    print(f"target: p95 <= {TARGET_MS} ms: {'met' if p95 <= TARGET_MS else 'MISSED'} ({p95:.0f} ms)")
+        found = measure({name: partial(timed, command) for name, command in commands.items()}, args.rounds)
+    base = [wall for wall, _ in found["python -c pass"]]
+    rows = []
+    for name, times in found.items():
+        walls, cpus = (list(column) for column in zip(*times, strict=True))
+        p95 = sorted(walls)[min(len(walls) - 1, int(0.95 * len(walls)))]
+        row = {"what": name, **spreads(walls, "ms"), "ms_p95": p95, "cpu_ms": sum(cpus) / len(cpus)}
+        rows.append({**row, "ratio_median": ratios(walls, base)["ratio_median"]})
+    report("help", rows, args.json)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ PARTS = {
     "growth": Part("growth.py", (), 3, 1),
     "startup": Part("startup.py", ("--sizes", "100000"), 5, 2),
     "retrieval": Part("retrieval.py", ("--sizes", "1000", "10000", "100000"), 9, 3),
+    "help": Part("help_latency.py", (), 40, 10),
     "training": Part("training.py", (), 3, 1),
 }
 
@@ -84,6 +85,8 @@ def goals(parts: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield judge(f"evaluation, batched / one at a time, reasoning {reasoning}", 2, rate, at_most=False)
     busy, calm = (value(parts, name, "prlm-edge", "decode_tps_median") for name in ("decode-busy", "decode"))
     yield judge("decode beside a busy process / calm", 0.5, busy / calm if busy and calm else None, at_most=False)
+    p95 = value(parts, "help", "prlm-edge --help", "ms_p95")
+    yield judge("prlm-edge --help in a fresh process, p95 ms", 150, p95, at_most=True)
     rollouts = value(parts, "training", "TRL: as many tokens", "ours_ratio_median")
     yield judge("GRPO rollouts, samples/s / TRL's own generation of as many tokens", 3, rollouts, at_most=False)
 
