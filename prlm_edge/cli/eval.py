@@ -59,7 +59,7 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Users, drawn by --seed.")] = None,
     per_user: Annotated[int | None, typer.Option(min=1, help="Rows of each user.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draw of users and of sampling.")] = None,
-    task: Annotated[str | None, typer.Option("--task", "-t", help="Where the data don't say it.")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="The task of rows that name none.")] = None,
     profile: Annotated[str | None, typer.Option(help="Whose past items: own, other, neighbour, none.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUES", help="Any other setting; may be repeated.")

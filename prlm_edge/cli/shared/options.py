@@ -64,7 +64,7 @@ def setting_flags(*keys: str, several: bool = False) -> Callable[..., Mapping[st
 
     def parameter(key: str) -> inspect.Parameter:
         kind = str if several else KEYS[key].kind
-        option = setting(key, "; several between commas" if several else "")
+        option = setting(key, "; several separated by commas" if several else "")
         annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
         return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
