@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import SYSTEM, fold, shot
 
-from prlm_edge.backends.engine import batch, local
-from prlm_edge.backends.engine.decoding import Decoding
+from prlm_edge.backends.engine import batch
 from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.backends.llama.slots import BatchSlots
 from prlm_edge.errors import UsageError
@@ -105,15 +104,6 @@ def test_so_does_a_batch_that_has_to_wait_and_to_move_its_cells(
     assert any(sum(length > 0 for length in lengths) > 1 for lengths in moved)
 
 
-def test_little_memory_means_fewer_at_a_time(
-    backend: LlamaCpp, alone: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = batch_sizes(backend, monkeypatch)
-    monkeypatch.setattr(local, "BATCH_BYTES", 1)
-    assert [told(*one) for one in together(backend, MIXED)] == alone
-    assert set(sizes) == {1}
-
-
 def test_one_prompt_is_evaluated_once(backend: LlamaCpp) -> None:
     requests = [ask("a talk on wasps", sampling=Sampling(temperature=1.0, seed=seed)) for seed in range(8)]
     results = together(backend, requests)
@@ -201,25 +191,6 @@ def test_an_abandoned_batch_leaves_the_backend_free(backend: LlamaCpp, alone: li
         next(backend.stream(MIXED[0]))
     events.close()
     assert told(*fold(backend, MIXED[0])) == alone[0]
-
-
-def test_no_requests_and_one(backend: LlamaCpp, alone: list[tuple[str, str, str]]) -> None:
-    assert together(backend, []) == []
-    assert [told(*one) for one in together(backend, MIXED[1:2])] == alone[1:2]
-
-
-def test_a_request_too_large_is_refused(backend: LlamaCpp) -> None:
-    with pytest.raises(UsageError, match="exceed the context"):
-        together(backend, [MIXED[0], ask("word " * 9000)])
-    assert fold(backend, MIXED[0])
-
-
-def test_the_room_that_is_planned_is_never_exceeded(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
-    left: list[int] = []
-    monkeypatch.setattr(Decoding, "close", lambda one: left.append(one.room))
-    together(backend, MIXED)
-    assert len(left) == len(MIXED)
-    assert min(left) >= 0
 
 
 def test_a_thousand_answers_leak_nothing(backend: LlamaCpp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from zlib import crc32
 
 import pytest
@@ -12,7 +13,7 @@ from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate
 from prlm_edge.backends.engine.prefixes import Prefixes
 from prlm_edge.backends.engine.prompt_tokens import CHUNK, PromptTokenizer
 from prlm_edge.backends.engine.slots import Cancelled
-from prlm_edge.errors import ModelError
+from prlm_edge.errors import ModelError, UsageError
 from prlm_edge.types import Cancel, ModelInfo, Request, Sampling, Span, Turn
 
 END, THI, NK, ANSWER = 0, 200, 201, 202
@@ -221,6 +222,25 @@ def test_whenever_it_is_cancelled_everyone_is_told(after, n):
     assert after or "cancelled" not in ends
     assert "cancelled" in ends or n == 1 or not after
     assert told(backend.stream_many(ASKED[:n])) == ALONE[:n]
+
+
+def test_no_requests_and_one_too_large():
+    backend = Made()
+    assert list(backend.stream_many([])) == []
+    with pytest.raises(UsageError, match="exceed the context of 4096"):
+        list(backend.stream_many([*ASKED, replace(ASKED[0], answer_tokens=5000)]))
+    assert told(backend.stream_many(ASKED[:3])) == ALONE[:3]
+
+
+def test_an_abandoned_stream_leaves_the_backend_free():
+    backend = Made()
+    for n in (1, 20):
+        events = backend.stream_many(ASKED[:n])
+        next(events)
+        with pytest.raises(UsageError, match="still open"):
+            next(backend.stream(ASKED[0]))
+        events.close()
+        assert told(backend.stream_many(ASKED[:n])) == ALONE[:n]
 
 
 @pytest.mark.parametrize("n_calls", [1, 2, 5])
