@@ -19,46 +19,15 @@ from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.errors import ModelError
 from prlm_edge.export import measure, merge
 from prlm_edge.export.check.reference import Material
-from prlm_edge.export.check.verify import BOUNDS, MIN_STOPPED, Reference, Verification, verify
+from prlm_edge.export.check.verify import BOUNDS, Reference, Verification, verify
 from prlm_edge.export.folder import card, manifest
 from prlm_edge.export.folder.staging import STAGES, Staging
-from prlm_edge.export.source import Trained
+from prlm_edge.export.source import Trained, Wanted
 from prlm_edge.storage import atomic_write
 
 MERGED, FIGURES = "merged", "verification.json"
-MAX_KL = 0.02  # of the format that `auto` chooses
-ROUGE_USERS = 30
 WORST_MERGE = 0.02  # KL of the nearer merge base; bfloat16's own noise is a tenth of it
 Bars = Callable[[str], AbstractContextManager[Any]]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for.
-
-    Attributes:
-        out: The folder to publish.
-        name: The model's name.
-        quant: A format, or "auto".
-        files: Data to hold the export to.
-        limit: Users of each file.
-        licence: SPDX identifier of the result.
-        attribution: Markdown for the model card.
-        max_kl: What `auto` allows.
-        rouge_users: How many users `auto` answers with each format, to score the answers; 0 for none.
-        min_stopped: Share of answers that must end by themselves.
-    """
-
-    out: Path
-    name: str
-    quant: str
-    files: tuple[str, ...]
-    limit: int = 60
-    licence: str = "Apache-2.0"
-    attribution: str = ""
-    max_kl: float = MAX_KL
-    rouge_users: int = ROUGE_USERS
-    min_stopped: float = MIN_STOPPED
 
 
 @dataclass(frozen=True)
@@ -144,18 +113,7 @@ def publish(
     if not report.ok:
         return Exported(staging.set_aside(tuple(leave_out)), format_, report, table)
     kept = [path for path in staging.folder.iterdir() if path.name not in (*leave_out, STAGES)]
-    made = manifest.make(
-        source,
-        kept,
-        name=wanted.name,
-        kind=kind,
-        format_=format_,
-        report=report,
-        licence=wanted.licence,
-        attribution=wanted.attribution,
-        merge=merging,
-        table=table,
-    )
+    made = manifest.make(source, wanted, kept, kind, format_, report, merging, table)
     with atomic_write(staging.folder / "README.md") as stream:
         stream.write(card.write_card(made).encode())
     manifest.write(staging.folder, made)

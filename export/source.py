@@ -1,4 +1,4 @@
-"""What is exported: a training run's adapter, the recipe it was trained by, and the base it was trained on."""
+"""What is exported, and as what: a training run's adapter with its recipe and base, and what the user asks for."""
 
 from __future__ import annotations
 
@@ -15,6 +15,38 @@ from prlm_edge.train.config import Recipe
 from prlm_edge.train.run.folder import TrainFolder
 
 WEIGHTS = "adapter_model.safetensors"
+MAX_KL = 0.02  # of the format that `auto` chooses
+ROUGE_USERS = 30
+MIN_STOPPED = 0.9  # share of answers that end by themselves
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    Attributes:
+        out: The folder to publish.
+        name: The model's name.
+        quant: A format, or "auto".
+        files: Data to hold the export to.
+        limit: Users of each file.
+        licence: SPDX identifier of the result.
+        attribution: Markdown for the model card.
+        max_kl: What `auto` allows.
+        rouge_users: How many users `auto` answers with each format, to score the answers; 0 for none.
+        min_stopped: Share of answers that must end by themselves.
+    """
+
+    out: Path
+    name: str
+    quant: str
+    files: tuple[str, ...]
+    limit: int = 60
+    licence: str = "Apache-2.0"
+    attribution: str = ""
+    max_kl: float = MAX_KL
+    rouge_users: int = ROUGE_USERS
+    min_stopped: float = MIN_STOPPED
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from prlm_edge.export.check import preflight
 from prlm_edge.export.check.reference import make_reference, read_material
 from prlm_edge.export.folder.staging import Staging
 from prlm_edge.export.gguf import model as gguf
-from prlm_edge.export.pipeline import Bars, Exported, Wanted, publish, verify_gguf
-from prlm_edge.export.source import Trained
+from prlm_edge.export.pipeline import Bars, Exported, publish, verify_gguf
+from prlm_edge.export.source import Trained, Wanted
 from prlm_edge.gguf import lora
 
 _BASE = "base.gguf"

@@ -13,8 +13,8 @@ from prlm_edge.export.check.verify import Finding, Reference, Verification
 from prlm_edge.export.folder.staging import Staging
 from prlm_edge.export.gguf import imatrix, quantize
 from prlm_edge.export.gguf import model as gguf
-from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, inputs_of, merge_nearest, publish, verify_gguf
-from prlm_edge.export.source import Trained
+from prlm_edge.export.pipeline import MERGED, Bars, Exported, inputs_of, merge_nearest, publish, verify_gguf
+from prlm_edge.export.source import Trained, Wanted
 
 F16, IMATRIX, ANSWERS = "f16.gguf", "imatrix.npz", "answers"
 AUTO = ("q8_0", "q5_k_m", "q4_k_m", "q4_0")

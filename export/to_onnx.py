@@ -10,8 +10,8 @@ from prlm_edge.export.check.reference import make_reference, read_material
 from prlm_edge.export.check.verify import BOUNDS, verify
 from prlm_edge.export.folder.staging import Staging
 from prlm_edge.export.onnx import model as onnx
-from prlm_edge.export.pipeline import MERGED, Bars, Exported, Wanted, inputs_of, merge_nearest, publish
-from prlm_edge.export.source import Trained
+from prlm_edge.export.pipeline import MERGED, Bars, Exported, inputs_of, merge_nearest, publish
+from prlm_edge.export.source import Trained, Wanted
 
 _BUILT = "built"
 

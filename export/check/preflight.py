@@ -11,7 +11,7 @@ from prlm_edge.errors import ModelError, UsageError
 from prlm_edge.export.gguf import model as gguf
 from prlm_edge.export.gguf import tokenizer as gguf_tokenizer
 from prlm_edge.models.store import hash_file, require_space
-from prlm_edge.storage import private_dir, write_error
+from prlm_edge.storage import private_dir, writing
 
 #: What says how texts and turns become tokens; training may write its copies of the other files otherwise.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja")
@@ -43,10 +43,8 @@ def check(adapter: Path, base: Path, out: Path | None = None, quants: tuple[str,
     gguf_tokenizer.chat_template(base, tokenizer)
     gguf_tokenizer.ends(base, tokenizer)
     if out is not None:
-        try:
+        with writing(out):
             require_space(private_dir(out), needed_bytes(config, quants))
-        except OSError as error:
-            raise write_error(out, error) from error
 
 
 def check_adapter(adapter: Path, config: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prlm_edge.export.measure import TIE_NATS, Agreement, Probe, compare, hf_logprobs
+from prlm_edge.export.source import MIN_STOPPED
 from prlm_edge.train.data.tokens import Tokens
 from prlm_edge.train.grpo.rollout import rollout_of
 from prlm_edge.train.types import Ask
@@ -25,8 +26,6 @@ from prlm_edge.writer import Reply
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-MIN_STOPPED = 0.9  # share of answers that end by themselves
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prlm_edge.evaluate.provenance import versions
 from prlm_edge.export.check.verify import Verification
-from prlm_edge.export.source import Trained
+from prlm_edge.export.source import Trained, Wanted
 from prlm_edge.models.install import FILE, VERSION
 from prlm_edge.models.store import hash_file
 from prlm_edge.storage import atomic_write
@@ -27,43 +27,35 @@ _PACKAGES = ("prlm-edge", "torch", "transformers", "peft", "gguf", "onnx", "onnx
 
 def make(
     source: Trained,
+    wanted: Wanted,
     files: Iterable[Path],
-    *,
-    name: str,
     kind: str,
     format_: str,
     report: Verification,
-    licence: str,
-    attribution: str = "",
-    merge: Mapping[str, Any] | None = None,
-    table: list[dict[str, Any]] | None = None,
+    merge: Mapping[str, Any],
+    table: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The contents of `export.json`.
 
     Args:
         source: What was exported.
+        wanted: Under which name and licence.
         files: Those of the export.
-        name: The model's.
         kind: One of `models.install.KINDS`.
         format_: Such as "q4_0", "lora-f16", "int8".
         report: Its verification.
-        licence: SPDX identifier of the result.
-        attribution: Markdown: whose texts it learned from.
         merge: Which base the adapter was merged into, and the figures of the choice.
         table: The formats that were measured, where one was chosen.
     """
     template = source.base / "chat_template.jinja"
     return {
         "version": VERSION,
-        "name": name,
+        "name": wanted.name,
         "kind": kind,
         "format": format_,
         "reasons": source.reasons,
         "files": _entries(files),
-        "base": {
-            "name": source.base_name,
-            "sha256": source.base_sha256(),
-        },
+        "base": {"name": source.base_name, "sha256": source.base_sha256()},
         "adapter": {"sha256": source.sha256},
         "data": dict(source.data),
         "recipe": {
@@ -73,11 +65,11 @@ def make(
         },
         "template": hashlib.sha256(template.read_bytes()).hexdigest() if template.is_file() else "",
         "versions": versions(_PACKAGES),
-        "merge": dict(merge or {}),
-        "table": table or [],
+        "merge": dict(merge),
+        "table": list(table),
         "verification": report.as_dict(),
-        "licence": licence,
-        "attribution": attribution,
+        "licence": wanted.licence,
+        "attribution": wanted.attribution,
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 

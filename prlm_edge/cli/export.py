@@ -17,8 +17,8 @@ from prlm_edge.cli.shared.table import PROG, VERBS
 from prlm_edge.errors import MissingError, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from prlm_edge.export.pipeline import Exported, Wanted
-    from prlm_edge.export.source import Trained
+    from prlm_edge.export.pipeline import Exported
+    from prlm_edge.export.source import Trained, Wanted
 
 app = new_app(help=VERBS["export"], no_args_is_help=True)
 _NEEDED = ("torch", "transformers", "peft", "gguf", "yaml")
@@ -51,7 +51,7 @@ class _Asked:
 
     def open(self, quant: str, known: Sequence[str]) -> tuple[Trained, Wanted]:
         """The trained model, and what to make of it. Wrong options are refused before PyTorch is loaded."""
-        from prlm_edge.export.source import open_source
+        from prlm_edge.export.source import Wanted, open_source
 
         if quant not in known:
             raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(known)}")
@@ -63,11 +63,9 @@ class _Asked:
             why = getattr(error, "strerror", None) or "not UTF-8"
             raise UsageError(f"{self.attribution}: {why}", "name a Markdown file") from None
         source = open_source(self.run, model=self.model)
-        from prlm_edge.export import pipeline
-
         files = tuple(map(str, self.data or ())) or tuple(source.recipe.data.dev_files or source.recipe.data.files)
         name = self.name or self.out.name
-        return source, pipeline.Wanted(self.out, name, quant, files, self.limit, self.licence, attribution)
+        return source, Wanted(self.out, name, quant, files, self.limit, self.licence, attribution)
 
 
 @app.callback(help=VERBS["export"])

@@ -15,7 +15,7 @@ from prlm_edge.export import merge, pipeline, to_gguf  # noqa: E402
 from prlm_edge.export.check import dev_rouge  # noqa: E402
 from prlm_edge.export.gguf import model as gguf  # noqa: E402
 from prlm_edge.export.gguf import quantize  # noqa: E402
-from prlm_edge.export.source import open_source  # noqa: E402
+from prlm_edge.export.source import Wanted, open_source  # noqa: E402
 from prlm_edge.export.to_adapter import export_adapter  # noqa: E402
 from prlm_edge.export.to_gguf import export_gguf  # noqa: E402
 from prlm_edge.export.to_onnx import export_onnx  # noqa: E402
@@ -77,7 +77,7 @@ class Bars:
 
 def wanted(run, out, quant="q8_0", **more):
     files = tuple(open_source(run).recipe.data.files)
-    return pipeline.Wanted(out, out.name, quant, files, min_stopped=0.0, **more)
+    return Wanted(out, out.name, quant, files, min_stopped=0.0, **more)
 
 
 def export(run, out, quant="q8_0", bars=None, **more):
@@ -248,7 +248,7 @@ def test_a_run_without_its_data_or_its_base_is_told_so(run, tmp_path):
     with pytest.raises(UsageError, match="no trained adapter"):
         open_source(tmp_path)
     source = open_source(run)
-    missing = pipeline.Wanted(tmp_path / "out", "out", "f16", (str(tmp_path / "gone.jsonl"),))
+    missing = Wanted(tmp_path / "out", "out", "f16", (str(tmp_path / "gone.jsonl"),))
     with pytest.raises(UsageError, match="data is not there"):
         export_gguf(source, missing, Bars())
     assert gguf.read_config(source.base)["model_type"] == "llama"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,8 @@ class StepMemory:
 
     def say(self) -> str:
         """One line for people."""
-        parts = {
-            "weights": self.weights,
-            "adapter": self.adapter,
-            "activations": self.activations,
-            "logits": self.logits,
-        }
-        return f"{self.total / 1e9:.1f} GB ({', '.join(f'{name} {n / 1e9:.1f}' for name, n in parts.items())})"
+        parts = ", ".join(f"{name} {n / 1e9:.1f}" for name, n in asdict(self).items())
+        return f"{self.total / 1e9:.1f} GB ({parts})"
 
 
 def estimate(config: dict[str, Any], recipe: Recipe, longest: int) -> StepMemory:
