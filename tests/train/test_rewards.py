@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from evaluation import shared
 
 from prlm_edge.errors import ConfigError
 from prlm_edge.rerank.scorers import StyleMatch
@@ -16,7 +17,6 @@ from prlm_edge.train.grpo.to_trl import Exchange, zero_variance
 from prlm_edge.train.types import Ask, Rollout
 from prlm_edge.types import Candidate, Request, Scoring
 
-SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "sample"
 PAST = ("docs: mend the index", "docs: mend the parser", "docs: name the reader")
 SCORING = Scoring("the reader loses a line", "commit", style_of(PAST), past=PAST)
 ASK = Ask("p", Request(()), (1, 2), SCORING, "docs: mend the reader")
@@ -190,36 +190,24 @@ def test_a_sigmoid_of_anything_is_finite():
     assert term("personalization", answers("a", "b"), scorer=Huge()) == [0, 1]
 
 
-def test_real_targets_earn_what_they_should():
-    rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
-    if not SAMPLE.is_dir():
-        pytest.skip("shared/data is not here")
+def test_real_targets_earn_more_than_the_request_does():
     from prlm_edge import tasks
     from prlm_edge.evaluate.data import load
 
-    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"])
-    compared = 0
-    for file in sorted(SAMPLE.glob("*_*.sample20.jsonl")):
+    weights = dict.fromkeys(("accuracy", "format", "style", "length"), 1.0)
+    for task in ("acl_title", "commit_subject", "release_note"):
         good, bad = [], []
-        for row in load(file).rows:
-            task = tasks.get_task(row.task)
-            past = tuple(task.answer_of(item) for item in task.examples(row.profile))
+        for row in load(shared("sample", f"{task}.sample20.jsonl")).rows:
+            of = tasks.get_task(row.task)
+            past = tuple(of.answer_of(item) for item in of.examples(row.profile))
             ask = asking(row.id, row.target, query=row.query, task=row.task, style=style_of(past), past=past[:4])
             good += answers(" ".join(row.target.split()), ask=ask)
             bad += answers(row.query, ask=ask, finish_reason="length")
-        weights = dict.fromkeys(("accuracy", "format", "style", "length"), 1.0)
         for name, one in make_terms(weights).items():
             ours, theirs = one(good), one(bad)
-            assert np.mean(ours) > np.mean(theirs), (file.name, name)
-            assert min(*ours, *theirs) >= 0
-            assert max(*ours, *theirs) <= (3 if name == "accuracy" else 1)
+            assert np.mean(ours) > np.mean(theirs), (task, name)
+            assert 0 <= min(*ours, *theirs) <= max(*ours, *theirs) <= (3 if name == "accuracy" else 1)
         assert term("format", good) == [1.0] * len(good)
-        for one, found in zip(bad, term("accuracy", bad), strict=True):
-            if (one.ask.target + one.said.answer).isascii():
-                wanted = scorer.score(one.ask.target, one.said.answer)
-                assert found == pytest.approx(sum(score.fmeasure for score in wanted.values()))
-                compared += 1
-    assert compared >= 40
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_it_learns(tmp_path, tiny_folder, rows_file):
     assert any(weight.abs().sum() > 0 for name, weight in weights(folder).items() if "lora_B" in name)
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 5])
+@pytest.mark.parametrize("stop_at", [1, 5])
 def test_stopped_and_resumed_it_ends_as_the_straight_run_does(tmp_path, tiny_folder, rows_file, stop_at):
     wanted, found = prepared(tiny_folder, rows_file, "warmstart.epochs=2", "lora.dropout=0.1")
     straight, _ = run(tmp_path / "straight", wanted, found)
