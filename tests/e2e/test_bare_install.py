@@ -13,12 +13,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "me.jsonl"
 ABSENT = ("llama_cpp", "onnxruntime", "tokenizers", "huggingface_hub", "gguf", "torch", "transformers")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy: building leaves folders behind, and reads those of earlier builds
     unwanted = (".venv*", ".git", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", "tests")
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*unwanted))
+    shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(*unwanted))
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(source)], check=True)
     return next(folder.glob("prlm_edge-*.whl"))
 
@@ -47,9 +47,7 @@ def bare(wheel, tmp_path_factory):
     env |= {"PRLM_HOME": str(folder / "home"), "PATH": f"{scripts}{os.pathsep}{env['PATH']}"}
 
     def run(*args, program="prlm-edge", **kwargs):
-        return subprocess.run(
-            [scripts / program, *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=300, **kwargs
-        )
+        return subprocess.run([scripts / program, *args], cwd=cwd, env=env, capture_output=True, text=True, **kwargs)
 
     done = run("install", "-q", str(wheel), program="pip")
     assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from evaluation import row, write_rows
+from helpers import EXAMPLE, PRLM
 
 from prlm_edge import storage
 
@@ -42,10 +43,13 @@ def desk(tmp_path: Path, smollm2_path: Path) -> Path:
     return desk
 
 
-def environment(desk: Path) -> dict[str, str]:
+def run(desk: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run a program at the desk, which must succeed."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PRLM_")}
-    scripts = str(Path(sys.executable).parent)
-    return env | {"PRLM_HOME": str(desk.parent / "home"), "PATH": f"{scripts}{os.pathsep}{env['PATH']}"}
+    env |= {"PRLM_HOME": str(desk.parent / "home"), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"}
+    done = subprocess.run(argv, cwd=desk, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def block(language: str, containing: str) -> str:
@@ -54,11 +58,7 @@ def block(language: str, containing: str) -> str:
 
 
 def test_the_commands_run_in_order(desk: Path) -> None:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block("sh", "profile import markdown")],
-        cwd=desk, env=environment(desk), capture_output=True, text=True, check=False, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = run(desk, "bash", "-euo", "pipefail", "-c", block("sh", "profile import markdown"))
     assert "oven" in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -66,11 +66,7 @@ def test_the_commands_run_in_order(desk: Path) -> None:
 def test_the_evaluation_runs(desk: Path) -> None:
     write_rows(desk / "dev.jsonl", [row(user) for user in range(3)])
     commands = [line for line in block("sh", "prlm-edge eval run").splitlines() if "eval ab" not in line]  # it waits
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
-        cwd=desk, env=environment(desk), capture_output=True, text=True, check=False, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = run(desk, "bash", "-euo", "pipefail", "-c", "\n".join(commands))
     assert "k=4 reasoning=off" in done.stdout
     assert "<svg" in (desk / "report.html").read_text()
 
@@ -81,31 +77,23 @@ def test_the_warm_start_runs(desk: Path) -> None:
         write_rows(desk / "rows.jsonl", [row(user) for user in range(3)])
         (desk / f"{name}.jsonl.gz").write_bytes(gzip.compress((desk / "rows.jsonl").read_bytes()))
     commands = [block("sh", f"prlm-edge train {name}").splitlines()[0] for name in ("recipes", "warmstart")]
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
-        cwd=desk, env=environment(desk), capture_output=True, text=True, check=False, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = run(desk, "bash", "-euo", "pipefail", "-c", "\n".join(commands))
     assert "warmstart:" in done.stdout and "3 examples" in done.stderr
     assert (desk / "runs" / "warm" / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def test_the_python_example_runs(desk: Path) -> None:
-    shutil.copy(ROOT / "examples" / "me.jsonl", desk / "me.jsonl")
+    shutil.copy(EXAMPLE, desk / "me.jsonl")
     code = block("python", "Writer.open")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=desk, env=environment(desk), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = run(desk, sys.executable, "-c", code)
     assert "2024-03-sourdough-for-people-with-jobs" in done.stdout
     assert done.stderr == ""
 
 
 def test_the_answer_it_opens_with_is_real(desk: Path) -> None:
     console = block("console", "oven thermometer").splitlines()
-    shutil.copy(ROOT / "examples" / "me.jsonl", desk / "me.jsonl")
-    argv = [sys.executable, "-m", "prlm_edge", *shlex.split(console[0])[2:]]
-    done = subprocess.run(argv, cwd=desk, env=environment(desk), capture_output=True, text=True, check=False)
+    shutil.copy(EXAMPLE, desk / "me.jsonl")
+    done = run(desk, *PRLM, *shlex.split(console[0])[2:])
     assert done.stderr.strip()
     # Weights are fixed, but another CPU may round otherwise: there the answer must at least be of the kind shown.
     shown = console[-1]

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from helpers import EXAMPLE
 
 from prlm_edge import Writer
 from prlm_edge.backends.llama.backend import REASONS, LlamaCpp
 
 gguf = pytest.importorskip("gguf")
 pytestmark = [pytest.mark.model, pytest.mark.slow]
-EXAMPLE = Path(__file__).parents[2] / "examples" / "me.jsonl"
 
 
 def with_reasons(model: Path, copy: Path, value: bool) -> Path:

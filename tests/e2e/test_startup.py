@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import EXAMPLE
 
 pytestmark = pytest.mark.slow
-EXAMPLE = Path(__file__).parents[2] / "examples" / "me.jsonl"
 HEAVY = {"asyncio", "filelock", "llama_cpp.llama", "onnxruntime", "pydantic", "rich", "torch", "typer"}
 FIRST_TOKEN = """
 import json, sys
