@@ -15,7 +15,6 @@ from helpers import SYSTEM, fold, shot
 from prlm_edge.backends.engine import batch
 from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.backends.llama.slots import BatchSlots
-from prlm_edge.errors import UsageError
 from prlm_edge.types import Cancel, Completion, Request, Sampling, Span, Turn
 
 pytestmark = pytest.mark.model
@@ -182,15 +181,6 @@ def test_cancelled_everyone_is_told_and_the_next_batch_works(
     assert list(done.values()).count("cancelled") > 6
     assert {c.finish_reason for *_, c in together(backend, MIXED[:3], cancel)} == {"cancelled"}
     assert [told(*one) for one in together(backend, MIXED)] == alone
-
-
-def test_an_abandoned_batch_leaves_the_backend_free(backend: LlamaCpp, alone: list[tuple[str, str, str]]) -> None:
-    events = backend.stream_many(MIXED)
-    list(itertools.islice(events, 40))
-    with pytest.raises(UsageError, match="still open"):
-        next(backend.stream(MIXED[0]))
-    events.close()
-    assert told(*fold(backend, MIXED[0])) == alone[0]
 
 
 def test_a_thousand_answers_leak_nothing(backend: LlamaCpp) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -139,38 +138,6 @@ def test_prompts_and_budgets_beyond_the_context_are_refused(smollm2_path: Path) 
             use()
 
 
-def test_closing_during_a_stream_waits_for_its_end(smollm2_path: Path) -> None:
-    other = LlamaCpp(smollm2_path)
-    stream = other.stream(REQUEST)
-    next(stream)
-    other.close()
-    assert list(stream)[-1].completion is not None
-    assert other._model is None
-
-
-def test_a_waiting_stream_can_be_cancelled(backend: LlamaCpp) -> None:
-    running = backend.stream(REQUEST)
-    next(running)
-    cancel, ended = Cancel(), []
-    waiting = threading.Thread(target=lambda: ended.append(run(backend, REQUEST, cancel)[2].finish_reason))
-    waiting.start()
-    waiting.join(0.3)
-    assert waiting.is_alive()
-    cancel.cancel()
-    waiting.join(5)
-    assert ended == ["cancelled"]
-    running.close()
-
-
-def test_a_second_stream_of_one_thread_is_refused_instead_of_waiting_for_ever(backend: LlamaCpp) -> None:
-    running = backend.stream(REQUEST)
-    next(running)
-    with pytest.raises(UsageError, match="still open"):
-        run(backend)
-    running.close()
-    assert run(backend)[1]
-
-
 def test_file_descriptors_stay_untouched_and_the_library_quiet(smollm2_path: Path) -> None:
     code = """
 import os, sys
@@ -186,23 +153,6 @@ backend.close()
     env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     done = subprocess.run([sys.executable, "-c", code, str(smollm2_path)], capture_output=True, env=env, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-
-
-def test_an_abandoned_stream_leaves_the_backend_usable(backend: LlamaCpp) -> None:
-    stream = backend.stream(REQUEST)
-    next(stream)
-    stream.close()
-    assert run(backend)[1]
-
-
-def test_threads_take_turns(backend: LlamaCpp) -> None:
-    expected, got = run(backend)[1], []
-    threads = [threading.Thread(target=lambda: got.append(run(backend)[1])) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert got == [expected] * 4
 
 
 def test_bad_model_files_are_one_clear_error(tmp_path: Path, smollm2_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from zlib import crc32
 
@@ -130,7 +132,7 @@ class Made(local.Local):
         self._vocab = Bytes()
         self._prompts = PromptTokenizer(self._vocab, ChatTemplate(CHATML))
         self.info = ModelInfo("made", n_ctx_max=4096)
-        self.sizes = []
+        self.sizes, self.freed = [], False
 
     def _prompt_slots(self, n_cells):
         return Lists(1, n_cells, frees_nothing=False, recurrent=self._recurrent)
@@ -143,7 +145,7 @@ class Made(local.Local):
         return Chooser(sampling.seed)
 
     def _free_model(self):
-        pass
+        self.freed = True
 
 
 def requests():
@@ -241,6 +243,31 @@ def test_an_abandoned_stream_leaves_the_backend_free():
             next(backend.stream(ASKED[0]))
         events.close()
         assert told(backend.stream_many(ASKED[:n])) == ALONE[:n]
+
+
+def test_closing_during_a_stream_waits_for_its_end():
+    backend = Made()
+    stream = backend.stream(ASKED[0])
+    next(stream)
+    backend.close()
+    assert not backend.freed
+    assert list(stream)[-1].completion and backend.freed
+    with pytest.raises(ModelError, match="closed"):
+        next(backend.stream(ASKED[0]))
+
+
+def test_streams_of_other_threads_wait_and_may_be_cancelled():
+    backend, cancel, got = Made(), Cancel(), []
+    running = backend.stream(ASKED[0])
+    next(running)
+    waiting = threading.Thread(target=lambda: got.extend(backend.stream(ASKED[0], cancel)))
+    waiting.start()
+    cancel.cancel()
+    waiting.join(60)
+    assert [event.completion.finish_reason for event in got] == ["cancelled"]
+    running.close()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda one: told([(0, event) for event in backend.stream(one)])[0], ASKED)) == ALONE
 
 
 @pytest.mark.parametrize("n_calls", [1, 2, 5])
