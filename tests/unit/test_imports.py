@@ -19,30 +19,19 @@ ORDER = [
     *("train", "export"),
     *("cli", "__main__"),
 ]
-# Being mended: whoever takes one of these imports out takes its line out too.
-OPEN = {
-    ("prlm_edge.train.grpo.rollout", "prlm_edge.train.grpo.rollout_hf"),
-}
 TRAINING = {"torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "optimum"}
 FILES_OF_TRAINING = {"gguf", "safetensors"}  # imported in prlm_edge/gguf alone
 LIGHT = {"prlm_edge", "typer", "filelock", "platformdirs"}  # besides Python's own, what may load at start-up
 
 
-def sources():
-    """Every module by its name as installed."""
-    found = {}
-    for folder in (
-        "prlm_edge",
-        "train",
-        "export",
-    ):  # prlm_edge/train and prlm_edge/export are links, which rglob leaves out
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            found[name if folder == "prlm_edge" else f"prlm_edge.{name}"] = path
-    return found
+def name_of(path):
+    """The module's name as installed."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return name if name.startswith("prlm_edge") else f"prlm_edge.{name}"
 
 
-SOURCES = sources()
+# rglob leaves out the links prlm_edge/train and prlm_edge/export.
+SOURCES = {name_of(path): path for top in ("prlm_edge", "train", "export") for path in (ROOT / top).rglob("*.py")}
 
 
 def imports(text):
@@ -89,22 +78,13 @@ def faults(name, imported, top):
 
 
 def test_modules_import_only_from_lower_ones():
-    found = [
-        f"{name} imports {imported}, {fault}"
-        for name in SOURCES
-        for imported, top in IMPORTS[name]
-        for fault in faults(name, imported, top)
-        if (name, imported) not in OPEN
-    ]
-    assert found == []
+    every = ((name, imported, top) for name in SOURCES for imported, top in IMPORTS[name])
+    assert [f"{one[0]} imports {one[1]}, {fault}" for one in every for fault in faults(*one)] == []
 
 
 def test_no_circle_of_imports():
     """Imports in functions count: they hide a circle, and don't break it."""
-    graph = {
-        name: {one for one, _ in IMPORTS[name] if one in SOURCES and one != name and (name, one) not in OPEN}
-        for name in SOURCES
-    }
+    graph = {name: {one for one, _ in IMPORTS[name] if one in SOURCES} - {name} for name in SOURCES}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
