@@ -1,4 +1,4 @@
-"""How long `prlm-edge --help` takes in a fresh process, beside an empty Python and a plain Typer app, in one run.
+"""How long `prlm-edge --help` takes in a fresh process, compared with an empty Python and a plain Typer app in one run.
 
     python benchmarks/help_latency.py [--rounds 40]
 

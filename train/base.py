@@ -145,7 +145,7 @@ def _prepared(model: Any, *, checkpointing: bool, nf4: bool) -> Any:
 
 
 def quiet() -> None:
-    """Silence progress bars and advice of the libraries; the command line tells what users need."""
+    """Silence progress bars and advice of the libraries; the command line says what users need."""
     import logging
 
     from transformers.utils import logging as transformers_logging

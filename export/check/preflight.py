@@ -93,7 +93,7 @@ def _layer_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def check_tokenizer(adapter: Path, base: Path) -> None:
-    """Check that tokenizer files beside the adapter are the base's, byte for byte.
+    """Check that tokenizer files in the adapter's folder are the base's, byte for byte.
 
     Raises:
         UsageError: One differs; tokens learned by one tokenizer mean others in the other.

@@ -84,7 +84,7 @@ class Verification:
 
 
 class Export(Backend, Protocol):
-    """A backend over an export, which also tells its token ids."""
+    """A backend over an export that also reports its token ids."""
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of an untrusted text."""

@@ -255,5 +255,5 @@ class BatchSlots(LlamaSlots):
 
 
 def _reason() -> str:
-    """The latest error line: those of calls long ago may stand before it."""
+    """The latest error line; earlier ones may be of calls long ago."""
     return llama_lib.last_errors[-1] if llama_lib.last_errors else "no reason given"

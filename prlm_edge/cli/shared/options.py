@@ -91,7 +91,7 @@ def adds(name: str, read: Callable[..., Any], without: Iterable[str] = ()) -> Ca
 
 
 def _parameters(function: Callable[..., Any], untyped: str) -> Mapping[str, inspect.Parameter]:
-    """What `function` takes, with evaluated types; but for `untyped`, whose type need not be imported at run time."""
+    """What `function` takes, with evaluated types, except `untyped`, whose type need not be imported at run time."""
     function.__annotations__.pop(untyped, None)
     return inspect.signature(function, eval_str=True).parameters
 
