@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prlm_edge.errors import ConfigError, UsageError, did_you_mean
+from prlm_edge.storage import read_yaml
 
 PairKind = Literal["zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near", "paper"]
 Stage = Literal["warmstart", "reward", "rejection", "grpo", "blend"]
@@ -294,18 +295,10 @@ def _line(key: str, value: Any, section: type[BaseModel], indent: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         hint = f"a YAML file, or one of: {', '.join(named())}"
-        raise UsageError(f"no recipe {str(path)!r}", did_you_mean(path.stem, named(), hint)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", "check the path") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())[:160]}", "mend it") from None
-    if not isinstance(values or {}, dict):
-        raise ConfigError(f"{path}: no mapping", "a recipe has sections: " + ", ".join(Recipe.model_fields))
-    return dict(values or {})
+        raise UsageError(f"no recipe {str(path)!r}", did_you_mean(path.stem, named(), hint))
+    return read_yaml(path)
 
 
 def _beside(values: dict[str, Any], path: Path) -> None:

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from prlm_edge.errors import MissingError, UsageError, did_you_mean
+from prlm_edge.errors import UsageError, did_you_mean
 from prlm_edge.evaluate.baselines import BASELINES
 from prlm_edge.evaluate.records import Condition, Owner
 from prlm_edge.settings import DEFAULTS, KEYS, Settings, check
+from prlm_edge.storage import read_yaml
 
 _TOP = ("seed", "limit", "settings", "conditions", "grid")
 _OWN = ("profile", "baseline")  # keys of a condition that are no settings
@@ -93,7 +94,7 @@ def read_experiment(path: Path) -> Experiment:
         UsageError: No such file, not of the shape that the module shows, or two conditions of one name.
         MissingError: PyYAML isn't installed.
     """
-    value = _yaml(path)
+    value = read_yaml(path)
     for key in value:
         if key not in _TOP:
             raise UsageError(
@@ -155,19 +156,3 @@ def _mapping(path: Path, value: Mapping[Any, Any], key: str) -> Mapping[Any, Any
     ):
         raise UsageError(f"{path}: {key} is no mapping", "see the example in `prlm-edge eval run --help`")
     return found
-
-
-def _yaml(path: Path) -> Mapping[Any, Any]:
-    try:
-        import yaml
-    except ImportError:
-        raise MissingError("reading a grid needs PyYAML", 'pip install "prlm-edge[eval]"') from None
-    try:
-        value = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", "check the path") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())[:120]}", "mend it") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: holds no conditions", "add `conditions:` or `grid:`")
-    return value

@@ -11,7 +11,7 @@ from prlm_edge.storage.files import (
     writing,
 )
 from prlm_edge.storage.folders import cache_dir, config_dir, data_dir, private_dir
-from prlm_edge.storage.json_files import append_json, cut_torn_line, json_lines, write_json
+from prlm_edge.storage.json_files import append_json, cut_torn_line, json_lines, read_yaml, write_json
 
 __all__ = [
     "append_bytes",
@@ -26,6 +26,7 @@ __all__ = [
     "new_folder",
     "own_dir",
     "private_dir",
+    "read_yaml",
     "temporaries",
     "write_error",
     "write_json",

@@ -1,4 +1,4 @@
-"""JSON that a run writes and reads back: whole files, and files that grow by a line at a time."""
+"""JSON that a run writes and reads back, whole or a line at a time, and YAML that people write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prlm_edge.errors import DataError
+from prlm_edge.errors import ConfigError, DataError, MissingError, UsageError
 from prlm_edge.storage.files import append_bytes, atomic_write
 
 T = TypeVar("T")
@@ -62,3 +62,26 @@ def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file, indented for people."""
     with atomic_write(path) as stream:
         stream.write(json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """The mapping in a YAML file; {} for an empty one.
+
+    Raises:
+        UsageError: The file can't be read.
+        ConfigError: It is not YAML, or no mapping.
+        MissingError: PyYAML isn't installed.
+    """
+    try:
+        import yaml
+    except ImportError:
+        raise MissingError(f"reading {path} needs PyYAML", 'pip install "prlm-edge[eval]"') from None
+    try:
+        value = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", "check the path") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())[:160]}", "mend it") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: no mapping", "write keys and values, such as seed: 0")
+    return value

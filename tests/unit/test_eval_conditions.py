@@ -61,7 +61,7 @@ def test_the_users_own_config_plays_no_part(home: Path, monkeypatch: pytest.Monk
         ("seed: many\nconditions: {a: }", UsageError, "seed is 'many'"),
         ("limit: 0\nconditions: {a: }", UsageError, "limit is 0"),
         ("seed: 1", UsageError, "neither conditions nor a grid"),
-        ("- a", UsageError, "holds no conditions"),
+        ("- a", ConfigError, "no mapping"),
         ("a: [", UsageError, "not YAML"),
         ("conditions: [a]", UsageError, "no mapping"),
     ],
