@@ -1,7 +1,7 @@
 """What llama.cpp calls the tensors of a Hugging Face model, and in which order it keeps the rows of queries and keys.
 
-Shared by what writes models (`gguf.py`), adapters (`adapter.py`) and importance matrices (`imatrix.py`). Needs neither
-torch nor transformers.
+Shared by what writes models (`export/gguf/model.py`), adapters (`lora.py`) and importance matrices (`imatrix.py`).
+Needs neither torch nor transformers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Drawing tokens from logits with numpy: the chain of `llama_sampler.py`, in the same order and with the same meaning.
+"""Drawing tokens from logits with numpy: the chain of `llama/sampler.py`, in the same order and with the same meaning.
 
 Not the same draws: another random generator. Greedy text is the same wherever the logits are.
 """
