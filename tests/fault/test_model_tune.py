@@ -45,6 +45,7 @@ def test_the_copy_is_run_and_the_pulled_file_stays(folder: Path) -> None:
     copy = model_file("default")
     assert copy == folder / "SmolLM2-135M-Instruct.Q8_0.gguf" == models.resolve("default")
     assert models.resolve("default", original=True) == original
+    assert model_file(str(original)) == original  # a file is run as it is
     assert copy.stat().st_mode & 0o777 == 0o600
     assert tuned_copy.verify(folder) == []
     assert not list(folder.glob(".tune-*"))
