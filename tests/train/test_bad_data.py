@@ -179,7 +179,7 @@ def test_rows_of_one_id_stay_apart(tokens, row, tmp_path):
     path = write(tmp_path / "rows.jsonl", row, row | {"target": "another"}, row | {"target": "a third"})
     found, _ = asked(path, tokens)
     assert len({one.id for one in found}) == 3
-    assert [one.ask.target for one in found] == [row["target"], "another", "a third"]
+    assert [one.target for one in found] == [row["target"], "another", "a third"]
 
 
 def test_no_examples_are_no_order():

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,6 +14,7 @@ from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor  # n
 from prlm_edge.backends.engine.decoding import Decoding  # noqa: E402
 from prlm_edge.backends.onnx.vocab import FastVocab  # noqa: E402
 from prlm_edge.errors import PrlmError  # noqa: E402
+from prlm_edge.prompt import TO_ANSWER  # noqa: E402
 from prlm_edge.train import base, config  # noqa: E402
 from prlm_edge.train.data import prompts  # noqa: E402
 from prlm_edge.train.data.prompts import PLAIN  # noqa: E402
@@ -108,17 +110,14 @@ def scripted(monkeypatch, script):
 def by_llama_cpp(prompt, script, runtime, tokens):
     """What the runtime's own decoding makes of the tokens of a script."""
     left = list(script)
-    sampler = SimpleNamespace(
-        next=lambda source, row: left.pop(0), logprob=lambda source, token, row: -1.0, forget=lambda: None
-    )
-    decoding = Decoding(runtime._vocab, prompt.request, SimpleNamespace(tokens=prompt.ids), sampler)
+    sampler = SimpleNamespace(next=lambda slots, row: left.pop(0), forget=lambda: None, close=lambda: None)
+    slots = SimpleNamespace(logits=lambda row: np.zeros(len(tokens.tokenizer), np.float32))
+    to_answer = tokens.encode_text(TO_ANSWER, trusted=True)
+    decoding = Decoding(0, prompt.request, SimpleNamespace(tokens=prompt.ids), runtime._vocab, to_answer, sampler)
     reply = Reply(prompt.request)
-    decoding.evaluated()
     while not decoding.finished:
-        for event in decoding.draw(None):
+        for event in decoding.draw(slots):
             reply.take(event)
-        decoding.n_tokens += len(decoding.pending)
-    reply.take(decoding.done())
     return rollout_of(prompt, reply, tokens), left
 
 
