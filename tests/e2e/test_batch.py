@@ -14,7 +14,7 @@ from helpers import SYSTEM, fold, shot
 
 from prlm_edge.backends.engine import batch
 from prlm_edge.backends.llama.backend import LlamaCpp
-from prlm_edge.backends.llama.slots import BatchSlots
+from prlm_edge.backends.llama.slots import BatchSlots, LlamaSlots, Threads
 from prlm_edge.types import Cancel, Completion, Request, Sampling, Span, Turn
 
 pytestmark = pytest.mark.model
@@ -139,8 +139,7 @@ def test_many_that_end_their_reasoning_in_one_step(backend: LlamaCpp) -> None:
     assert [told(*one) for one in results] == [told(*fold(backend, request)) for request in requests]
 
 
-def test_log_probabilities_are_those_of_the_model(backend: LlamaCpp, smollm2_path: Path) -> None:
-    import llama_cpp
+def test_log_probabilities_are_those_of_the_model(backend: LlamaCpp) -> None:
     import numpy as np
 
     request = ask("my talk on bees", reasoning_tokens=8, sampling=Sampling(temperature=0.8, seed=5), logprobs=True)
@@ -150,15 +149,16 @@ def test_log_probabilities_are_those_of_the_model(backend: LlamaCpp, smollm2_pat
     reasoning = [token for token in completion.tokens if token.channel == "reasoning"]
     assert completion.usage.reasoning_tokens <= len(reasoning) <= 8
     assert completion.usage.answer_tokens <= len(answer) <= 16
-    llama = llama_cpp.Llama(str(smollm2_path), n_ctx=1024, logits_all=True, verbose=True)
     prompt = backend._decoding(0, request).prompt.tokens
-    ids = [token.id for token in reasoning]
-    llama.eval([*prompt, *ids])
-    scores = np.asarray(llama.scores[len(prompt) - 1 : len(prompt) + len(ids) - 1], np.float64)
+    ids, last = [token.id for token in reasoning], len(prompt) - 1
+    slots = LlamaSlots(backend._lib, backend._weights, 1024, Threads(1, 1), n_batch=1024)
+    rows = range(last, last + len(ids))
+    slots.append([(0, [*prompt, *ids])], wanted=rows)
     expected = [
-        row[i] - row.max() - math.log(np.exp(row - row.max()).sum()) for row, i in zip(scores, ids, strict=True)
+        row[i] - row.max() - math.log(np.exp(row - row.max()).sum())
+        for row, i in zip((slots.logits(row).astype(np.float64) for row in rows), ids, strict=True)
     ]
-    llama.close()
+    slots.close()
     # calls of other sizes round otherwise, by some 0.1; a wrong row or a wrong token would be off by whole units
     assert np.abs(np.array([token.logprob for token in reasoning]) - expected).mean() < 0.2
 
