@@ -17,17 +17,25 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _USERS_HOME = os.environ.get("PRLM_HOME")  # before any test moves it
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Keep each process that runs tests, and what it starts, to one core.
+def _keep_to_one_core() -> None:
+    """Keep this process, and what it starts, to one core; pytest-xdist's workers use the others.
 
-    Threads of a model runtime wait for each other by spinning: on a busy machine two of them take ten times the CPU
-    time of one. pytest-xdist's workers use the other cores.
+    Threads of a model runtime wait for each other by spinning: on a busy machine two take ten times the CPU of one,
+    and on one core sixty times. So this is done before anything imports PyTorch, which counts the cores once.
     """
-    worker = getattr(config, "workerinput", {}).get("workerid", "")
-    starts_workers = not worker and config.getoption("numprocesses", None)
-    if hasattr(os, "sched_setaffinity") and not starts_workers:
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw") or os.getpid()) % len(cores)]})
+    if hasattr(os, "sched_setaffinity"):
+        number = int(os.environ.get("PYTEST_XDIST_WORKER", f"gw{os.getpid()}").removeprefix("gw"))
+        os.sched_setaffinity(0, {sorted(_CORES)[number % len(_CORES)]})
+
+
+_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+_keep_to_one_core()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that starts pytest-xdist's workers hands them all cores."""
+    if _CORES and config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        os.sched_setaffinity(0, _CORES)
 
 
 def _real_model(name: str, kind: str) -> Path:
