@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from prlm_edge import models
 from prlm_edge.errors import PrlmError
@@ -15,6 +16,9 @@ from prlm_edge.errors import PrlmError
 # A run started in the background ignores Ctrl-C, and so would the processes whose Ctrl-C the tests try.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 _USERS_HOME = os.environ.get("PRLM_HOME")  # before any test moves it
+# Hypothesis does not judge by the clock: a busy machine is no fault.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def _keep_to_one_core() -> None:
