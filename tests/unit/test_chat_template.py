@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 
 import pytest
 
 from prlm_edge.backends.engine import chat_template
-from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate
+from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate, template_for
 from prlm_edge.errors import ModelError
 from prlm_edge.types import Span, Turn
 
@@ -57,16 +58,113 @@ def test_a_template_without_a_system_role_gets_it_with_the_first_turn() -> None:
     assert text.startswith("<bos><start_of_turn>user\nBe brief.\n\nhello")
 
 
-def test_a_broken_template_is_one_clear_error() -> None:
-    with pytest.raises(ModelError, match="does not compile"):
-        ChatTemplate("{% for %}")
+SHOW = "<|{{ m.role }}|>{{ m.content }}"
+PARTS = "<|{{ m.role }}|>{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor %}"
+EACH = "{%% for m in messages %%}%s{%% endfor %%}"
+FORMS = {
+    "generation tags": EACH % ("{% generation %}" + SHOW + "{% endgeneration %}"),
+    "parts": EACH % PARTS,
+    "parts, and no system role": "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    + EACH % PARTS,
+    "a system role that is read past": EACH % ("{% if m.role != 'system' %}" + SHOW + "{% endif %}"),
+    "tojson": EACH % "<|{{ m.role }}|>{{ m.content | tojson }}",
+    "tojson of it all": "{{ messages | tojson(indent=1) }}",
+    "loop controls": EACH % ("{% if not m.content %}{% continue %}{% endif %}" + SHOW),
+    "string or parts": EACH % ("{% if m.content is string %}" + SHOW + "{% endif %}"),
+    "the time": "{{ strftime_now('%Y') }}" + EACH % SHOW,
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_turn_is_in_the_prompt_whatever_form_the_template_wants(name: str) -> None:
+    spans = ChatTemplate(FORMS[name]).render(TURNS)
+    assert [span.text for span in spans if not span.trusted and span.text != "\n\n"] == [
+        span.text for turn in TURNS for span in turn.spans if not span.trusted
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages[-1].content }}",
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
+        "{% for m in messages %}{{ m.content | length }}{% endfor %}",
+        "nothing at all",
+        "",
+    ],
+)
+def test_a_template_that_leaves_turns_out_is_refused(source: str) -> None:
+    with pytest.raises(ModelError, match="leaves out"):
+        ChatTemplate(source).render(TURNS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages[99].content.upper() }}",
+        "{{ 1 // 0 }}",
+        "{{ 10 ** (10 ** 8) }}",
+        "{{ 2 ** 100000000 }}",
+        "{{ 'x' * 1000000000 }}",
+        "{{ [0] * 1000000000 }}",
+        "{{ '%1000000000d' % 5 }}",
+        "{{ {}['x']['y'] }}",
+        "{{ 'a'.encode('utf-99') }}",
+        "{{ '\ud800'.encode() }}",
+        "{{ int('x') }}",
+        "{{ raise_exception('no') }}",
+        "{{ raise_exception() }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{{ 'x' * 99999 }}{% endfor %}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    ],
+)
+def test_a_template_that_fails_or_never_ends_is_one_clear_error(source: str) -> None:
     with pytest.raises(ModelError, match="failed"):
-        ChatTemplate("{{ messages[99].content.upper() }}").render(TURNS)
+        ChatTemplate(source + CHATML).render(TURNS)
 
 
-def test_templates_are_sandboxed() -> None:
-    with pytest.raises(ModelError):
-        ChatTemplate("{{ ''.__class__.__mro__[1].__subclasses__() }}").render(TURNS)
+@pytest.mark.parametrize(
+    "source", ["{% for %}", "{% if " + "(" * 2000 + ")" * 2000 + " %}{% endif %}", "{{ '\\N{x}' }}"]
+)
+def test_a_template_that_does_not_compile(source: str) -> None:
+    with pytest.raises(ModelError, match="does not compile"):
+        ChatTemplate(source)
+
+
+def test_a_debugger_that_traces_goes_on_tracing() -> None:
+    def tracer(*_: object) -> None:
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        ChatTemplate(CHATML).render(TURNS)
+        assert sys.gettrace() is tracer
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize(
+    ("token", "ending"),
+    [
+        ("<|im_start|>", "<|im_end|>\n<|im_start|>assistant\n"),
+        ("<start_of_turn>", "<end_of_turn>\n<start_of_turn>model\n"),
+        ("<|start_header_id|>", "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
+        ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"),
+        ("<|assistant|>", "</s>\n<|assistant|>\n"),
+        ("[INST]", " [/INST]"),
+        ("none of them", "\n\n"),
+    ],
+)
+def test_a_file_without_a_template_gets_its_familys(token: str, ending: str) -> None:
+    source = template_for(lambda text: text == token)
+    spans = ChatTemplate(source, bos="<s>", eos="</s>").render(TURNS)
+    assert [span.text for span in spans if not span.trusted] == [
+        span.text for turn in TURNS for span in turn.spans if not span.trusted
+    ]
+    assert text_of(spans).endswith("  again  " + ending)
 
 
 def test_texts_of_the_same_roles_take_the_same_places() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate
+from prlm_edge.backends.engine.chat_template import ChatTemplate, template_for
 from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
 from prlm_edge.backends.onnx.vocab import FastVocab
 from prlm_edge.prompt import ANSWER_CLOSE, THINK_CLOSE, TO_ANSWER
@@ -41,10 +41,10 @@ class Tokens:
         backend: Any = tokenizer.backend_tokenizer
         template = tokenizer.chat_template
         bos, eos = str(tokenizer.bos_token or ""), str(tokenizer.eos_token or "")
-        chat = ChatTemplate(template if isinstance(template, str) else CHATML, bos, eos)
         ends = [tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else []
         self.vocab = FastVocab(copy.deepcopy(backend), ends, _added_bos(tokenizer))
-        self.prompts = PromptTokenizer(self.vocab, chat)
+        source = template if isinstance(template, str) else template_for(self.vocab.is_token)
+        self.prompts = PromptTokenizer(self.vocab, ChatTemplate(source, bos, eos))
         self.end_of_turn = eos
 
     def encode_text(self, text: str, *, trusted: bool = False) -> list[int]:

@@ -40,6 +40,10 @@ class Vocabulary(Protocol):
         """Whether the model ends its turn with this token."""
         ...
 
+    def is_token(self, text: str) -> bool:
+        """Whether `text` is one token where control tokens are parsed, such as a turn marker."""
+        ...
+
     def is_control(self, token: int) -> bool:
         """Whether this is a control token such as a turn marker."""
         ...

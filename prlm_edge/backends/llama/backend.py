@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prlm_edge.backends.engine.batch import MAX_SLOTS
-from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate, prepare
+from prlm_edge.backends.engine.chat_template import ChatTemplate, prepare, template_for
 from prlm_edge.backends.engine.local import Local
 from prlm_edge.backends.engine.prefixes import file_key, open_prefixes
 from prlm_edge.backends.engine.prompt_tokens import CHUNK, PromptTokenizer
@@ -155,7 +155,7 @@ class LlamaCpp(Local):
 
     def _chat_template(self) -> ChatTemplate:
         source = self._lib.llama_model_chat_template(self._model, None)
-        text = source.decode("utf-8", "replace") if source else CHATML
+        text = source.decode("utf-8", "replace") if source else template_for(self._vocab.is_token)
         return ChatTemplate(text, self._vocab.text_of("bos"), self._vocab.text_of("eos"))
 
 

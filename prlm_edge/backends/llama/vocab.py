@@ -76,6 +76,10 @@ class LlamaVocab:
         """Whether the model ends its turn with this token (any end-of-generation id, not EOS alone)."""
         return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
 
+    def is_token(self, text: str) -> bool:
+        """Whether `text` is one token where control tokens are parsed, such as a turn marker."""
+        return len(self._tokenize(text, parse_special=True)) == 1
+
     def is_control(self, token: int) -> bool:
         """Whether this is a control token such as a turn marker."""
         return bool(self._lib.llama_vocab_is_control(self._vocab, token))

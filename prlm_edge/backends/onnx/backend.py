@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from prlm_edge.backends.engine.chat_template import ChatTemplate, prepare
+from prlm_edge.backends.engine.chat_template import ChatTemplate, prepare, template_for
 from prlm_edge.backends.engine.local import Local
 from prlm_edge.backends.engine.prefixes import file_key, open_prefixes
 from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
@@ -57,7 +57,8 @@ class Onnx(Local):
         self._session: Session | None = Session(model, n_threads or default_threads())
         preparing.join()
         self._vocab = FastVocab(tokenizer, model.ends, model.bos, model.n_vocab)
-        template = ChatTemplate(model.template, model.names["bos"], model.names["eos"])
+        source = model.template or template_for(self._vocab.is_token)
+        template = ChatTemplate(source, model.names["bos"], model.names["eos"])
         self._prompts = PromptTokenizer(self._vocab, template)
         n_ctx = min(n_ctx, model.n_ctx) if n_ctx else model.n_ctx
         self.info = ModelInfo(model.path.resolve().name, model.sha256, n_ctx, reasons=model.reasons)

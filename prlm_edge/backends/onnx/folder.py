@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.backends.engine.chat_template import CHATML
 from prlm_edge.errors import ModelError, UsageError, first_line, no_onnx
 from prlm_edge.models import sha256_of
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, is_onnx
@@ -40,7 +39,7 @@ class OnnxFolder:
         ends: Ids that end a turn.
         bos: Ids that begin a prompt.
         names: Spellings of the "bos" and "eos" tokens, "" for none.
-        template: The chat template.
+        template: The chat template; "" where there is none.
         reasons: Whether training taught it to reason.
         card: What prlm.json says; empty without one.
     """
@@ -151,4 +150,4 @@ def _template(folder: Path, tokenizer: Any) -> str:
     if file.exists():
         return file.read_text("utf-8")
     source = tokenizer.get("chat_template")
-    return source if isinstance(source, str) else CHATML
+    return source if isinstance(source, str) else ""

@@ -66,6 +66,10 @@ class FastVocab:
         """Whether the model ends its turn with this token."""
         return token in self._ends
 
+    def is_token(self, text: str) -> bool:
+        """Whether `text` is one token where control tokens are parsed, such as a turn marker."""
+        return len(self.encode_text(text, trusted=True)) == 1
+
     def is_control(self, token: int) -> bool:
         """Whether this is a control token such as a turn marker."""
         return token in self._added and bool(self._added[token].special)
