@@ -51,8 +51,9 @@ class Phase:
         return self._end(safe) if self.stopped or len(self._ends) >= self._budget else safe
 
     def _end(self, safe: str) -> str:
-        if not self._matcher.found:  # a character that the budget cut apart is no text
+        if not self._matcher.found:  # a character that the budget cut apart is no text, nor is a part of a closing tag
             rest = self._matcher.flush()
+            rest = "" if len(rest) > 1 or not self.stopped else rest
             self._n_safe += len(rest)
             safe += rest
         self.ended = True
