@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prlm_edge.backends.llama.backend import REASONS
 from prlm_edge.errors import MissingError, ModelError, UsageError
 from prlm_edge.gguf.file import new_file, write_tensors
+from prlm_edge.gguf.header import REASONS
 from prlm_edge.models.store import require_space
 from prlm_edge.storage import private_dir, write_error
 

@@ -14,10 +14,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prlm_edge.backends.llama.backend import REASONS
 from prlm_edge.errors import ModelError
 from prlm_edge.export.gguf import tokenizer as gguf_tokenizer
 from prlm_edge.gguf.file import new_file, write_tensors
+from prlm_edge.gguf.header import REASONS
 from prlm_edge.gguf.names import architecture, name_map, rows_for_llama
 
 if TYPE_CHECKING:

@@ -39,8 +39,11 @@ def open_backend(settings: Settings) -> Backend:
     }
     if not path.is_dir():
         from prlm_edge.backends.llama.backend import LlamaCpp
+        from prlm_edge.backends.llama.probe import try_files
 
-        return LlamaCpp(path, sha256=models.sha256_of(path), adapter=adapter, **how)
+        sha256 = models.sha256_of(path)
+        try_files(path, sha256, adapter)
+        return LlamaCpp(path, sha256=sha256, adapter=adapter, **how)
     if adapter is not None:
         raise UsageError(
             f"{path}: an adapter can't be applied to an ONNX model",

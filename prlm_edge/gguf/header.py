@@ -17,12 +17,14 @@ from typing import Any
 
 from prlm_edge.errors import ModelError, UsageError
 
+REASONS = "prlm.reasons"  # metadata of our model and adapter files: "true" where training taught the model to reason
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _F32 = 0
 _INTEGERS = range(24, 29)  # 8 to 64 bits, and float64: llama.cpp computes with none of them
 _MOST_TENSORS, _MOST_KEYS = 1 << 16, 1 << 14
 _MOST = 1 << 26  # of any count or width
+_ENCODERS = ("bert", "modern-bert", "neo-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "t5encoder")
 _BROKEN = "pull it again (`prlm-edge model pull NAME`), or choose another file"
 
 
@@ -158,6 +160,8 @@ def _misfit(header: Header, metadata: Mapping[str, Any]) -> str:
     if not header.architecture:
         return "it names no architecture"
     own = {key.partition(".")[2]: value for key, value in metadata.items() if key.startswith(f"{header.architecture}.")}
+    if header.architecture in _ENCODERS or own.get("attention.causal") is False or own.get("pooling_type"):
+        return "it makes embeddings and writes no text"
     for key in ("block_count", "embedding_length", "context_length"):
         if not _whole(own.get(key), 1):
             return f"{key} is {own.get(key)!r}"

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from prlm_edge.backends.llama.backend import REASONS
 from prlm_edge.errors import ModelError
 from prlm_edge.gguf.file import new_file, write_tensors
+from prlm_edge.gguf.header import REASONS
 from prlm_edge.gguf.names import architecture, name_map, rows_for_llama
 
 _NAME = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.[^.]+)?\.weight$")

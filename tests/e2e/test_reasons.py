@@ -6,7 +6,8 @@ import pytest
 from helpers import EXAMPLE
 
 from prlm_edge import Writer
-from prlm_edge.backends.llama.backend import REASONS, LlamaCpp
+from prlm_edge.backends.llama.backend import LlamaCpp
+from prlm_edge.gguf.header import REASONS
 
 gguf = pytest.importorskip("gguf")
 pytestmark = [pytest.mark.model, pytest.mark.slow]

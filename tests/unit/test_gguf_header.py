@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.gguf.header import check_adapter, check_model, read_header
-from prlm_edge.models.bundled import ADAPTER
+from prlm_edge.models.adapters import ADAPTER
 
 GOOD = {
     "general.architecture": "llama",
@@ -86,6 +86,8 @@ def test_a_sound_file_is_read(write) -> None:
         ("llama.attention.layer_norm_epsilon", float("inf")),
         ("llama.rope.freq_base", -1.0),
         ("llama.rope.scaling.factor", float("nan")),
+        ("general.architecture", "bert"),
+        ("llama.pooling_type", 3),
         ("tokenizer.ggml.tokens", ["a", "a", "b"]),
         ("tokenizer.ggml.tokens", [1, 2, 3]),
         ("tokenizer.ggml.tokens", "abc"),

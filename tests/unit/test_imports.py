@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 # Every file or folder of prlm_edge/ imports from those that stand before it here, never from those behind it.
 ORDER = [
     *("errors", "types", "cpu", "storage", "settings", "style", "tasks"),
-    *("profile", "prompt", "models"),
+    *("profile", "prompt", "models", "gguf"),
     *("retrieve", "backends", "rerank", "ingest"),
-    *("gguf", "writer", "evaluate"),
+    *("writer", "evaluate"),
     *("train", "export"),
     *("cli", "__main__"),
 ]

@@ -22,12 +22,12 @@ from prlm_edge.backends.llama.slots import BatchSlots, LlamaSlots, Threads, Weig
 from prlm_edge.backends.llama.vocab import LlamaVocab
 from prlm_edge.cpu import default_threads
 from prlm_edge.errors import ModelError, PrlmError, UsageError
+from prlm_edge.gguf.header import REASONS
 from prlm_edge.types import ModelInfo, Sampling
 
 # A step of a smaller model is over sooner than sleeping threads wake: 47 tokens/s on one thread against 20 on two. Two
 # spinning threads do 74, but 25 alongside one busy process, where one thread stays at 48 (SmolLM2-135M, 2 cores).
 ONE_THREAD_BYTES = 256 << 20
-REASONS = "prlm.reasons"  # metadata of a model file: true where training taught the model to reason
 
 
 class LlamaCpp(Local):
