@@ -25,7 +25,7 @@ _INTEGERS = range(24, 29)  # 8 to 64 bits, and float64: llama.cpp computes with 
 _MOST_TENSORS, _MOST_KEYS = 1 << 16, 1 << 14
 _MOST = 1 << 26  # of any count or width
 _ENCODERS = ("bert", "modern-bert", "neo-bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "t5encoder")
-_BROKEN = "pull it again (`prlm-edge model pull NAME`), or choose another file"
+_BROKEN = "choose another file, or pull a model: `prlm-edge model list` names them"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import itertools
+import os
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -61,6 +62,7 @@ class Local(abc.ABC):
         self._prefixes: Prefixes | None = None
         self._lock = threading.Lock()  # held by the running stream
         self._owner = 0  # the thread that began it
+        self._process = os.getpid()
         self._closing = False
 
     @abc.abstractmethod
@@ -206,6 +208,11 @@ class Local(abc.ABC):
 
     def _acquire(self, cancel: Cancel | None = None) -> bool:
         """Wait for the running stream to end; False where `cancel` was set meanwhile."""
+        if os.getpid() != self._process:  # the runtime's threads, and whoever holds the lock, stayed with the parent
+            raise UsageError(
+                "this model was opened before the process was forked",
+                'open the first Writer in the child, or start children with multiprocessing\'s "spawn"',
+            )
         while not self._lock.acquire(timeout=_POLL_S):
             if self._owner == threading.get_ident():  # it would wait for itself
                 raise UsageError("another stream of this thread is still open", "finish it or close() it first")

@@ -20,12 +20,12 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from prlm_edge.errors import MissingError, ModelError, first_line
+from prlm_edge.errors import MissingError, ModelError, UsageError, first_line
 
 logger = logging.getLogger("prlm_edge.llama_cpp")
 logger.addHandler(logging.NullHandler())  # silent unless the application configures logging
@@ -37,6 +37,8 @@ _ELSEWHERE = "LLAMA_CPP_LIB_PATH"  # llama-cpp-python's: the folder of another b
 #: The library's last error lines, newest last; cleared before a call whose failure is to be explained (`reason`).
 last_errors: collections.deque[str] = collections.deque(maxlen=8)
 _import_lock = threading.Lock()
+_thread = threading.local()  # what a callback raised
+_processes: list[int] = []  # where the library was loaded
 _keep_alive: list[Any] = []  # a ctypes callback must outlive its last call
 
 
@@ -47,6 +49,7 @@ def load() -> ModuleType:
     Raises:
         MissingError: llama-cpp-python isn't installed, or its library can't be loaded.
     """
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # else a crash runs gdb, which writes to stdout
     if importlib.util.find_spec("llama_cpp") is None:
         raise MissingError("llama-cpp-python is not installed", 'pip install "prlm-edge[gguf]"')
     try:
@@ -56,11 +59,12 @@ def load() -> ModuleType:
         hint = f"unset {_ELSEWHERE}, or " if _ELSEWHERE in os.environ else ""
         hint += "pip install --force-reinstall --no-deps llama-cpp-python"
         raise MissingError(f"llama.cpp's library can't be loaded: {first_line(error)}", hint) from error
-    callback = llama_cpp.llama_log_callback(_on_log)
+    callback = llama_cpp.llama_log_callback(guarded(_on_log, None))
     _keep_alive.append(callback)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     module: ModuleType = llama_cpp
+    _processes.append(os.getpid())
     return module
 
 
@@ -73,11 +77,21 @@ def load_model(path: Path, advice: str) -> Any:
 
     Raises:
         MissingError: llama-cpp-python isn't installed.
+        UsageError: This process was forked from one that had loaded the library.
         ModelError: llama.cpp can't load the file.
     """
+    check_process()
     lib = load()
     last_errors.clear()
-    model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
+    params = lib.llama_model_default_params()
+    # Called now and then while it loads, when Python notices Ctrl-C.
+    params.progress_callback = watch = lib.llama_progress_callback(guarded(lambda _done, _data: True, False))
+    model = lib.llama_model_load_from_file(str(path).encode(), params)
+    del watch
+    if caught := _caught():
+        if model:
+            lib.llama_model_free(model)
+        raise caught
     if not model:
         raise ModelError(f"{path}: llama.cpp can't load it: {reason()}", advice)
     return model
@@ -86,6 +100,49 @@ def load_model(path: Path, advice: str) -> Any:
 def reason() -> str:
     """Why the latest call failed, as the library's log says it, on one line."""
     return "; ".join(last_errors) or "no reason given"
+
+
+def check_process() -> None:
+    """Refuse to compute in a child that was forked from a process which had loaded the library.
+
+    Its OpenMP threads stayed with the parent: the child would wait for them for ever.
+
+    Raises:
+        UsageError: This is such a child.
+    """
+    if _processes and os.getpid() not in _processes:
+        raise UsageError(
+            "llama.cpp was loaded before this process was forked",
+            'open the first Writer in the child, or start children with multiprocessing\'s "spawn"',
+        )
+
+
+def guarded(call: Callable[..., Any], failed: Any) -> Callable[..., Any]:
+    """`call` for use as a C callback: what it raises, Ctrl-C too, is kept for `raise_caught`, and it gives `failed`.
+
+    ctypes would print an exception and forget it.
+    """
+
+    def run(*args: Any) -> Any:
+        try:
+            return call(*args)
+        except BaseException as error:  # noqa: BLE001 - raised again behind the C call
+            _thread.error = error
+            return failed
+
+    return run
+
+
+def raise_caught() -> None:
+    """Raise what a callback raised during this thread's last C call, if anything."""
+    if error := _caught():
+        raise error
+
+
+def _caught() -> BaseException | None:
+    error: BaseException | None = getattr(_thread, "error", None)
+    _thread.error = None
+    return error
 
 
 @functools.cache

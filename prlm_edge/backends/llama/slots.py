@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ABORTED = 2  # what llama_decode returns when the abort callback said so
 _ROWS_AT_ONCE = 48  # from 64 on llama.cpp's attention takes another path, which rounds otherwise
+_MAX_UNWATCHED = 32  # tokens of a call that is too short to be broken off
 _MAX_NEW = 64  # tokens a sequence may bring to one call of a batch; the tags between the phases are some ten
 
 
@@ -93,7 +94,10 @@ class LlamaSlots:
         self._tokens, self._positions, self._wanted = batch.token, batch.pos, batch.logits
         self._seqs = [batch.seq_id[i] for i in range(n_batch)]
         self._cancel: Cancel | None = None
-        self._abort = lib.ggml_abort_callback(lambda _data: self._cancel is not None and self._cancel.cancelled)
+        self._watched = False  # whether llama.cpp calls back at each graph node
+        self._abort = lib.ggml_abort_callback(
+            llama_lib.guarded(lambda _data: self._cancel is not None and self._cancel.cancelled, True)
+        )
         self._no_abort = lib.ggml_abort_callback(0)  # a null pointer, not a function
 
     def close(self) -> None:
@@ -110,9 +114,12 @@ class LlamaSlots:
         wanted: Collection[int] | None = None,
     ) -> list[int]:
         """See `Slots`; `wanted`: the call's rows that get logits, in place of each pair's last."""
-        if cancel is not self._cancel:  # without one there is no callback: it costs a Python call a graph node
-            self._cancel = cancel
-            self.lib.llama_set_abort_callback(self.ctx, self._abort if cancel else self._no_abort, None)
+        self._cancel = cancel
+        # In a call back Python also notices Ctrl-C. It costs a Python call a graph node, so short calls do without.
+        watched = cancel is not None or sum(len(new) for _, new in more) > _MAX_UNWATCHED
+        if watched is not self._watched:
+            self._watched = watched
+            self.lib.llama_set_abort_callback(self.ctx, self._abort if watched else self._no_abort, None)
         tokens, positions, seqs = self._tokens, self._positions, self._seqs
         n_rows, ends = 0, []
         for slot, new in more:
@@ -128,11 +135,13 @@ class LlamaSlots:
         if code:
             for slot, _ in more:
                 self.lib.llama_memory_seq_rm(self._memory, slot, self.lengths[slot], -1)
+            llama_lib.raise_caught()
             if code == _ABORTED:
                 raise Cancelled
             raise ModelError(f"llama.cpp failed to evaluate (code {code}): {_reason()}", "try a smaller -k or --n-ctx")
         for slot, new in more:
             self.lengths[slot] += len(new)
+        llama_lib.raise_caught()
         return ends
 
     def logits(self, row: int = -1) -> NDArray[np.float32]:

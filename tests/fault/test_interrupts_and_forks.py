@@ -1,0 +1,86 @@
+"""Ctrl-C inside llama.cpp's calls reaches the caller, and a child of fork is refused where it would wait for ever."""
+
+from __future__ import annotations
+
+import _thread
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prlm_edge.backends.llama import lib
+from prlm_edge.backends.llama.backend import LlamaCpp
+from prlm_edge.errors import UsageError
+from prlm_edge.types import Cancel, Request, Span, Turn
+
+pytestmark = pytest.mark.model
+LONG = Request((Turn("user", (Span("three flours and one starter " * 300),)),), reasoning_tokens=0, answer_tokens=4)
+SHORT = Request((Turn("user", (Span("three flours"),)),), reasoning_tokens=0, answer_tokens=4)
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ctrl-C as soon as llama.cpp calls back: the moment in which it would be lost."""
+    guarded = lib.guarded
+    armed = threading.Event()
+
+    def interrupting(call, failed):
+        def once(*args):
+            if not armed.is_set():
+                armed.set()
+                _thread.interrupt_main()
+            return call(*args)
+
+        return guarded(once, failed)
+
+    monkeypatch.setattr(lib, "guarded", interrupting)
+    return armed
+
+
+@pytest.mark.parametrize("cancel", [None, Cancel()])
+def test_ctrl_c_while_a_prompt_is_read(smollm2_path: Path, interrupt: threading.Event, cancel: Cancel | None) -> None:
+    interrupt.set()  # not while it is loaded
+    model = LlamaCpp(smollm2_path, prefix_cache="off")
+    try:
+        interrupt.clear()
+        with pytest.raises(KeyboardInterrupt):
+            list(model.stream(LONG, cancel))
+        assert list(model.stream(SHORT, cancel))[-1].completion  # and goes on working
+    finally:
+        model.close()
+
+
+def test_ctrl_c_while_a_model_is_loaded(smollm2_path: Path, interrupt: threading.Event) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        LlamaCpp(smollm2_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_is_refused_and_a_spawned_one_works(smollm2_path: Path) -> None:
+    model = LlamaCpp(smollm2_path, prefix_cache="off")
+    try:
+        list(model.stream(SHORT))
+        for child in (lambda: list(model.stream(SHORT)), lambda: LlamaCpp(smollm2_path)):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    child()
+                except UsageError as error:
+                    os._exit(7 if "fork" in error.message else 8)
+                os._exit(9)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    finally:
+        model.close()
+    process = multiprocessing.get_context("spawn").Process(target=_write, args=(smollm2_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def _write(path: Path) -> None:
+    sys.exit(0 if list(LlamaCpp(path).stream(SHORT))[-1].completion else 1)
