@@ -1,11 +1,13 @@
 """prlm-edge: write in your own voice, on your own laptop.
 
-Public names load on first use (PEP 562), so that `import prlm_edge` stays light.
+Public names load on first use (PEP 562), so that `import prlm_edge` stays light. Importing it turns off, for this
+process and its children, what some dependencies send to their makers: nothing leaves the machine.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ _HOME = {
     "Result": "types",
     "Writer": "writer",
 }
+# ONNX Runtime 1.29 and later writes a device id and queues events for its maker from the moment it is imported.
+os.environ.update(ORT_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_TELEMETRY="1")
+
 __all__ = ["Cancel", "Event", "Item", "PrlmError", "Profile", "Result", "Writer"]
 
 
