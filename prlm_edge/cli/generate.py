@@ -95,7 +95,8 @@ def _dry_run(writer: Writer, query: str, *, as_json: bool) -> None:
         console.emit_json(_plan_record(plan))
         return
     for hit in plan.hits:
-        console.out(f"{hit.score:8.3f}  {hit.item.id}  {hit.item.title or hit.item.text[:60]}")
+        title = console.one_line(hit.item.title or hit.item.text[:60])
+        console.out(f"{hit.score:8.3f}  {console.one_line(hit.item.id)}  {title}")
     for turn in plan.prompt.turns:
         console.out(f"\n--- {turn.role}\n{turn.text}")
     console.out(f"\n--- {plan.prompt.tokens} tokens, task {plan.task.name}")

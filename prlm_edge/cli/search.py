@@ -65,8 +65,9 @@ def search(
         )
         return
     for rank, hit in enumerate(hits, 1):
-        what = " ".join((hit.item.title or hit.item.text).split())
-        console.out(console.clip(f"{rank:>3}  {hit.score:8.4f}  {hit.item.date or '-':<10}  {hit.item.id}  {what}"))
+        item = hit.item
+        cells = [console.one_line(cell) for cell in (item.date or "-", item.id, item.title or item.text)]
+        console.out(console.clip(f"{rank:>3}  {hit.score:8.4f}  {cells[0]:<10}  {cells[1]}  {cells[2]}"))
     for line in notes:
         console.dim(f"note: {line}")
     if not hits:

@@ -19,6 +19,7 @@ from prlm_edge.errors import PrlmError
 from prlm_edge.storage.folders import private_dir
 
 LOCK_TIMEOUT_S = 30.0
+_NO_LOCKS = "this file system has no locks: keep the file on a local disk, or mount the network disk with locks"
 _CODE = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")  # Python's, in shutil.Error's list; Rust's
 _OF_RUST = ("SafetensorError", "Exception")  # what safetensors and tokenizers raise, by name
 _TORCH = ("inline_container", "PytorchStreamWriter")  # its archive writer, which keeps the cause to itself
@@ -54,8 +55,12 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         PrlmError: The lock is held for more than `LOCK_TIMEOUT_S` seconds, or can't be made.
     """
+    import warnings
+
     import filelock  # 10 ms that only writing costs
 
+    # On a file system without locks it takes a plain file for one instead; that is no news for the user.
+    warnings.filterwarnings("ignore", category=UserWarning, module="filelock")
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_TIMEOUT_S, mode=0o600)
     try:
         lock.acquire()
@@ -174,6 +179,8 @@ def write_error(path: Path, error: OSError) -> PrlmError:
         errno.EROFS: "the disk is read-only: choose another place",
         errno.EACCES: "you may not write there: choose another place or mend its permissions",
         errno.EPERM: "you may not write there: choose another place or mend its permissions",
+        errno.ENOLCK: _NO_LOCKS,
+        errno.EOPNOTSUPP: _NO_LOCKS,
     }
     return PrlmError(f"{path}: {error.strerror or error}", hints.get(error.errno or 0, "nothing was changed"))
 

@@ -14,9 +14,11 @@ import typer
 from helpers import PRLM, on_terminal, stopped_at
 
 from prlm_edge.cli import main
+from prlm_edge.cli.profile.common import item_line
 from prlm_edge.cli.shared import console, table
 from prlm_edge.cli.shared.progress import progress
 from prlm_edge.errors import MissingError, PrlmError
+from prlm_edge.types import Item
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and descriptors")
 
@@ -267,3 +269,39 @@ def test_progress_draws_on_a_terminal_and_clears_it():
     assert (done, rest.splitlines()[-1]) == (0, b"done")
     assert b"reading [x]" in bar
     assert b"MB" in bar
+
+
+@pytest.mark.parametrize("code", [0x7F, 0x9B, 0x202E, 0x2066, 0x200B, 0xFEFF, 0x2028, 0x2029])
+def test_what_drives_a_terminal_or_deceives_its_reader_is_shown(code, monkeypatch, capsys):
+    char, screen = chr(code), Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    console.out(f"a{char}b")
+    console.note(f"c{char}d")
+    console.emit_json({"text": f"e{char}f"})
+    assert char not in screen.text + capsys.readouterr().err
+    assert json.loads(screen.text.partition("\n")[2]) == {"text": f"e{char}f"}
+
+
+def test_joiners_of_words_and_emoji_stay(capsys):
+    console.note("👩\u200d🍳 می\u200cخواهم")
+    assert capsys.readouterr().err == "👩\u200d🍳 می\u200cخواهم\n"
+
+
+def test_an_id_with_line_breaks_forges_no_row(home, capsys):
+    item = Item("one\ntwo  2024-01-01  post\u2028three", "text", "a\ntitle", kind="po\rst")
+    line = item_line(item)
+    assert len(line.splitlines()) == 1
+    console.table([["id"], [item.id]])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("args", [["generate", "-"], ["generate"], ["search", "-"], ["profile", "add", "-"]])
+def test_a_closed_standard_input_is_an_empty_one(args, home, tmp_path):
+    command = (
+        "import os, sys; os.close(0); sys.stdin = None\nfrom prlm_edge.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    (tmp_path / "me.jsonl").write_text('{"title": "a", "text": "b"}\n')
+    done = subprocess.run(
+        [sys.executable, "-c", command, *args, "-u", str(tmp_path / "me.jsonl")], capture_output=True, text=True
+    )
+    assert done.returncode in (0, 2, 4), done.stderr  # 70 would be a bug

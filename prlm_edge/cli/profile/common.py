@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from prlm_edge.cli.shared.console import clip, count, note
+from prlm_edge.cli.shared.console import clip, count, note, one_line
 from prlm_edge.cli.shared.options import ConfigFile, UserOption, new_app
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import UsageError
@@ -52,8 +52,8 @@ def day(text: str, option: str) -> str:
 
 def item_line(item: Item) -> str:
     """One line of a list: id, date, kind and title (or the beginning of the text), cut to the terminal's width."""
-    title = " ".join((item.title or item.text[:500]).split())
-    return clip(f"{item.id:<{_ID_COLUMNS}}  {item.date[:10]:<10}  {item.kind:<8}  {title}")
+    id, kind, title = (one_line(cell) for cell in (item.id, item.kind, item.title or item.text))
+    return clip(f"{id:<{_ID_COLUMNS}}  {item.date[:10]:<10}  {kind:<8}  {title}")
 
 
 def note_bad(profile: Profile) -> None:

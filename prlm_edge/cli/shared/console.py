@@ -13,7 +13,13 @@ from typing import Any, TextIO
 
 from prlm_edge.errors import PrlmError, UsageError
 
-_CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}  # C0, DEL and C1
+# What drives a terminal or deceives its reader: C0, DEL, C1, line separators, zero widths, directions. The joiners of
+# emoji and of Persian and Indic words stay.
+_HIDDEN = (0x200B, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
+_CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), *_HIDDEN)}
+_JSON_ESCAPES = {
+    code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_HIDDEN)
+}  # json.dumps leaves them as they are
 
 
 def out(text: str = "", end: str = "\n") -> None:
@@ -30,6 +36,7 @@ def out(text: str = "", end: str = "\n") -> None:
 
 def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> None:
     """Print rows of cells in columns as wide as need be, those of `right` flush right; the first row is the header."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
@@ -56,6 +63,7 @@ def emit_json(obj: Any, *, indent: int | None = 2) -> None:
 
     utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
     text = json.dumps(obj, ensure_ascii=not utf8, indent=indent, default=_plain)
+    text = text.translate(_JSON_ESCAPES)
     # Lone surrogates (escapes that a profile's JSON may hold) can't be encoded, but JSON has a spelling for them.
     _to_stdout(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
 
@@ -63,6 +71,11 @@ def emit_json(obj: Any, *, indent: int | None = 2) -> None:
 def printable(text: str, keep: str = "") -> str:
     """`text` with its control characters (but those in `keep`) as escapes, so that no file can drive a terminal."""
     return text.translate({code: escape for code, escape in _CONTROLS.items() if chr(code) not in keep})
+
+
+def one_line(text: str, most: int = 500) -> str:
+    """The beginning of `text` on one line, for lists: no line break of it can forge another row."""
+    return printable(" ".join(text[:most].split()))
 
 
 def count(n: int, noun: str) -> str:
@@ -96,7 +109,7 @@ def confirm(question: str, *, yes: bool, details: Sequence[str] = ()) -> None:
     """
     if yes:
         return
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         raise UsageError("there is nobody to ask", "add --yes to go on without asking")
     for line in details:
         note(line)
@@ -122,6 +135,8 @@ def prepare_streams() -> None:
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass
         os.close(descriptor)
+    if sys.stdin is None:  # it was closed: as good as empty
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
