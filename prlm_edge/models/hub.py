@@ -1,11 +1,13 @@
 """Downloading one file of a Hugging Face repository, resumable across runs.
 
 huggingface_hub's own `hf_hub_download` starts again from 0 after an interruption. Its lower half, `http_get`, resumes:
-it writes into a partial file of ours, named after the content's etag.
+it writes into a partial file of ours, named after the content's hash. Without an announced hash nothing is resumed: two
+halves of different contents would pass for one file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -43,24 +45,24 @@ def download_file(source: FileSource, target: Path, progress: Progress | None) -
         remote = get_hf_file_metadata(url, headers=headers)
         if urlsplit(remote.location).netloc != urlsplit(url).netloc:
             headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}  # a signed CDN address
-        etag = remote.etag or ""
-        partial = target.with_name(f".{target.name}.{re.sub(r'[^0-9A-Za-z]', '', etag)[:16]}.part")
-        for stale in target.parent.glob(f".{target.name}.*.part"):
-            if stale != partial:
-                stale.unlink()
+        etag, size = remote.etag or "", remote.size
+        if size is None:
+            raise PrlmError(f"{source}: the server announces no length", "download it yourself, then add --from FILE")
+        hashed = re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", etag) is not None
+        partial = _partial(target, etag if hashed else "whole")
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(partial, flags, 0o600), "r+b") as stream:
             have = stream.seek(0, os.SEEK_END)
-            if remote.size is not None and have > remote.size:
+            if have > size or not hashed:
                 have = stream.truncate(0)
                 stream.seek(0)
-            require_space(target.parent, (remote.size or 0) - have)
+            require_space(target.parent, size - have)
             http_get(
                 remote.location,
-                _Counted(stream, progress, remote.size),
+                _Counted(stream, progress, size),
                 resume_size=have,
                 headers=headers,
-                expected_size=remote.size,
+                expected_size=size,
                 tqdm_class=_Silent,
             )
             stream.flush()
@@ -73,11 +75,28 @@ def download_file(source: FileSource, target: Path, progress: Progress | None) -
         raise
     except Exception as error:  # the hub's own errors, its HTTP client's, and OSError share no base
         raise _explained(error, source) from error
-    if re.fullmatch(r"[0-9a-f]{64}", etag) and hash_file(partial) != etag:  # an LFS file's etag is its sha256
+    if partial.stat().st_size != size or (hashed and _hash_like(partial, etag) != etag):
         partial.unlink()
         raise ModelError(f"{source}: the bytes that came are not those the hub announced", "pull again")
     partial.replace(target)
     return remote.commit_hash or ""
+
+
+def _partial(target: Path, key: str) -> Path:
+    """The file to download into; those of other contents are removed."""
+    partial = target.with_name(f".{target.name}.{key}.part")
+    for stale in target.parent.glob(f".{target.name}.*.part"):
+        if stale != partial:
+            stale.unlink()
+    return partial
+
+
+def _hash_like(path: Path, etag: str) -> str:
+    """The file's hash of the kind that `etag` is: SHA-256 of a large file, git's SHA-1 of a small one."""
+    if len(etag) == 64:
+        return hash_file(path)
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _explained(error: Exception, source: FileSource) -> PrlmError:
@@ -100,12 +119,14 @@ def _explained(error: Exception, source: FileSource) -> PrlmError:
 
 
 class _Counted:
-    """A file that reports how far it has been written."""
+    """A file that reports how far it has been written, and takes no more than `total` bytes."""
 
-    def __init__(self, stream: IO[bytes], progress: Progress | None, total: int | None) -> None:
+    def __init__(self, stream: IO[bytes], progress: Progress | None, total: int) -> None:
         self._stream, self._progress, self._total = stream, progress, total
 
     def write(self, data: bytes) -> int:
+        if self._stream.tell() + len(data) > self._total:
+            raise ModelError("more came than the hub announced", "pull again")
         written = self._stream.write(data)
         if self._progress is not None:
             self._progress(self._stream.tell(), self._total)

@@ -34,6 +34,9 @@ def read_export(folder: Path) -> dict[str, Any]:
         manifest = dict(json.loads((folder / FILE).read_bytes()))
         known = manifest["version"] == VERSION and manifest["kind"] in KINDS
         entries, verified = list(manifest["files"]), bool(manifest["verification"]["ok"])
+        named = all(isinstance(manifest[key], str) for key in ("name", "licence"))
+        if not (named and entries and all(_is_entry(entry) for entry in entries)):
+            raise ValueError("odd entries")
     except (OSError, ValueError, TypeError, KeyError):
         raise UsageError(f"{folder}: no export in it", "name the folder that `prlm-edge export` wrote") from None
     if not known:
@@ -41,12 +44,22 @@ def read_export(folder: Path) -> dict[str, Any]:
     if not verified:
         raise UsageError(f"{folder}: its verification failed", "read its report, and export it again")
     for entry in entries:
-        path = folder / str(entry["name"])
-        if not re.fullmatch(r"[\w.-]+", str(entry["name"])) or not path.is_file():
+        path = folder / entry["name"]
+        if path.is_symlink() or not path.is_file():
             raise ModelError(f"{path}: missing", "export it again")
         if path.stat().st_size != entry["size"] or store.hash_file(path) != entry["sha256"]:
             raise ModelError(f"{path}: not the file that was verified", "export it again")
     return manifest
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry["name"], str)
+        and re.fullmatch(r"\w[\w.-]*", entry["name"]) is not None
+        and entry["name"] not in _KEPT
+        and type(entry["size"]) is int
+        and isinstance(entry["sha256"], str)
+    )
 
 
 def install(folder: Path, name: str = "") -> Manifest:
@@ -77,17 +90,17 @@ def install(folder: Path, name: str = "") -> Manifest:
 
 
 def _copy(folder: Path, export: dict[str, Any], name: str, target: Path) -> Manifest:
-    store.require_space(store.models_dir(), sum(int(entry["size"]) for entry in export["files"]))
+    store.require_space(store.models_dir(), sum(entry["size"] for entry in export["files"]))
     work = store.staging(target)
     shutil.rmtree(work, ignore_errors=True)
     private_dir(work)
-    names = [str(entry["name"]) for entry in export["files"]]
-    for part in (*names, *_KEPT):
-        if (folder / part).is_file():
+    for part in (*(entry["name"] for entry in export["files"]), *_KEPT):
+        if (folder / part).is_file() and not (folder / part).is_symlink():
             shutil.copyfile(folder / part, work / part)
-    main = max(export["files"], key=lambda entry: int(entry["size"]))["name"]  # the one that is run stands first
-    ordered = [main, *(part for part in names if part != main)]
-    files = tuple(InstalledFile(part, (work / part).stat().st_size, store.hash_file(work / part)) for part in ordered)
+    ordered = sorted(export["files"], key=lambda entry: -entry["size"])  # the one that is run stands first
+    files = tuple(InstalledFile(entry["name"], entry["size"], entry["sha256"]) for entry in ordered)
+    if any(store.hash_file(work / f.name) != f.sha256 for f in files):
+        raise ModelError(f"{folder}: it changed meanwhile", "install it again")
     manifest = Manifest(name, str(export["kind"]), str(export["licence"]), SOURCE, files)
     store.write_manifest(work, manifest)
     if target.exists():

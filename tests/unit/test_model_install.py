@@ -95,11 +95,39 @@ def test_names_that_can_not_be_had(export, name):
         install(export(), name)
 
 
-def test_a_path_out_of_the_folder_is_refused(export):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["files"][0].update(name="../evil"),
+        lambda m: m["files"][0].update(name=".hidden"),
+        lambda m: m["files"][0].update(name="README.md"),
+        lambda m: m["files"][0].update(size="3"),
+        lambda m: m["files"].clear(),
+        lambda m: m["files"].append(5),
+        *(lambda m, key=key: m.pop(key) for key in ("version", "name", "kind", "licence", "files", "verification")),
+        *(lambda m, key=key: m["files"][0].pop(key) for key in ("name", "size", "sha256")),
+        *(lambda m, key=key: m.update({key: [1]}) for key in ("name", "kind", "licence", "files", "verification")),
+    ],
+)
+def test_a_manifest_that_no_export_wrote_is_refused(export, change):
     folder = export()
     manifest = json.loads((folder / "export.json").read_text())
-    manifest["files"][0]["name"] = "../evil"
+    change(manifest)
     (folder / "export.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError):
+        install(folder)
+
+
+def test_links_are_not_followed(export, tmp_path):
+    folder = export()
+    secret = tmp_path / "secret"
+    secret.write_text("my key")
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to(secret)
+    install(folder)
+    assert not (models.find("my-voice").folder / "README.md").exists()
+    (folder / "model.gguf").rename(tmp_path / "model.gguf")
+    (folder / "model.gguf").symlink_to(tmp_path / "model.gguf")
     with pytest.raises(ModelError, match="missing"):
         install(folder)
 

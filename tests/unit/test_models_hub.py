@@ -1,6 +1,7 @@
 """Pulling models from a Hugging Face hub on the loopback."""
 
 import contextlib
+import hashlib
 import http.server
 import sys
 import threading
@@ -23,6 +24,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     blob, etag, cdn, requests, tokens = DATA, sha256(DATA), "", [], []
+    length = "whole"  # what a HEAD announces: the blob's own, another number, or None
 
     def do_HEAD(self):
         self.reply(body=False)
@@ -42,7 +44,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
             wanted, size = self.headers.get("Range"), len(self.blob)
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
             part = {"Content-Range": f"bytes {start}-{size - 1}/{size}"} if wanted else {}
-            self.head(206 if wanted else 200, {"ETag": f'"{self.etag}"', "Content-Length": size - start, **part})
+            length = {"Content-Length": size - start if body or self.length == "whole" else self.length}
+            length = {"Transfer-Encoding": "chunked"} if None in length.values() else length
+            self.head(206 if wanted else 200, {"ETag": f'"{self.etag}"', **length, **part})
             if body:
                 with contextlib.suppress(OSError):  # the client went away
                     self.wfile.write(self.blob[start:])
@@ -85,8 +89,7 @@ def hub(monkeypatch):
     thread.join()
 
 
-@pytest.fixture
-def half(hub):
+def half_a_download():
     """Half of the file is there: its download was interrupted."""
 
     def interrupt(done, total):
@@ -97,6 +100,11 @@ def half(hub):
         fetch(models.find(REPO), interrupt)
     with pytest.raises(MissingError):
         models.resolve(REPO)
+
+
+@pytest.fixture
+def half(hub):
+    half_a_download()
     hub.requests.clear()
 
 
@@ -139,6 +147,37 @@ def test_a_file_that_changed_meanwhile_is_not_mixed(hub, half):
     hub.etag = sha256(hub.blob)
     fetch(models.find(REPO))
     assert models.resolve(REPO).read_bytes() == hub.blob
+
+
+def test_without_a_hash_a_download_starts_from_0(hub):
+    """Two halves of different contents would pass for one file."""
+    hub.etag = "W-5f3c"
+    half_a_download()
+    hub.blob = b"GGUF" + DATA[:3:-1]
+    hub.requests.clear()
+    fetch(models.find(REPO))
+    assert hub.requests[-1] == ("GET", None)
+    assert models.resolve(REPO).read_bytes() == hub.blob
+
+
+def test_a_small_file_has_gits_own_hash(hub):
+    hub.etag = hashlib.sha1(b"blob %d\0" % len(DATA) + DATA).hexdigest()
+    fetch(models.find(REPO))
+    store.remove(models.find(REPO).folder)
+    hub.etag = "0" * 40
+    with pytest.raises(ModelError, match="announced"):
+        fetch(models.find(REPO))
+
+
+def test_lengths_are_announced_and_kept(hub):
+    hub.length = len(DATA) - 5  # more comes than that
+    with pytest.raises(PrlmError):
+        fetch(models.find(REPO))
+    assert not list(store.models_dir().rglob("m.gguf"))
+    hub.length = None
+    with pytest.raises(PrlmError, match="no length") as caught:
+        fetch(models.find(REPO))
+    assert "--from" in caught.value.hint
 
 
 def test_a_download_that_is_not_what_the_hub_announced(hub):
