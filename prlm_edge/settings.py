@@ -330,8 +330,11 @@ def _check_text(key: str, value: str, where: str) -> str | None:
         return None
     if not value and DEFAULTS[key]:
         raise ConfigError(f"{where}: may not be empty", _allowed(key))
-    if key == "base_url" and value and not value.startswith(("http://", "https://")):
-        raise ConfigError(f"{where}: {value!r} is not a URL", "it starts with http:// or https://")
+    if key == "base_url" and value:
+        if "@" in value:  # said without the value: it may hold a password
+            raise ConfigError(f"{where}: base_url holds a name or password", "put the server's key into PRLM_API_KEY")
+        if not value.startswith(("http://", "https://")):
+            raise ConfigError(f"{where}: {value!r} is not a URL", "it starts with http:// or https://")
     return os.path.expanduser(value) if spec.path else value  # noqa: PTH111 - stays a string
 
 

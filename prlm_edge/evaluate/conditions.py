@@ -15,6 +15,7 @@ Conditions start from prlm-edge's defaults, not from the user's config: the same
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from prlm_edge.storage import read_yaml
 
 _TOP = ("seed", "limit", "settings", "conditions", "grid")
 _OWN = ("profile", "baseline")  # keys of a condition that are no settings
-SET_BY_THE_RUN = ("user", "task", "seed", "tasks_dir")  # the data says them, or the run
+SET_BY_THE_RUN = ("user", "task", "seed", "tasks_dir", "api_key")  # the data says them, the run, or the environment
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,13 @@ class Experiment:
 
 
 def settings_of(condition: Condition, task: str, seed: int = 0) -> Settings:
-    """The settings that a condition means for rows of `task`."""
+    """The settings that a condition means for rows of `task`; a server's key comes from PRLM_API_KEY alone.
+
+    A run folder and its report are made to be shared, so nothing secret may become part of a condition.
+    """
     profile = {"retriever": "none"} if condition.profile == "none" else {}
-    return Settings(**{**DEFAULTS, "task": task, "seed": seed, **condition.settings, **profile})
+    own = {"task": task, "seed": seed, "api_key": os.environ.get("PRLM_API_KEY", "")}
+    return Settings(**{**DEFAULTS, **own, **condition.settings, **profile})
 
 
 def product(axes: Mapping[str, Sequence[Any]], common: Mapping[str, Any] | None = None) -> tuple[Condition, ...]:
@@ -138,6 +143,8 @@ def _meaning(condition: Condition) -> tuple[Any, ...]:
 
 def _checked(key: str, value: Any) -> Any:
     if key not in KEYS or key in SET_BY_THE_RUN:
+        if key == "api_key":
+            raise UsageError("a condition can't set 'api_key': it would be kept in the run", "set PRLM_API_KEY")
         known = [*(key for key in KEYS if key not in SET_BY_THE_RUN), *_OWN]
         raise UsageError(f"a condition can't set {key!r}", did_you_mean(key, known, f"there are: {', '.join(known)}"))
     if key == "reasoning" and isinstance(value, bool):  # YAML reads a bare `off` as false

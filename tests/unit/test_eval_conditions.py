@@ -51,6 +51,7 @@ def test_the_users_own_config_plays_no_part(home: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
+        ("settings: {api_key: sk-1}\nconditions: {a: }", UsageError, "can't set 'api_key'"),
         ("settings: {kk: 1}\nconditions: {a: }", UsageError, "can't set 'kk'"),
         ("conditions: {a: {k: many}}", ConfigError, "not a whole number"),
         ("conditions: {a: {user: me.jsonl}}", UsageError, "can't set 'user'"),
@@ -80,3 +81,10 @@ def test_one_name_means_one_thing() -> None:
     with pytest.raises(UsageError, match="two conditions"):
         unique([make("a", {"k": 1}), make("a", {"k": 2})])
     assert len(baselines()) == 6
+
+
+def test_a_servers_key_comes_from_the_environment_and_is_no_part_of_a_condition(monkeypatch):
+    monkeypatch.setenv("PRLM_API_KEY", "sk-1")
+    condition = make("served", {"base_url": "http://127.0.0.1:1/v1"})
+    assert settings_of(condition, "title").api_key == "sk-1"
+    assert "sk-1" not in repr(condition)

@@ -122,6 +122,7 @@ def test_other_variables_are_left_alone():
         ("top_p = 1.5", "top_p: 1.5 is out of range", "at most 1"),
         ("seed = 4294967296", "seed: 4294967296 is out of range", "at most 4294967295"),
         ("base_url = 'localhost:8080'", "'localhost:8080' is not a URL", "http://"),
+        ("base_url = 'http://me:pw@localhost'", "holds a name or password", "PRLM_API_KEY"),
         ("[model]\nname = 'x'", "model: {'name': 'x'} is not text", ""),
         ("k = [4]", "k: [4] is not a whole number", ""),
         ("k 4", "not valid TOML", "model ="),
