@@ -1,15 +1,10 @@
-"""What the importers share: callbacks, stable ids, dates.
-
-Not here: any one format.
-"""
+"""What the importers share: callbacks, stable ids, and bytes as text."""
 
 from __future__ import annotations
 
-import re
+import codecs
 import unicodedata
 from collections.abc import Callable
-from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
 from hashlib import blake2b
 
 OnSkip = Callable[[str, str], None]
@@ -18,8 +13,14 @@ OnSkip = Callable[[str, str], None]
 OnProgress = Callable[[int, "int | None"], None]
 """Told (done, total) as the work goes on; total is None where it isn't known."""
 
-_PREFIX = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
-_FORMATS = ("%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%B %Y", "%b %Y")
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SAMPLE_BYTES = 1024
 
 
 def ignore_skip(where: str, why: str) -> None:
@@ -36,50 +37,28 @@ def stable_id(prefix: str, *parts: str) -> str:
     return prefix + blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
-def iso_date(value: object) -> str:
-    """`value` as an ISO date or prefix of one ("2024", "2024-08", "2024-08-01"); "" where it can't be told for sure.
+def encoding_of(head: bytes) -> str:
+    """The encoding that the first bytes of a file tell: by their mark, by the NUL bytes of UTF-16, else UTF-8."""
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name
+    even, odd = head[:_SAMPLE_BYTES:2], head[1:_SAMPLE_BYTES:2]
+    for sparse, dense, name in ((even, odd, "utf-16-le"), (odd, even, "utf-16-be")):
+        if len(dense) > 1 and b"\0" not in sparse and dense.count(0) * 2 > len(dense):
+            return name
+    return "utf-8"
 
-    Understands ISO 8601, RFC 2822, year-first dates, English month names and Unix times in seconds or milliseconds.
-    Day/month/year with bare numbers is ambiguous and so not understood.
+
+def decode(data: bytes) -> str:
+    """`data` as text whose only line breaks are newlines.
+
+    Raises:
+        ValueError: It is no text; the message is one clause.
     """
-    if isinstance(value, datetime | date):
-        return value.isoformat()[:10]
-    text = str(value).strip()
-    if _PREFIX.fullmatch(text):
-        return text if len(text) < 10 or _is_day(text) else ""
-    if text.isascii() and text.isdigit() and len(text) in (10, 13):
-        return datetime.fromtimestamp(int(text[:10]), UTC).date().isoformat()
-    return _iso(text) or _by_format(text) or _rfc2822(text)
-
-
-def _is_day(text: str) -> bool:
     try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _iso(text: str) -> str:
-    try:
-        return datetime.fromisoformat(text).date().isoformat() if "-" in text else ""
-    except ValueError:
-        # Trailing words ("2024-08-01 10:00:00 +0200 CEST") don't make the day doubtful.
-        return text[:10] if re.match(r"\d{4}-\d\d-\d\d[T ]", text) and _is_day(text[:10]) else ""
-
-
-def _by_format(text: str) -> str:
-    for pattern in _FORMATS:
-        try:
-            day = datetime.strptime(text, pattern).date().isoformat()
-        except ValueError:
-            continue
-        return day if "%d" in pattern else day[:7]
-    return ""
-
-
-def _rfc2822(text: str) -> str:
-    try:
-        return parsedate_to_datetime(text).date().isoformat()
-    except (ValueError, TypeError):
-        return ""
+        text = data.decode(encoding_of(data))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"invalid {error.encoding.upper()} at byte {error.start + 1}") from None
+    if "\0" in text:
+        raise ValueError("binary data")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

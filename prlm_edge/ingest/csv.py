@@ -1,7 +1,4 @@
-"""Rows of a CSV file as Items, with column mapping.
-
-Not here: which column feeds which field, which is `mapping.py`.
-"""
+"""Rows of a CSV file as Items, with column mapping; `csv_rows.py` reads the rows."""
 
 from __future__ import annotations
 
@@ -9,21 +6,26 @@ import codecs
 import contextlib
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from prlm_edge.errors import UsageError
-from prlm_edge.ingest.common import OnProgress, OnSkip, ignore_progress, ignore_skip
-from prlm_edge.ingest.mapping import complete, resolve
+from prlm_edge.ingest.common import OnProgress, OnSkip, encoding_of, ignore_progress, ignore_skip
+from prlm_edge.ingest.csv_rows import Lines, Row, Rows
+from prlm_edge.ingest.mapping import USUAL, item_of, resolve
 from prlm_edge.ingest.records import open_data
-from prlm_edge.profile import LineError, item_from
+from prlm_edge.profile import LineError
 from prlm_edge.types import Item
 
 MAX_FIELD_CHARS = 4 * 1024 * 1024
 _HEAD_CHARS = 64 * 1024
 _DELIMITERS = (",", ";", "\t", "|")
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_NONE = "\x1f"  # "delimiter" of a table with one column, whose texts hold any character
+_SEP = re.compile(r'"?sep=(.)"?[,;\t ]*(\r\n|\r|\n)', re.IGNORECASE)  # Excel's own first line
+_HEADER_ROWS = 20  # among which the header is looked for
+_NULL = "\\N"  # of MySQL and PostgreSQL
 
 
 def read(
@@ -36,50 +38,55 @@ def read(
     on_skip: OnSkip = ignore_skip,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[Item]:
-    """Yield one item a row; the first row names the columns.
+    """Yield one item a row; the header names the columns, and what no field takes is kept in `meta`.
+
+    The header is the first row, unless that has no column that could be a title or text and a longer row further down
+    has. A row whose cells don't fit the header is left out and told: its text might be cut.
 
     Args:
         path: The file, gzipped or not.
         mapping: Column by field; what isn't mapped is found by its usual name.
         delimiter: One character; found out when empty.
-        encoding: UTF-8 (or by its byte order mark) when empty.
+        encoding: UTF-8, or UTF-16 where the file begins like it, when empty.
         kind: Of rows that have none.
         on_skip: Told of rows that are left out.
         on_progress: Told of rows done.
 
     Raises:
-        UsageError: No such file, a missing column, or another encoding.
+        UsageError: No such file, a missing column or one that stands twice, or another encoding.
     """
     _check(delimiter, encoding)
     with open_data(path) as raw, _field_limit():
-        bom = next((name for mark, name in _BOMS if raw.peek(4).startswith(mark)), "")  # type: ignore[attr-defined]
-        stream = io.TextIOWrapper(raw, encoding=encoding or bom or "utf-8", newline="")
-        number = 1
+        encoding = encoding or encoding_of(raw.peek(4096))
+        stream = io.TextIOWrapper(raw, encoding=encoding, newline="")
+        number = 0
         try:
-            head = stream.read(_HEAD_CHARS)
-            rows = csv.reader(_from_head(head, stream), delimiter=delimiter or sniff(head))
-            header = next((row for row in rows if row), [])
-            columns = resolve(mapping or {}, header, str(path))
-            index = {field: header.index(column) for field, column in columns.items()}
-            for number, row in enumerate(rows, 2):
-                if any(cell.strip() for cell in row):
-                    where = f"row {number} (line {rows.line_num})"
-                    if (item := _item(row, index, f"csv:{path.name}", kind, where, on_skip)) is not None:
-                        yield item
-                on_progress(number - 1, None)
+            head = stream.read(_HEAD_CHARS).removeprefix("\ufeff")
+            if sep := _SEP.match(head):
+                head, delimiter = head[sep.end() :], delimiter or sep[1]
+            lines = Lines(head, stream, skipped=1 if sep else 0)
+            rows = Rows(lines, delimiter or sniff(head))
+            header = _header(rows, mapping or {}, str(path), on_skip)
+            if len(header) == 1 and not delimiter:
+                rows.delimiter = _NONE
+            rows.width = len(header)
+            fields = _fields(header, mapping or {}, str(path))
+            for row in rows:
+                number = row.number
+                try:
+                    if record := _record(header, row):
+                        yield item_of(record, fields, source=f"csv:{path.name}", kind=kind)
+                except LineError as error:
+                    on_skip(f"row {row.number} (line {row.line})", str(error))
+                on_progress(row.number - 1, None)
         except UnicodeDecodeError as error:
             raise UsageError(
-                f"{path}: not {error.encoding} text after row {number - 1}",
-                "name its encoding, such as --encoding cp1252",
-            ) from None
-        except csv.Error as error:
-            raise UsageError(
-                f"{path}: row {number + 1}: {error}", "check its quotes, or name the --delimiter"
+                f"{path}: not {error.encoding} text after row {number}", "name its encoding, such as --encoding cp1252"
             ) from None
 
 
 def sniff(head: str) -> str:
-    """The delimiter that cuts the first rows of `head` most evenly into more than one column; a comma where none does.
+    """The delimiter that cuts most of the first rows into the same number of columns; a comma where none does.
 
     The standard library's Sniffer guesses from letters too, and takes very long over long quoted fields.
     """
@@ -88,28 +95,81 @@ def sniff(head: str) -> str:
     for delimiter in _DELIMITERS:
         with contextlib.suppress(csv.Error):
             widths = [len(row) for row in csv.reader(io.StringIO(whole, newline=""), delimiter=delimiter) if row][:50]
-            if widths and widths[0] > 1:
-                score = sum(width == widths[0] for width in widths) / len(widths) + min(widths[0], 50) / 1000
-                best, best_score = (delimiter, score) if score > best_score else (best, best_score)
+            for width, count in Counter(widths).most_common(2):
+                score = count / len(widths) + min(width, 50) / 1000
+                if width > 1 and score > best_score:
+                    best, best_score = delimiter, score
     return best
 
 
-def _item(row: list[str], index: Mapping[str, int], source: str, kind: str, where: str, on_skip: OnSkip) -> Item | None:
-    if len(row) <= max(index.values()):
-        on_skip(where, f"only {len(row)} columns")
-        return None
-    record = {field: row[i].strip() for field, i in index.items()}
-    try:
-        return item_from(complete(record, source=source, kind=kind))
-    except LineError as error:
-        on_skip(where, str(error))
-        return None
+def _header(rows: Rows, mapping: Mapping[str, str], where: str, on_skip: OnSkip) -> list[str]:
+    """The names of the columns, each but once. What stands before the header is told.
+
+    Raises:
+        UsageError: No row could be a header; the message is about the longest one.
+    """
+    passed: list[Row] = []
+    errors: list[tuple[int, UsageError]] = []
+    for row in rows:
+        names = [cell.strip() for cell in row.cells]
+        while names and not names[-1]:
+            names.pop()
+        if not names and not row.error:
+            continue
+        if names and all(len(names) > width for width, _ in errors):
+            try:
+                resolve(mapping, names, where)
+            except UsageError as error:
+                errors.append((len(names), error))
+            else:
+                for before in passed:
+                    on_skip(f"row {before.number} (line {before.line})", "stands before the header")
+                return _unique(names)
+        passed.append(row)
+        if len(passed) == _HEADER_ROWS:
+            break
+    if not errors:
+        resolve(mapping, [], where)
+    raise max(errors, key=lambda pair: pair[0])[1]
 
 
-def _from_head(head: str, rest: IO[str]) -> Iterator[str]:
-    """The lines of a stream of which `head` has been read."""
-    yield from io.StringIO(head + rest.readline(), newline="")
-    yield from rest
+def _unique(names: Sequence[str]) -> list[str]:
+    """`names` with a number behind those that stand there already, and for those that are empty."""
+    seen: Counter[str] = Counter()
+    result = []
+    for place, written in enumerate(names, 1):
+        name = written or f"column {place}"
+        seen[name] += 1
+        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return result
+
+
+def _fields(header: Sequence[str], mapping: Mapping[str, str], where: str) -> dict[str, Sequence[str]]:
+    """The columns that may feed each field."""
+    found = resolve(mapping, header, where)
+    for column in found.values():
+        if f"{column} (2)" in header:
+            raise UsageError(f"{where}: two columns are named {column!r}", "rename one of them")
+    return {field: (column,) if field in mapping else (column, *USUAL[field]) for field, column in found.items()}
+
+
+def _record(header: Sequence[str], row: Row) -> dict[str, str]:
+    """The filled cells of a row by their columns; none of an empty row.
+
+    Raises:
+        LineError: The row can't be read, or doesn't fit the header.
+    """
+    cells = [cell.strip().strip("\0") for cell in row.cells]
+    if row.error:
+        raise LineError(row.error)
+    if not any(cells):
+        return {}
+    if len(cells) < len(header) or any(cells[len(header) :]):
+        what = "line break" if len(cells) < len(header) else "delimiter"
+        raise LineError(f"{len(cells)} cells, but {len(header)} columns (an unquoted {what} in a text?)")
+    if any("\0" in cell for cell in cells):
+        raise LineError("NUL bytes in it")
+    return {name: cell for name, cell in zip(header, cells, strict=False) if cell and cell != _NULL}
 
 
 def _check(delimiter: str, encoding: str) -> None:

@@ -1,121 +1,146 @@
-"""The front matter of a Markdown file: a careful subset of YAML between "---" lines, TOML between "+++" lines.
+"""The front matter of a Markdown file: YAML between "---" lines, TOML between "+++" lines, or a JSON object.
 
-The subset is what title, date, tags and flags are written in: scalars, quoted or folded, and flat lists. Nested
-mappings, anchors and tags of YAML are passed over. Not here: what the keys mean, which is `markdown.py`.
+What stands between two "---" lines is front matter only if it is a mapping: else they are rules, and all is text.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-Value = str | list[str]
+import yaml
 
-_BLANKS = " \t\r"  # what YAML takes for white space within a line
-_KEY = re.compile(r"""(?P<key>[A-Za-z_][\w .-]*?|"[^"]*"|'[^']*')[ \t]*:(?:[ \t]+(?P<value>.*))?""")
-_COMMENT = re.compile(r"(^|[ \t])#.*$")
-# Possessive quantifiers (++, *+): nothing here ever backtracks into a quoted string.
-_QUOTED = r"""(?:"(?:\\.|[^"\\])*+"|'(?:''|[^'])*+')"""
-_FLOW_LIST = re.compile(rf"""\[((?:{_QUOTED}|[^\]"'])*+)\][ \t]*(?:#.*)?""")
-_FLOW_PART = re.compile(rf"""[ \t]*({_QUOTED}|[^,]+)[ \t]*(?:,|$)""")
-_BLOCK = re.compile(r"[|>][+-]?\d?[+-]?")
+Value = str | list[Any] | dict[str, Any]
+
+_OPENING = re.compile(r"\s*^([ ]{0,3})(---|\+\+\+)[ \t]*(yaml|toml|json)?[ \t]*\n", re.MULTILINE | re.IGNORECASE)
+_CLOSING = {"---": r"(?:---|\.\.\.)", "+++": r"\+\+\+"}
+_KEY = re.compile(r"""("[^"]*"|'[^']*'|[^\s:#\-\[{"'][^:\n]*?)[ \t]*:(?:[ \t]+(.*))?""")
+_MAX_NODES = 10_000
+_USUAL = """title subtitle date created updated modified lastmod published publish publishdate pubdate draft layout type
+kind tag tags keywords category categories author authors alias aliases description summary excerpt slug permalink url
+id uid lang language status cssclass cssclasses image source weight"""
+_NULLS = ("", "~", "null", "Null", "NULL")
 
 
 def split(text: str) -> tuple[dict[str, Value], str]:
-    """(front matter by lower-case key, the rest of the text). No or unclosed front matter: ({}, text).
+    """(front matter by lower-case key, the rest of the text). Without front matter: ({}, text).
+
+    Scalars are strings as they are written, "" for null.
 
     Raises:
         ValueError: TOML front matter that is no TOML.
     """
-    lines = text.split("\n")
-    fence = lines[0].rstrip()
-    if fence not in ("---", "+++"):
+    if text.lstrip().startswith("{"):
+        return _json(text)
+    opening = _OPENING.match(text)
+    if opening is None:
         return {}, text
-    closing = ("---", "...") if fence == "---" else ("+++",)
-    end = next((i for i, line in enumerate(lines[1:], 1) if line.rstrip() in closing), None)
-    if end is None:
+    indent, fence, language = opening.groups()
+    closing = re.compile(rf"^{indent}{_CLOSING[fence]}[ \t]*$\n?", re.MULTILINE).search(text, opening.end())
+    if closing is None:
         return {}, text
-    head, body = lines[1:end], "\n".join(lines[end + 1 :])
-    return (_yaml(head) if fence == "---" else _toml("\n".join(head))), body
+    head, body = textwrap.dedent(text[opening.end() : closing.start()]), text[closing.end() :]
+    language = (language or "").lower() or ("yaml" if fence == "---" else "toml")
+    if language == "json":
+        meta, rest = _json(head.strip())
+        return (meta, body) if meta and not rest.strip() else ({}, text)
+    found = _yaml(head) if language == "yaml" else _toml(head)
+    return ({}, text) if found is None else (found, body)
+
+
+def _json(text: str) -> tuple[dict[str, Value], str]:
+    """A JSON object at the beginning, alone on its lines."""
+    start = len(text) - len(text.lstrip())
+    try:
+        table, end = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return {}, text
+    rest = text[end:]
+    return (_by_key(table.items()), rest) if re.match(r"[ \t]*(\n|$)", rest) else ({}, text)
 
 
 def _toml(text: str) -> dict[str, Value]:
     try:
-        table = tomllib.loads(text)
+        return _by_key(tomllib.loads(text).items())
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"TOML front matter: {error}") from None
-    return {
-        key.lower(): [str(v) for v in value] if isinstance(value, list) else _scalar_text(value)
-        for key, value in table.items()
-        if not isinstance(value, dict)
-    }
 
 
-def _scalar_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _yaml(text: str) -> dict[str, Value] | None:
+    """The mapping; None where there is none. What is no sound YAML is read as lines of "key: value"."""
+    try:
+        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if node is None:
+            return None if text.strip() else {}
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        pairs = _pairs(node, [_MAX_NODES])
+    except (yaml.YAMLError, RecursionError, OverflowError):
+        pairs = _key_lines(text)
+    table = _by_key(pairs)
+    if any(str(key)[:1].isupper() for key, _ in pairs) and table.keys().isdisjoint(_USUAL.split()):
+        return None  # prose, such as "Note: the rye rose."
+    return table or None
 
 
-def _yaml(lines: list[str]) -> dict[str, Value]:
-    result: dict[str, Value] = {}
-    for key, first, more in _entries(lines):
-        if _BLOCK.fullmatch(first.partition(" #")[0].strip(_BLANKS)):
-            value: Value = _folded(more, keep_breaks=first.startswith("|"))
-        elif first == "" and any(_is_list_line(line) for line in more):
-            value = [_unquoted(line.strip(_BLANKS)[1:].strip(_BLANKS)) for line in more if _is_list_line(line)]
-        elif first == "" and any(_KEY.match(line.strip(_BLANKS)) for line in more):
-            continue  # a nested mapping
+def _pairs(node: yaml.MappingNode, left: list[int]) -> list[tuple[Any, Any]]:
+    """Keys and values of a mapping, scalars as they are written. `left` counts down: aliases of aliases explode."""
+
+    def value_of(node: yaml.Node) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OverflowError
+        if isinstance(node, yaml.MappingNode):
+            return {str(key): value for key, value in _pairs(node, left)}
+        if isinstance(node, yaml.SequenceNode):
+            return [value_of(member) for member in node.value]
+        plain = isinstance(node, yaml.ScalarNode) and not node.style
+        return None if plain and node.value in _NULLS else node.value
+
+    return [(value_of(key), value_of(value)) for key, value in node.value]
+
+
+def _key_lines(text: str) -> list[tuple[str, Any]]:
+    """Lines of "key: value", with indented lines and list lines below; none where another line is among them."""
+    pairs: list[tuple[str, Any]] = []
+    for line in text.split("\n"):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if match := _KEY.fullmatch(line.rstrip()):
+            pairs.append((match[1].strip("\"'"), (match[2] or "").strip()))
+        elif pairs and re.match(r"[ \t]|- ", line):
+            key, value = pairs[-1]
+            item = line.strip()
+            listed = item.startswith("- ") and (not value or isinstance(value, list))
+            pairs[-1] = (key, [*value, item[2:].strip()] if listed else f"{value} {item}".strip())
         else:
-            value = _flow(" ".join([first, *(line.strip(_BLANKS) for line in more)]).strip(_BLANKS))
-        result[key] = value
+            return []
+    return pairs
+
+
+def _by_key(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Value]:
+    """Plain values by lower-case key; a key that stands twice gets a number."""
+    result: dict[str, Value] = {}
+    for key, value in pairs:
+        name = base = str(key).strip().lower()
+        number = 1
+        while name in result:
+            number += 1
+            name = f"{base} ({number})"
+        result[name] = _plain(value)
     return result
 
 
-def _entries(lines: list[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """(key, what stands behind the colon, the lines that belong to it) of each top-level key."""
-    key, first, more = "", "", list[str]()
-    for raw in lines:
-        line = raw.rstrip(_BLANKS)
-        match = None if line[:1] in (" ", "\t", "-", "#") else _KEY.fullmatch(line)
-        if match:
-            if key:
-                yield key, first, more
-            key, more = match["key"].strip("\"'").strip(_BLANKS).lower(), []
-            first = (match["value"] or "").strip(_BLANKS)
-            first = "" if first.startswith("#") else first
-        elif line.strip(_BLANKS) and not line.lstrip(_BLANKS).startswith("#"):
-            more.append(line)
-    if key:
-        yield key, first, more
-
-
-def _is_list_line(line: str) -> bool:
-    return line.lstrip(_BLANKS).startswith("- ")
-
-
-def _folded(lines: list[str], *, keep_breaks: bool) -> str:
-    return ("\n" if keep_breaks else " ").join(line.strip(_BLANKS) for line in lines)
-
-
-def _flow(text: str) -> Value:
-    """A flow list `[a, "b, c"]` or a scalar."""
-    if match := _FLOW_LIST.fullmatch(text):
-        inside = match[1]
-    elif text.startswith("[") and text.endswith("]"):  # an apostrophe within a plain word
-        inside = text[1:-1]
-    else:
-        return _unquoted(text)
-    return [word for part in _FLOW_PART.findall(inside) if (word := _unquoted(part.strip(_BLANKS)))]
-
-
-def _unquoted(text: str) -> str:
-    if match := re.match(r'"(?:\\.|[^"\\])*+"', text):
-        try:
-            return str(json.loads(match[0]))
-        except ValueError:  # an escape of YAML's own
-            return match[0][1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    if match := re.match(r"'((?:''|[^'])*+)'", text):
-        return match[1].replace("''", "'")
-    plain = _COMMENT.sub("", text).strip(_BLANKS)
-    return "" if plain in ("~", "null", "Null", "NULL") else plain
+def _plain(value: Any) -> Value:
+    """Strings, lists and tables of strings; "" for null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(member) for member in value]
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,7 +1,4 @@
-"""Which column feeds which field: the user's `field=column` pairs, or well-known column names.
-
-Not here: reading the columns, which is `csv.py` and `jsonl.py`.
-"""
+"""Which column of a table feeds which field of an Item: the user's `field=column` pairs, or well-known names."""
 
 from __future__ import annotations
 
@@ -9,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prlm_edge.errors import UsageError, nearest
-from prlm_edge.ingest.common import iso_date
+from prlm_edge.ingest.dates import iso_date
+from prlm_edge.profile import item_from
+from prlm_edge.types import Item
 
 FIELDS = ("id", "title", "text", "date", "kind", "source")
 USUAL: Mapping[str, tuple[str, ...]] = {
@@ -55,7 +54,7 @@ def resolve(mapping: Mapping[str, str], columns: Sequence[str], where: str) -> d
     """
     listed = f"columns: {', '.join(columns) or '(none)'}"
     by_lower = {column.strip().lower(): column for column in reversed(columns)}
-    found = {}
+    found: dict[str, str] = {}
     for field, column in mapping.items():
         if column in columns:
             found[field] = column
@@ -77,6 +76,42 @@ def resolve(mapping: Mapping[str, str], columns: Sequence[str], where: str) -> d
     return found
 
 
+def item_of(record: Mapping[str, Any], fields: Mapping[str, Sequence[str]], *, source: str, kind: str) -> Item:
+    """The item of a record; what an Item has no place for is kept in `meta`.
+
+    Args:
+        record: The cells of a row by their columns, or a JSON object.
+        fields: For each field the columns that may feed it: the first filled one does.
+        source: Of records that have none.
+        kind: Of records that have none.
+
+    Raises:
+        LineError: Neither text nor title, or a field of the wrong type.
+    """
+    rest = dict(record)
+    found = {}
+    for field, columns in fields.items():
+        column = next((name for name in columns if look_up(record, name) not in (None, "")), columns[0])
+        found[field] = look_up(record, column)
+        rest.pop(column, None)
+    # A column that has a field's name and doesn't feed it keeps its content, as does a "meta" that is no object.
+    others = {name: rest.pop(name) for name in found if rest.get(name) not in (None, "")}
+    if "meta" in rest and not isinstance(rest["meta"], dict):
+        others["meta"] = rest.pop("meta")
+    if others:
+        rest["meta"] = {**rest.get("meta", {}), **others}
+    return item_from(complete({**rest, **found}, source=source, kind=kind), extras=True)
+
+
+def look_up(record: Mapping[str, Any], column: str) -> Any:
+    """The value of a column; "body.text" reaches into objects. None where there is none."""
+    if column in record or "." not in column:
+        return record.get(column)
+    outer, _, inner = column.partition(".")
+    below = record.get(outer)
+    return look_up(below, inner) if isinstance(below, dict) else None
+
+
 def complete(record: Mapping[str, Any], *, source: str, kind: str) -> dict[str, Any]:
     """`record` with its date as ISO 8601 and, where it has none, `source` and `kind`.
 
@@ -84,7 +119,7 @@ def complete(record: Mapping[str, Any], *, source: str, kind: str) -> dict[str, 
     """
     result = {**record, "source": record.get("source") or source, "kind": record.get("kind") or kind}
     written = record.get("date")
-    if isinstance(written, str | int) and not isinstance(written, bool) and written != "":
+    if written not in (None, ""):
         result["date"] = iso_date(written)
         if not result["date"]:
             meta = record.get("meta")

@@ -1,24 +1,30 @@
-"""Markdown files as Items: one file, a folder or a whole vault (Obsidian, Hugo, Jekyll).
-
-Not here: front matter syntax (`front_matter.py`), markup to text (`plain_text.py`).
-"""
+"""Markdown files as Items: one file, a folder or a whole vault (Obsidian, Hugo, Jekyll)."""
 
 from __future__ import annotations
 
+import calendar
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from prlm_edge.errors import UsageError
 from prlm_edge.ingest import front_matter, plain_text
-from prlm_edge.ingest.common import OnProgress, OnSkip, ignore_progress, ignore_skip, iso_date, stable_id
+from prlm_edge.ingest.common import OnProgress, OnSkip, decode, ignore_progress, ignore_skip, stable_id
+from prlm_edge.ingest.dates import iso_date
 from prlm_edge.types import Item
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 SUFFIXES = frozenset({".md", ".markdown", ".mdown", ".mkd"})
 _SKIPPED_FOLDERS = frozenset({"templates", "_templates", "template", "_layouts", "_includes", "node_modules"})
-_DATED_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})[-_ ]+(.+)")
+_DATED_NAME = re.compile(  # perhaps a title, then year, month and day, perhaps the time, perhaps a title
+    r"(?:(\D*[-_ ]))?(\d{4})([-_. ]?)(\d\d)\3(\d\d)"
+    r"(?:[T_ -]?\d{4,6}(?!\d)|[T_ -]\d\d[-_.:h]\d\d(?:[-_.:]\d\d)?)?(?:[-_ .,]+(\S.*))?"
+)
+_DATE_ALONE = re.compile(r"\d{4}-W?\d\d|\d\d?([-_. ])\d\d?\1\d{4}|.*[A-Za-z]{3}.*\d{4}")
+_WEEKDAYS = frozenset(day.lower() for name in calendar.day_name for day in (name, name[:3]))
+_DATES = ("date", "published", "created", "pubdate", "publishdate")
+_USED = frozenset((*_DATES, "title", "tags", "draft", "kind", "type"))
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -102,34 +108,53 @@ def _item(file: Path, relative: str, root: str, drafts: bool, kind: str) -> Item
         raise _Skipped(str(error)) from None
     if not drafts and _is_draft(meta, relative):
         raise _Skipped("a draft (--drafts takes it)")
-    dated = _DATED_NAME.fullmatch(file.stem)
+    named_date, named_title = dated_name(PurePosixPath(relative))
     heading, text = plain_text.reduce(body)
-    title = _one(meta, "title") or heading
-    if title == heading or not heading:
-        title = title or (dated[2] if dated else file.stem).replace("-", " ").replace("_", " ").strip()
-    else:  # a heading beside a title belongs to the text
+    title = _one(meta, "title") or heading or named_title
+    if heading and title != heading:  # a heading beside a title belongs to the text
         text = f"{heading}\n\n{text}".strip()
     if not text:
         raise _Skipped("no text in it")
-    date = next(
-        (
-            day
-            for key in ("date", "published", "created", "pubdate", "publishdate")
-            if (day := iso_date(_one(meta, key)))
-        ),
-        "",
-    )
+    written = [meta[key] for key in _DATES if meta.get(key)]
+    date = next((day for value in written if (day := iso_date(value))), "") or named_date
     tags = meta.get("tags", [])
-    details = {"path": relative, "tags": tags if isinstance(tags, list) else re.split(r"[,\s]+", tags)}
+    details = {
+        "path": relative,
+        "tags": tags if isinstance(tags, list) else str(tags).replace(",", " ").split(),
+        "date": written[0] if written and not date else "",
+        "front_matter": {key: value for key, value in meta.items() if key not in _USED and value},
+    }
     return Item(
         id=stable_id("m", root, relative),
         text=text,
         title=title,
-        date=date or (iso_date(dated[1]) if dated else ""),
+        date=date,
         kind=_one(meta, "kind") or _one(meta, "type") or kind,
         source=f"markdown:{root}",
-        meta={key: value for key, value in details.items() if value and value != [""]},
+        meta={key: value for key, value in details.items() if value},
     )
+
+
+def dated_name(path: PurePosixPath) -> tuple[str, str]:
+    """(date, title) that a file name tells: "2024-01-05 Market day.md", "20240105.md", "2024/01/05.md".
+
+    The title of a note that is named by its date alone is that date.
+    """
+    stem = path.stem
+    if match := _DATED_NAME.fullmatch(stem):
+        before, year, _, month, day, rest = match.groups()
+        title = (before or rest or "").strip("-_ ")
+        if date := iso_date(f"{year}-{month}-{day}"):
+            return date, date if not title or title.lower() in _WEEKDAYS else _spaced(title)
+    if stem.isdigit() and len(path.parts) > 2:  # in a folder for each year and month
+        date = iso_date("-".join([*path.parts[-3:-1], stem]))
+        return date, date or stem
+    return iso_date(stem) if _DATE_ALONE.fullmatch(stem) else "", _spaced(stem)
+
+
+def _spaced(name: str) -> str:
+    """A file name as a title; one without a word, such as 01-05-2024, stays as it is."""
+    return name.replace("-", " ").replace("_", " ").strip() if re.search(r"[^\W\d_]{2}", name) else name
 
 
 def _text_of(file: Path) -> str:
@@ -140,12 +165,10 @@ def _text_of(file: Path) -> str:
         raise _Skipped(error.strerror or "can't be read") from None
     if len(data) > MAX_FILE_BYTES:
         raise _Skipped(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-    if b"\0" in data:
-        raise _Skipped("binary data")
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise _Skipped(f"invalid UTF-8 at byte {error.start + 1}") from None
+        return decode(data)
+    except ValueError as error:
+        raise _Skipped(str(error)) from None
 
 
 def _is_draft(meta: dict[str, front_matter.Value], relative: str) -> bool:

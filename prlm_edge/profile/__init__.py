@@ -1,7 +1,16 @@
 """A user's past writing: one JSONL file, opened without parsing it all, appended to and rewritten safely."""
 
 from prlm_edge.profile.learned_style import learn
-from prlm_edge.profile.lines import MAX_LINE_BYTES, LineError, clean, fields_of, item_from, parse_object, raw_lines
+from prlm_edge.profile.lines import (
+    MAX_LINE_BYTES,
+    LineError,
+    clean,
+    fields_of,
+    finite,
+    item_from,
+    parse_object,
+    raw_lines,
+)
 from prlm_edge.profile.store import Profile
 
 __all__ = [
@@ -10,6 +19,7 @@ __all__ = [
     "Profile",
     "clean",
     "fields_of",
+    "finite",
     "item_from",
     "learn",
     "parse_object",

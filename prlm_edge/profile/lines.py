@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -17,7 +18,6 @@ FIELDS = ("id", "title", "text", "date", "kind", "source", "meta")
 TEXT_KEYS = ("text", "abstract", "description", "body", "content")
 TITLE_KEYS = ("title", "headline", "subject")
 
-_decode = json.JSONDecoder(parse_constant=lambda name: None).decode  # NaN and Infinity are no JSON: read as null
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _JSON_NAMES = {
@@ -33,6 +33,16 @@ _JSON_NAMES = {
 
 class LineError(ValueError):
     """Why a line is not an item: one clause."""
+
+
+def finite(text: str) -> float | str:
+    """A JSON number with a fraction or exponent; one that no float holds, such as 1e999, stays text."""
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
+# NaN and Infinity are no JSON: read as null.
+_decode = json.JSONDecoder(parse_constant=lambda name: None, parse_float=finite).decode
 
 
 @dataclass(frozen=True)
@@ -91,8 +101,12 @@ def raw_lines(stream: IO[bytes], digest: Digest, limit: int = MAX_LINE_BYTES) ->
         yield RawLine(None, size, ended)
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes, decode: Callable[[str], Any] = _decode) -> dict[str, Any]:
     """The JSON object of a line; lone surrogates, which no encoder takes, become U+FFFD.
+
+    Args:
+        data: The line.
+        decode: Reads the JSON.
 
     Raises:
         LineError: Invalid UTF-8 or JSON, or not an object.
@@ -104,9 +118,9 @@ def parse_object(data: bytes) -> dict[str, Any]:
     if text[:1] == "\ufeff":
         text = text[1:]
     try:
-        value = _decode(text)
+        value = decode(text)
         if "\\u" in text and _ESCAPED_SURROGATE.search(text):
-            value = _decode(clean(json.dumps(value, ensure_ascii=False)))
+            value = decode(clean(json.dumps(value, ensure_ascii=False)))
     except json.JSONDecodeError as error:
         raise LineError(f"invalid JSON at column {error.colno}: {error.msg}") from None
     except RecursionError:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.ingest import csv, jsonl, lamp, records
-from prlm_edge.ingest.common import iso_date, stable_id
+from prlm_edge.ingest.common import stable_id
+from prlm_edge.ingest.dates import iso_date
 from prlm_edge.ingest.into_profile import MAX_ITEM_CHARS, Report, import_items
 from prlm_edge.ingest.mapping import parse_map
 from prlm_edge.profile import Profile
@@ -77,7 +78,8 @@ def test_csv_with_usual_columns(file: Path) -> None:
         ("One", "text, with\nlines", "2024-08-01", "post", "csv:posts.csv"),
         ("Two", "", "", "post", "csv:posts.csv"),
     ]
-    assert items[1].meta == {"date": "01/02/2024"}  # ambiguous, so not guessed and not lost
+    assert items[0].meta == {"Extra": "x"}
+    assert items[1].meta == {"date": "01/02/2024", "Extra": "y"}  # ambiguous, so not guessed and not lost
     assert told == [("row 5 (line 6)", "neither text nor title")]
     assert [item.id for item in items] == [item.id for item in csv.read(file)]
 
@@ -138,14 +140,17 @@ def test_csv_large_fields_short_rows_and_the_limit_put_back(file: Path) -> None:
     told: list[str] = []
     assert len(next(csv.read(file)).text) == 500_000
     assert len(list(csv.read(file, on_skip=lambda where, why: told.append(why)))) == 1
-    assert told == ["only 1 columns"]
-    file.write_text(f"title,text\nA,{'x' * (csv.MAX_FIELD_CHARS + 1)}\n")
-    with pytest.raises(UsageError, match="row 2: field larger"):
-        list(csv.read(file))
+    assert told == ["1 cells, but 2 columns (an unquoted line break in a text?)"]
+    file.write_text(f"title,text\nA,{'x' * (csv.MAX_FIELD_CHARS + 1)}\nB,y\n")
+    assert [item.title for item in csv.read(file, on_skip=lambda where, why: told.append(f"{where}: {why}"))] == ["B"]
+    assert told[1:] == ["row 2 (line 2): a quote that is never closed, or more than 4 MiB in a cell"]
     assert stdlib_csv.field_size_limit() == before
 
 
-@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=40)), max_size=8))
+_CELLS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
+
+
+@given(st.lists(st.tuples(_CELLS, _CELLS), max_size=8))
 def test_csv_reads_back_what_the_library_writes(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
 ) -> None:
@@ -215,7 +220,6 @@ def test_json_arrays_stream_and_nested_columns_are_reached(tmp_path: Path, monke
         b'[{"text": "a"}',
         b"[",
         b'[{"text": "\xff"}]',
-        b'[{"text": "a", "n": ' + b"9" * 5000 + b"}]",
         b"[" + b'{"a":' * 100_000,
     ],
 )

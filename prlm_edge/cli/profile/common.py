@@ -42,7 +42,7 @@ def day(text: str, option: str) -> str:
     Raises:
         UsageError: No date.
     """
-    from prlm_edge.ingest.common import iso_date
+    from prlm_edge.ingest.dates import iso_date
 
     found = date.today().isoformat() if text == "today" else iso_date(text)
     if text and not found:
