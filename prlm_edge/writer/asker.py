@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prlm_edge.errors import UsageError
-from prlm_edge.ingest.diff import diff_to_text, is_diff
+from prlm_edge.ingest.diff import diff_to_text
 from prlm_edge.prompt import Plan, Renderer, prompt_budget
 from prlm_edge.settings import Settings
 from prlm_edge.style import Style, style_of
@@ -23,7 +23,7 @@ from prlm_edge.writer.pool import Past, Pool, Pools, profile_notes
 
 def as_text(query: str) -> str:
     """A request as it is searched for and shown: a diff becomes the text of a change, as past commits are."""
-    return diff_to_text(query) if is_diff(query) else query.strip()
+    return diff_to_text(query).strip()
 
 
 class Asker:

@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prlm_edge.ingest.diff import (
-    MAX_BODY_CHARS,
-    FileChange,
-    change_text,
-    diff_to_text,
-    is_diff,
-    parse_diff,
-    pick_lines,
-    shorten,
-)
+from prlm_edge.ingest.diff import MAX_BODY_CHARS, change_text, diff_to_text, pick_lines, shorten
+from prlm_edge.ingest.diff_files import FileChange, parse_diff
 from prlm_edge.ingest.message import clean_body, redact
 
 GIT = """diff --git a/src/app.py b/src/app.py
@@ -62,19 +54,20 @@ deleted file mode 100644
 
 
 def test_every_kind_of_change_in_a_git_diff() -> None:
-    assert parse_diff(GIT.split("\n")) == [
+    assert parse_diff(GIT.split("\n"))[0] == [
         FileChange(
             "src/app.py",
             ["- return 1", "+ return 2", "+ --- not a header", "- diff --git a/x b/x", "+ +++ b/not/a/header"],
         ),
-        FileChange("logo.png"),
-        FileChange("new name.txt"),
-        FileChange("run.sh"),
-        FileChange("été.txt", ["+ summer"]),
-        FileChange("gone.txt", ["- bye"]),
+        FileChange("logo.png", [], ["binary"]),
+        FileChange("new name.txt", [], ["renamed from old name.txt"]),
+        FileChange("run.sh", [], ["now executable"]),
+        FileChange("été.txt", ["+ summer"], ["new"]),
+        FileChange("gone.txt", ["- bye"], ["deleted"]),
     ]
     assert diff_to_text(GIT, max_lines=3) == (
-        "Changed files: src/app.py, logo.png, new name.txt, run.sh, été.txt (+1 more)\n\n- return 1\n+ summer\n- bye"
+        "Changed files: src/app.py, logo.png (binary), new name.txt (renamed from old name.txt), "
+        "run.sh (now executable), été.txt (new) (+1 more)\n\n- return 1\n+ summer\n- bye"
     )
 
 
@@ -106,7 +99,8 @@ def test_real_diffs_under_real_options(tmp_path: Path, options: tuple[str, ...])
     git("add", ".")
     config = options if options[:1] == ("-c",) else ()
     text = diff_to_text(git(*config, "diff", "--staged", *(() if config else options)))
-    assert text.startswith('Changed files: a b/c/with space.txt, plain.py, tab?and "quote".txt\n\n')
+    kind = "deleted" if options == ("-R",) else "new"
+    assert text.startswith(f'Changed files: a b/c/with space.txt, plain.py, tab?and "quote".txt ({kind})\n\n')
     assert "TWO form feed and separator" in text
     assert ("+ x = 1" if options == ("-R",) else "+ x = 2") in text
     assert "No newline" not in text
@@ -117,12 +111,12 @@ def test_plain_and_combined_diffs() -> None:
         "--- old/x.c\t2024-01-01 10:00\n+++ new/x.c\t2024-01-02 10:00\n@@ -1 +1 @@\n-a1\n+b1\n"
         "--- o\n+++ p\n@@ -1 +1 @@\n-c1\n+d1\n"
     )
-    assert [file.path for file in parse_diff(plain.split("\n"))] == ["new/x.c", "p"]
+    assert [file.path for file in parse_diff(plain.split("\n"))[0]] == ["x.c", "p"]
     combined = (
         "diff --cc f.txt\nindex 1,2..3\n--- a/f.txt\n+++ b/f.txt\n@@@ -1,1 -1,1 +1,2 @@@\n- ours\n -theirs\n"
         "++merged\n  same\n"
     )
-    assert parse_diff(combined.split("\n")) == [FileChange("f.txt", ["- ours", "- theirs", "+ merged"])]
+    assert parse_diff(combined.split("\n"))[0] == [FileChange("f.txt", ["- ours", "- theirs", "+ merged"])]
 
 
 def test_crlf_diffs_read_like_others() -> None:
@@ -140,8 +134,7 @@ def test_text_before_a_diff_comes_first_and_git_show_s_header_goes() -> None:
     "text", ["", "  \n", "a plain request", "---\nfront: matter\n---\n", "--- only half\n", "diff of opinions"]
 )
 def test_what_is_no_diff_comes_back_as_it_is(text: str) -> None:
-    assert not is_diff(text)
-    assert diff_to_text(text) == text.strip()
+    assert diff_to_text(text) == text
 
 
 def test_a_truncated_hunk_does_not_swallow_the_next_file() -> None:
@@ -149,7 +142,7 @@ def test_a_truncated_hunk_does_not_swallow_the_next_file() -> None:
         "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,50 +1,50 @@\n-a1\n"
         "diff --git a/y b/y\n--- a/y\n+++ b/y\n@@ -1 +1 @@\n-b1\n+c1\n"
     )
-    assert parse_diff(cut.split("\n")) == [FileChange("x", ["- a1"]), FileChange("y", ["- b1", "+ c1"])]
+    assert parse_diff(cut.split("\n"))[0] == [FileChange("x", ["- a1"]), FileChange("y", ["- b1", "+ c1"])]
 
 
 def test_lines_are_dealt_fairly_and_dull_ones_come_last() -> None:

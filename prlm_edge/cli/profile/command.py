@@ -157,10 +157,9 @@ def rm(
 
 
 def _item(fields: dict[str, str], profile: Profile) -> Item:
-    from prlm_edge.ingest.diff import diff_to_text, is_diff
+    from prlm_edge.ingest.diff import diff_to_text
 
-    if is_diff(fields["text"]):
-        fields["text"] = diff_to_text(fields["text"])
+    fields["text"] = diff_to_text(fields["text"])
     if profile.get(fields["id"]) is not None:
         raise UsageError(f"--id {fields['id']}: taken", "choose another, or leave it out")
     try:
@@ -171,14 +170,12 @@ def _item(fields: dict[str, str], profile: Profile) -> Item:
 
 def _read_text() -> str:
     """Standard input as text."""
-    data = sys.stdin.buffer.read()
+    from prlm_edge.ingest.common import decode
+
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"standard input: invalid UTF-8 at byte {error.start + 1}", "convert it to UTF-8") from None
-    if "\0" in text:
-        raise UsageError("standard input is binary data", "pipe text")
-    return text.replace("\r\n", "\n").strip("\n")
+        return decode(sys.stdin.buffer.read()).strip("\n")
+    except ValueError as error:
+        raise UsageError(f"standard input: {error}", "pipe text in UTF-8") from None
 
 
 def _items_from_stdin(rejected: list[tuple[str, str]]) -> list[Item]:
