@@ -58,6 +58,13 @@ class FileChange:
         if kind and kind not in self.kinds:
             self.kinds.append(kind)
 
+    def mark_mode(self, before: str, after: str) -> None:
+        """Note what the six-digit file modes of git tell."""
+        if "160000" in (before, after):
+            self.mark("submodule")
+        elif {before, after} == {"100644", "100755"}:
+            self.mark("now executable" if after == "100755" else "no longer executable")
+
 
 def parse_diff(lines: Iterable[str], *, words: bool = False) -> tuple[list[FileChange], bool]:
     """(the files of a unified diff, in order, whether some lines of hunks lack their sign).
@@ -168,11 +175,11 @@ class _Parser:
     def _mode(self, file: FileChange, line: str, word: str, mode: str) -> None:
         if " file " in line:
             file.mark("new" if word == "new" else "deleted")
-            file.mark("submodule" if mode == "160000" else "")
+            file.mark_mode(mode, mode)
         elif word == "old":
             self._old_mode = mode
-        elif mode.endswith("755") != self._old_mode.endswith("755"):
-            file.mark("now executable" if mode.endswith("755") else "no longer executable")
+        else:
+            file.mark_mode(self._old_mode, mode)
 
     def _names(self, new: str) -> None:
         """The "+++" line, which ends the header of a file."""

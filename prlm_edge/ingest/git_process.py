@@ -1,7 +1,4 @@
-"""Running git so that a repository can't run anything back: fixed argv, no shell, no hooks, no network.
-
-Not here: what is asked of it, which is `git.py`.
-"""
+"""Running git so that a repository can't run anything back: fixed argv, no shell, no hooks, no network."""
 
 from __future__ import annotations
 
@@ -48,7 +45,11 @@ _KEPT_VARIABLES = frozenset(
         "GIT_DISCOVERY_ACROSS_FILESYSTEM",
     }
 )
-DIFF_FLAGS = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "-M")
+DIFF_FLAGS = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative")
+
+
+class PartialCloneError(UsageError):
+    """A partial clone lacks an object that was asked for."""
 
 
 def git(repo: Path, args: Sequence[str], *, ok: tuple[int, ...] = (0,)) -> str:
@@ -120,7 +121,12 @@ def _no_git() -> MissingError:
 
 def _failure(repo: Path, stderr: bytes) -> PrlmError:
     lines = stderr.decode("utf-8", "replace").strip().splitlines() or ["git failed"]
-    message = lines[0].removeprefix("fatal: ")
+    message = next((line for line in lines if line.startswith("fatal: ")), lines[0]).removeprefix("fatal: ")
+    if any("promisor remote" in line or "lazy fetching" in line for line in lines):
+        return PartialCloneError(
+            f"{repo}: a partial clone (--filter) that lacks what its history changed",
+            f"get the rest: git -C {repo} fetch --refetch --no-filter",
+        )
     if "dubious ownership" in message:
         return UsageError(
             f"{repo}: belongs to another user, so git refuses to read it",

@@ -1,7 +1,4 @@
-"""A commit message's body without what tools put there: trailers, ids, e-mail addresses.
-
-Not here: reading commits, which is `git.py`.
-"""
+"""A commit message's body without what tools put there: trailers, ids, e-mail addresses, lines of git's own."""
 
 from __future__ import annotations
 
@@ -9,12 +6,30 @@ import re
 
 # The last label is letters, so that "pkg@1.2.3" stays; "icon@2x.png" is a file name.
 _EMAIL = re.compile(r"<?\b[\w.+-]{1,64}@(?!\d+x\.)[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}\.[A-Za-z]{2,24}\b>?")
-_PERSON = re.compile(r"<[^\s<>]+@[^\s<>]+>$")
-_TRAILER = re.compile(r"(?P<key>[A-Za-z][A-Za-z0-9-]*)\s*:\s+\S.*")
-_TOOL_KEYS = re.compile(
-    r".*-by|cc|change-id|git-svn-id|reviewed-on|message-id|(signed-off|co-author(ed)?).*|commit-(ready|queue)|tree-sha1",
+
+_TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*)\s*:\s+(\S.*)")
+_PERSON = re.compile(r".*<[^\s<>]+@[^\s<>]+>(?: *[\[(#].*)?|\S+@\S+")
+_BY = re.compile(
+    r"(?:signed-off|co-?authored|co-developed|(?:reviewed|acked|tested)(?:-and-\w+)?|reported|suggested|requested|helped|"
+    r"mentored|based-on-patch|original-patch|approved|diagnosed|analyzed|improved|noticed|debugged|submitted|committed|"
+    r"inspired|found|fixed|assisted|generated|made|pair(?:ed)?-with)(?:-by)?",
     re.IGNORECASE,
 )
+_REFERENCE = r"(?:#?\d+|[\w./-]*#\d+|[A-Z][A-Z0-9]+-\d+|https?://\S+|[0-9a-f]{7,64}|I[0-9a-f]{8,}|\S+@\S+)"
+_REFERENCES = re.compile(rf"{_REFERENCE}(?:[\s,]+{_REFERENCE})*(?: *\(.*\))?")
+_SIMPLE_KEYS = "|bug|closes|fixes|implements|issue|jira|link|pr|ref|refs|related|resolves|see|ticket|url|cc|"
+_UNMISTAKABLE = re.compile(r"change-id: I[0-9a-f]{8,}|git-svn-id: \S+@\d+ .*|tree-sha1: [0-9a-f]{40}", re.IGNORECASE)
+
+_OF_GIT = re.compile(
+    r"^(?:\((?:cherry[ -]?picked|backported) from (?:commit )?[0-9a-f]{7,64}.*\)"
+    r"|This (?:reverts|reapplies) commit [0-9a-f]{7,64}(?:, reversing\nchanges made to [0-9a-f]{7,64})?\.?"
+    r"|# This is (?:a combination of \d+ commits|the .*commit message.*)[.:]"
+    r"|(?:# )?Conflicts:(?:\n(?:#?\t.*)?)*"
+    r"|Squashed commit of the following:"
+    r"|commit [0-9a-f]{40,64}(?:\n(?:Merge|Author|AuthorDate|Commit|CommitDate|Date): .*)+)$",
+    re.MULTILINE,
+)
+_INDENT = re.compile(r"^ {4}", re.MULTILINE)
 
 
 def redact(text: str) -> str:
@@ -26,33 +41,52 @@ def redact(text: str) -> str:
 
 
 def clean_body(body: str) -> str:
-    """A body without trailers and e-mail addresses, its blank lines tidied.
+    """A body without trailers, git's own lines and e-mail addresses, its blank lines tidied.
 
-    Lines of keys that only tools write (Signed-off-by, Change-Id, ...) go wherever they stand; the last paragraph goes
-    whole where it is nothing but trailers, as `git interpret-trailers` sees it.
+    Trailers go from the last paragraph, as `git interpret-trailers` sees it, and from the one before where nothing else
+    is left. Elsewhere only lines go that no one writes by hand: a person with an address behind "...-by:", Change-Id.
     """
-    lines = [line.rstrip() for line in body.replace("\r\n", "\n").split("\n") if not _is_tool_line(line)]
-    text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-    head, _, last = text.rpartition("\n\n")
-    if last and _is_trailer_block(last.split("\n")):
-        text = head.rstrip()
-    return redact(text)
+    body = body.replace("\r\n", "\n")
+    text = _OF_GIT.sub("", body)
+    if text != body and "Squashed commit of the following:" in body:
+        text = _INDENT.sub("", text)
+    lines = [line.rstrip() for line in text.split("\n") if not _is_tool_line(line.strip())]
+    paragraphs = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip().split("\n\n")
+    while paragraphs:
+        rest = _without_trailers(paragraphs[-1])
+        if rest == paragraphs[-1]:
+            break
+        paragraphs[-1:] = [rest] if rest else []
+    return redact("\n\n".join(paragraphs))
 
 
 def _is_tool_line(line: str) -> bool:
-    match = _TRAILER.fullmatch(line.strip())
+    match = _TRAILER.fullmatch(line)
     if match is None:
         return False
-    return _TOOL_KEYS.fullmatch(match["key"]) is not None or ("-" in match["key"] and _PERSON.search(line) is not None)
+    by_person = match[1].lower() == "cc" or _BY.fullmatch(match[1]) is not None
+    return (by_person and _PERSON.fullmatch(match[2]) is not None) or _UNMISTAKABLE.fullmatch(line) is not None
 
 
-def _is_trailer_block(lines: list[str]) -> bool:
-    """Whether every line is "Key: value" or continues one, the key being hyphenated or a known reference."""
-    keys = [match["key"] for line in lines if (match := _TRAILER.fullmatch(line))]
-    rest = [line for line in lines if not _TRAILER.fullmatch(line)]
-    known = ("fixes", "closes", "refs", "bug", "implements", "link", "pr", "url", "resolves", "topic")
-    return (
-        bool(keys)
-        and all(line[:1].isspace() for line in rest)
-        and all("-" in key or key.lower() in known for key in keys)
-    )
+def _without_trailers(paragraph: str) -> str:
+    """The lines that are neither trailers nor go on one."""
+    kept: list[str] = []
+    in_trailer = False
+    for line in paragraph.split("\n"):
+        in_trailer = _is_trailer(line) or (in_trailer and line[:1].isspace())
+        if not in_trailer:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def _is_trailer(line: str) -> bool:
+    """Whether a line is "Key: value" where a tool may have written it: "Fixes: #12" is, "Fixes: the crash" is prose."""
+    match = _TRAILER.fullmatch(line)
+    if match is None:
+        return False
+    key, value = match[1].lower(), match[2]
+    if _BY.fullmatch(key):
+        return len(value.split()) <= 5 or _PERSON.fullmatch(value) is not None
+    if "-" in key or f"|{key}|" in _SIMPLE_KEYS:
+        return _REFERENCES.fullmatch(value) is not None or _PERSON.fullmatch(value) is not None
+    return False

@@ -11,6 +11,7 @@ import pytest
 
 from prlm_edge.errors import MissingError, PrlmError, UsageError
 from prlm_edge.ingest import git
+from prlm_edge.ingest.diff import diff_to_text
 from prlm_edge.ingest.into_profile import Report, import_items
 from prlm_edge.profile import Profile
 
@@ -86,7 +87,7 @@ def test_own_commits_oldest_first_without_merges(repo: Repo) -> None:
         ("Add parser", "2024-01-05", "commit", "git:tool"),
         ("Side: work", "2024-02-01", "commit", "git:tool"),
     ]
-    assert items[0].text == "Changed files: docs/x.md, src/parse.py\n\nIt reads lines."
+    assert items[0].text == "Changed files: docs/x.md (new), src/parse.py (new)\n\nIt reads lines."
     assert items[0].meta == {"files": 2, "insertions": 3, "deletions": 0}
     assert items[0].id == "c" + repo.git("rev-list", "--max-parents=0", "HEAD")[:12]
 
@@ -95,10 +96,10 @@ def test_a_silent_commit_is_told_by_its_changed_lines_like_the_diff_at_hand(repo
     repo.commit("Start", {"a.py": "x = 1\n", "dir with space/é\t.txt": "words here\n"})
     repo.commit("Set x", {"a.py": "x = 2\n"})
     root, second = git.read(repo.path)
-    assert root.text == "Changed files: a.py, dir with space/é?.txt\n\n+ x = 1\n+ words here"
+    assert root.text == "Changed files: a.py (new), dir with space/é?.txt (new)\n\n+ x = 1\n+ words here"
     assert second.text == "Changed files: a.py\n\n- x = 1\n+ x = 2"
     (repo.path / "a.py").write_text("x = 3\n")
-    assert git.diff_to_text(repo.git("diff")) == "Changed files: a.py\n\n- x = 2\n+ x = 3"
+    assert diff_to_text(repo.git("diff")) == "Changed files: a.py\n\n- x = 2\n+ x = 3"
 
 
 def test_renames_binaries_odd_names_and_empty_commits(repo: Repo) -> None:
@@ -107,8 +108,8 @@ def test_renames_binaries_odd_names_and_empty_commits(repo: Repo) -> None:
     repo.commit("Rename", {}, "body 2")
     repo.commit("Nothing in it", {}, "Only words.")
     first, second, third = git.read(repo.path)
-    assert first.text.startswith("Changed files: b.bin, new?line.txt, old.txt\n\n")
-    assert second.text == "Changed files: renamed.txt\n\nbody 2"
+    assert first.text.startswith("Changed files: b.bin (new, binary), new?line.txt (new), old.txt (new)\n\n")
+    assert second.text == "Changed files: renamed.txt (renamed from old.txt)\n\nbody 2"
     assert third.text == "Only words."
 
 
@@ -118,7 +119,7 @@ def test_what_git_wrote_is_skipped_and_told(repo: Repo) -> None:
         repo.commit(subject, {"a": subject})
     told = []
     assert [item.title for item in git.read(repo.path, on_skip=lambda where, why: told.append(why))] == ["Good"]
-    assert told == ["written by git (fixup or revert)"] * 3
+    assert told == ["written by git (fixup, revert or merge)"] * 3
 
 
 def test_a_message_may_look_like_anything(repo: Repo) -> None:
@@ -127,8 +128,8 @@ def test_a_message_may_look_like_anything(repo: Repo) -> None:
     repo.commit("Odd", {"a": "1\n"}, body)
     repo.commit("f" * 40, {"b": f"{'b' * 40}\n"})
     odd, hashy = git.read(repo.path)
-    assert odd.text == f"Changed files: a\n\n{body.strip()}"
-    assert (hashy.title, hashy.text) == ("f" * 40, f"Changed files: b\n\n+ {'b' * 40}")
+    assert odd.text == f"Changed files: a (new)\n\n{body.strip()}"
+    assert (hashy.title, hashy.text) == ("f" * 40, f"Changed files: b (new)\n\n+ {'b' * 40}")
 
 
 def test_more_than_one_batch_in_order_with_progress(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
