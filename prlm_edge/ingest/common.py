@@ -49,14 +49,14 @@ def encoding_of(head: bytes) -> str:
     return "utf-8"
 
 
-def decode(data: bytes) -> str:
+def decode(data: bytes, errors: str = "strict") -> str:
     """`data` as text whose only line breaks are newlines.
 
     Raises:
         ValueError: It is no text; the message is one clause.
     """
     try:
-        text = data.decode(encoding_of(data))
+        text = data.decode(encoding_of(data), errors)
     except UnicodeDecodeError as error:
         raise ValueError(f"invalid {error.encoding.upper()} at byte {error.start + 1}") from None
     if "\0" in text:

@@ -21,6 +21,12 @@ MAX_CHANGED_LINES = 20
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _DULL = re.compile(r"[+-] (import|from \S+ import|#include|#!|using|package|use|require|export \* from)\b")
 _GENERATED = re.compile(r"(\.lock|-lock\.(json|yaml)|\.min\.(js|css)|\.map|\.svg|go\.sum|\.snap|\.po)$")
+_HINT = re.compile(  # of a diff, a patch, a template or a list of changed files; most texts have none
+    r"^(?:diff |--- |Index: |Submodule |Binary file|=== |From [0-9a-f]{40}|commit [0-9a-f]{7}|changeset: |# HG |"
+    r"r\d+ \| |Subject: |#\t|\S{1,3} Please enter the commit|\S+ -{24} >8| \d+ files? changed|:\d{6} |(?:\d+|-)\t|[A-Z]\d*\t"
+    r"|─{2}|Δ |\*\*\* |\d+(?:,\d+)?[acd]\d)| --- [A-Z\d]",
+    re.MULTILINE,
+)
 _BEGINNINGS = ("diff ", "--- ", "Index: ", "Submodule ", "Binary file", "=== ")
 _BEGINNING = re.compile(  # over two lines
     r"diff --git \S.* \S.*\n"
@@ -46,6 +52,8 @@ def diff_to_text(text: str, *, max_lines: int = MAX_CHANGED_LINES) -> str:
     """
     source = text.removeprefix("\ufeff").replace("\r\n", "\n")
     plain = diff_forms.without_colours(source)
+    if not _HINT.search(plain):  # nearly every request
+        return text
     lines = plain.split("\n")
     reading = _read(lines)
     if not reading.files:

@@ -1,7 +1,4 @@
-"""Writing imported items to a profile, batch by batch, with an account of what was done.
-
-Not here: the importers, and how a profile is written (`profile.py`).
-"""
+"""Writing imported items to a profile, batch by batch, with an account of what was done."""
 
 from __future__ import annotations
 
@@ -29,6 +26,7 @@ class Report:
         changed: Items whose source has a newer text that was not taken.
         duplicates: Items whose title and text are in the profile already.
         skipped: Number of things left out, by reason.
+        undated: Items whose date can't be told for sure, such as 01/02/2024; it is kept as written in `meta`.
         examples: (where, why) of the first ones left out.
         sample: The first items that were added.
         dry_run: Whether nothing was written.
@@ -41,6 +39,7 @@ class Report:
     changed: int = 0
     duplicates: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    undated: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)
     sample: list[Item] = field(default_factory=list)
     dry_run: bool = False
@@ -79,6 +78,7 @@ def import_items(
     try:
         for item in items:
             report.read += 1
+            report.undated += not item.date and "date" in item.meta
             if len(item.text) + len(item.title) > MAX_ITEM_CHARS:
                 report.skip(item.id, f"longer than {MAX_ITEM_CHARS:,} characters")
             elif item.content_hash in seen or profile.has_content(item):

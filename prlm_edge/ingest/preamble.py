@@ -26,9 +26,8 @@ _SCISSORS = re.compile(r"(\S+) -{24} >8 -{24}")
 _TEMPLATE = re.compile(r"(#)\t[^:]+:\s+\S.*|(\S{1,3}) Please enter the commit message for your changes\..*")
 _STAGED = re.compile(r"\t([^:]+):\s+(\S.*)")
 _STATUS = {"new file": "new", "deleted": "deleted", "A": "new", "D": "deleted"}
-_RAW = r":\d{6} \d{6} [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*\t([^\t]+)(?:\t(.+))?"  # of git diff --raw
-_LISTED = re.compile(_RAW + r"|(?:\d+|-)\t(?:\d+|-)\t(.+)")  # or --numstat
-_NAME_STATUS = re.compile(r"([A-Z])\d*\t([^\t]+)(?:\t(.+))?")
+_RAW = re.compile(r":\d{6} \d{6} [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*\t([^\t]+)(?:\t(.+))?")  # of git diff --raw
+_LISTED = re.compile(r"([A-Z])\d*\t([^\t]+)(?:\t(.+))?|(?:\d+|-)\t(?:\d+|-)\t(.+)")  # --name-status, --numstat
 _MAIL_FIELD = re.compile(r"([A-Za-z][\w-]*): .*|[ \t]+\S.*|From \S+ .*")
 _SUBJECT_TAGS = re.compile(r"^(?:\[[^\]]*\]\s*|(?:re|fwd?):\s*)+", re.IGNORECASE)
 _STAT = re.compile(r" (\S(?: ?[^ |]+)*+) *\| +(?:\d+ ?[+-]*|Bin(?: .*)?|Unmerged)")
@@ -89,9 +88,9 @@ def words_of(lines: Sequence[str], *, mailed: bool) -> tuple[str, list[str], boo
     if mailed or any(_STAT_END.fullmatch(line) for line in kept):
         names += [_of_rename(match[1]) for line in kept if (match := _STAT.fullmatch(line))]
         kept = [line for line in kept if not _STAT.fullmatch(line) and not _STAT_END.fullmatch(line)]
-    statuses = all(_NAME_STATUS.fullmatch(line) for line in kept if line)
-    listed = [(_NAME_STATUS if statuses else _LISTED).fullmatch(line) for line in kept]
-    names += [_of_listed(match) for match in listed if match]
+    only = all(_LISTED.fullmatch(line) for line in kept if line)
+    listed = [(_LISTED if only else _RAW).fullmatch(line) for line in kept]
+    names += [_of_listed(*match.groups()) for match in listed if match]
     kept = [line for line, match in zip(kept, listed, strict=True) if not match]
     by_tools = mailed or len(kept) < len(lines)
     kept = [line.strip() for line in kept if not _PERSON.fullmatch(line) and not _TOOL_LINE.fullmatch(line)]
@@ -162,11 +161,10 @@ def _staged(lines: Iterable[str], comment: str) -> Iterator[str]:
             return
 
 
-def _of_listed(match: re.Match[str]) -> str:
-    """The file of a line of `git diff --raw`, `--numstat` or `--name-status`."""
-    status, old, new, *counted = match.groups()
+def _of_listed(status: str | None, old: str, new: str | None, counted: str = "") -> str:
+    """The file of a line of `git diff --raw`, `--name-status` or `--numstat`."""
     if status is None:
-        return _of_rename(counted[0])
+        return _of_rename(counted)
     kind = f"{'renamed' if status == 'R' else 'copied'} from {unquoted(old)}" if new else _STATUS.get(status, "")
     return f"{unquoted(new or old)} ({kind})" if kind else unquoted(old)
 

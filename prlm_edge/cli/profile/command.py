@@ -51,7 +51,11 @@ def add(
     if jsonl:
         items = _items_from_stdin(rejected)
     else:
-        items = [_item({**given, "text": _read_text() if piped else " ".join(words or []) or text}, profile)]
+        items = [
+            _item(
+                {**given, "text": console.stdin_text().strip("\n") if piped else " ".join(words or []) or text}, profile
+            )
+        ]
     done = profile.append(items)
     if json:
         console.emit_json(
@@ -166,16 +170,6 @@ def _item(fields: dict[str, str], profile: Profile) -> Item:
         return item_from(fields)
     except LineError:
         raise UsageError("nothing to add", "give a text (- reads standard input), a --title, or both") from None
-
-
-def _read_text() -> str:
-    """Standard input as text."""
-    from prlm_edge.ingest.common import decode
-
-    try:
-        return decode(sys.stdin.buffer.read()).strip("\n")
-    except ValueError as error:
-        raise UsageError(f"standard input: {error}", "pipe text in UTF-8") from None
 
 
 def _items_from_stdin(rejected: list[tuple[str, str]]) -> list[Item]:

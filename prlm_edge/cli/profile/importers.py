@@ -183,10 +183,11 @@ def _summary(report: Any) -> str:
     skipped = sum(report.skipped.values())
     parts = [f"{report.read:,} read", f"{report.added:,} {'would be added' if report.dry_run else 'added'}"]
     parts += [f"{report.updated:,} updated"] * bool(report.updated)
-    return ", ".join([*parts, count(report.duplicates, "duplicate"), f"{skipped:,} skipped"])
+    parts += [count(report.duplicates, "duplicate"), f"{skipped:,} skipped"]
+    return ", ".join([*parts, *[f"{report.undated:,} with a date that can't be told for sure"] * bool(report.undated)])
 
 
 def _record(report: Any, path: Path) -> dict[str, Any]:
-    names = ("read", "added", "updated", "changed", "duplicates", "skipped", "dry_run", "interrupted")
+    names = ("read", "added", "updated", "changed", "duplicates", "skipped", "undated", "dry_run", "interrupted")
     examples = [{"where": where, "reason": why} for where, why in report.examples]
     return {"profile": path, **{name: getattr(report, name) for name in names}, "examples": examples}

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TextIO
 
 from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.ingest.common import decode
 
 # What drives a terminal or deceives its reader: C0, DEL, C1, line separators, zero widths, directions. The joiners of
 # emoji and of Persian and Indic words stay.
@@ -95,9 +96,24 @@ def clip(line: str) -> str:
 
 def words_or_stdin(words: Sequence[str]) -> str:
     """What a verb was given as words; "-" among them stands for what is piped in, on lines of its own."""
-    piped = sys.stdin.buffer.read().decode("utf-8", "replace").strip() if "-" in words else ""
+    piped = stdin_text(errors="replace").strip() if "-" in words else ""
     parts = [piped if word == "-" else word for word in words]
     return ("\n" if piped else " ").join(part for part in parts if part).strip()
+
+
+def stdin_text(*, errors: str = "strict") -> str:
+    """Standard input as text: UTF-8, or UTF-16 where it begins like it.
+
+    Args:
+        errors: What becomes of bytes that are no text, as in `bytes.decode`.
+
+    Raises:
+        UsageError: It is no text.
+    """
+    try:
+        return decode(sys.stdin.buffer.read(), errors)
+    except ValueError as error:
+        raise UsageError(f"standard input: {error}", "pipe text in UTF-8") from None
 
 
 def confirm(question: str, *, yes: bool, details: Sequence[str] = ()) -> None:
