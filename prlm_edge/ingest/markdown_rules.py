@@ -68,9 +68,10 @@ def _paired(tokens: Sequence[Token]) -> Iterator[Token]:
                 continue
             if opened is None:
                 opened = child if child.meta["opens"] else None
-            elif child.meta["closes"] and child.tag == opened.tag:
-                yield from (opened, child)
-                opened = None
+            elif child.tag == opened.tag:
+                if child.meta["closes"]:
+                    yield from (opened, child)
+                opened = None  # two that only open are prose, such as "%%i in (*) do echo %%i"
 
 
 def _footnote(state: StateBlock, first: int, end: int, silent: bool) -> bool:

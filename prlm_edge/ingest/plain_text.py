@@ -54,13 +54,15 @@ def _blocks(tokens: Sequence[Token], lines: Sequence[str]) -> str:
     parts: list[str] = []
     bullet = ""
     cells: list[str] | None = None
+    row: Token | None = None
     for i, token in enumerate(tokens):
         if token.type in ("list_item_open", "list_item_close"):
             bullet = "- " if token.type == "list_item_open" else ""
         elif token.type == "tr_open":
-            cells = []
+            cells, row = [], None if tokens[i - 1].type == "thead_open" else token
         elif token.type == "tr_close":
-            parts.append("  ".join(cells or ()) + "\n")
+            cells = [*(cells or ()), *_surplus(row, len(cells or ()), lines)]
+            parts.append("  ".join(cells) + "\n")
             cells = None
         elif token.type != "inline":
             parts.append(_block(token, lines))
@@ -82,6 +84,16 @@ def _block(token: Token, lines: Sequence[str]) -> str:
     if token.type == "fence" and not _is_closed(token, lines):
         return token.content + "\n"  # perhaps all the rest of the note
     return "\n" if token.type in ("bullet_list_close", "ordered_list_close", "table_close") else ""
+
+
+def _surplus(row: Token | None, width: int, lines: Sequence[str]) -> list[str]:
+    """The cells of a table's row beyond those of its header, which the parser leaves out. No row: none."""
+    from markdown_it.rules_block.table import escapedSplit
+
+    if row is None or row.map is None:
+        return []
+    cells = escapedSplit(lines[row.map[0]].strip(" \t>").removeprefix("|"))
+    return [cell.strip() for cell in cells[width:] if cell.strip()]
 
 
 def _is_closed(fence: Token, lines: Sequence[str]) -> bool:

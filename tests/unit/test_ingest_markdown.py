@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -286,6 +287,118 @@ def test_what_a_yaml_writer_writes_is_read_back(record: dict[str, object], flow:
         got = meta.get(key, type(value)())
         listed, read = (value, got) if isinstance(value, list) else ([value], [got])
         assert [v.strip() for v in read if v.strip()] == [v.strip() for v in listed if v.strip()], text
+
+
+@pytest.mark.parametrize(
+    ("markdown_text", "expected"),
+    [
+        # Code is told from every construct.
+        ("Write `for %%i in (*) do echo %%i`.", "Write for %%i in (*) do echo %%i."),
+        ("```\n%%time\n```\n\nmiddle\n\n~~~\n%%bash\n~~~", "middle"),
+        ("    %% x\n\nmiddle\n\n    y %%", "middle"),
+        ("`[^abc]` `[[x]]` `{{ y }}` `{% z %}` `<!-- c -->`", "[^abc] [[x]] {{ y }} {% z %} <!-- c -->"),
+        # So is prose.
+        ("for %%i in (*) do echo %%i, 100%% and 50%% off", "for %%i in (*) do echo %%i, 100%% and 50%% off"),
+        ("A class [^abc], no note.", "A class [^abc], no note."),
+        ("if [[ -f x ]]; then [[1, 2], [3]]", "if [[ -f x ]]; then [[1, 2], [3]]"),
+        ("a List<String> and <your name>", "a List<String> and <your name>"),
+        ("E = mc ^2", "E = mc ^2"),
+        (r"\[[no link]] \%% no comment \%%", "[[no link]] %% no comment %%"),
+        # What is not closed hides nothing.
+        ("%% a\n\nb", "%% a\n\nb"),
+        ("{% a\n\n{{ b\n\n[[ c", "{% a\n\n{{ b\n\n[[ c"),
+        ("<!-- a\n\nb", "<!-- a\n\nb"),
+        ("```\na\n\nb", "a\n\nb"),
+        ("<script>\na", "a"),
+        # Comments may span blocks, and hold them.
+        ("Shown. %% private %% Shown.", "Shown.  Shown."),
+        ("%%\n# no\n\n- a\n%%\n\nshown", "shown"),
+        ("x %% a\n\n```\n%%b\n```\n\nc %% y", "x\n\ny"),
+        ("{% comment %}\na\n{% endcomment %}\n\n{% highlight js %}\nb\n{% endhighlight %}\n\nc", "c"),
+        # Footnotes keep their text, whatever it looks like.
+        ("x[^1] y[^b]\n\n[^1]: Word\n[^b]: http://x.y\n\n    more", "x y\n\nWord\n\nhttp://x.y\n\nmore"),
+        ("| a |\n|---|\n| [[P\\|alias]] |", "a\nalias"),
+        ("> | a |\n> |---|\n> | b | c |", "a\nb  c"),
+        ('<div class="a > b">\nhi\n</div>', "hi"),
+        ("text ^block-id\n\n> [!tip] Title\n> no [!tip]", "text\n\nTitle\nno [!tip]"),
+    ],
+)
+def test_constructs_are_told_from_code_prose_and_each_other(markdown_text: str, expected: str) -> None:
+    assert plain_text.reduce(markdown_text) == ("", expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "meta", "body"),
+    [
+        ("---\n\nToday.\n\n---\n\nTomorrow.", {}, None),
+        ("---\nA remark\n---\nBody", {}, None),
+        ("---\n# A heading\n\n---\nBody", {}, None),
+        ("---\nNote: the rye rose.\n---\nBody", {}, None),
+        ("---\n- a\n- b\n---\nBody", {}, None),
+        ("---\ntitle: never closed\n\nBody", {}, None),
+        ("---\ntitle: x\n\nBody\n\n---\nmore", {}, None),
+        ("Heading\n---\ntitle: x\n---\n", {}, None),
+        ("{% include x %}\nBody", {}, None),
+        ('{"a": 1} is JSON', {}, None),
+        ("---\n---\nBody", {}, "Body"),
+        ("\n  ---\n  title: x\n  ---\nBody", {"title": "x"}, "Body"),
+        ("---\ntext: |\n  ---\n  b\n...\nBody", {"text": "---\nb\n"}, "Body"),
+        ("---\ntitle: A\ntitle: B\n---\n", {"title": "A", "title (2)": "B"}, ""),
+        ('{\n "title": "x", "n": [1, true, null]\n}\nBody', {"title": "x", "n": ["1", "true", ""]}, "\nBody"),
+        ('---json\n{"title": "x"}\n---\nBody', {"title": "x"}, "Body"),
+        ("---\na: &a [x]\nb: [*a, *a]\n---\n", {"a": ["x"], "b": [["x"], ["x"]]}, ""),
+    ],
+)
+def test_a_rule_is_no_front_matter(text: str, meta: dict[str, object], body: str | None) -> None:
+    assert front_matter.split(text) == (meta, text if body is None else body)
+
+
+@pytest.mark.parametrize(
+    ("path", "date", "title"),
+    [
+        ("2024-01-05.md", "2024-01-05", "2024-01-05"),
+        ("20240105.md", "2024-01-05", "2024-01-05"),
+        ("2024_01_05.md", "2024-01-05", "2024-01-05"),
+        ("2024-01-05 Market day.md", "2024-01-05", "Market day"),
+        ("2024-01-05-Friday.md", "2024-01-05", "2024-01-05"),
+        ("202401051030 Idea.md", "2024-01-05", "Idea"),
+        ("2024-01-05-10-22-33.md", "2024-01-05", "2024-01-05"),
+        ("journal/2024/01/05.md", "2024-01-05", "2024-01-05"),
+        ("January 5th, 2024.md", "2024-01-05", "January 5th, 2024"),
+        ("Meeting 2024-01-05.md", "2024-01-05", "Meeting"),
+        ("2024-01.md", "2024-01", "2024-01"),
+        ("01-02-2024.md", "", "01-02-2024"),
+        ("1984.md", "", "1984"),
+        ("2024-13-45.md", "", "2024-13-45"),
+        ("my-first_post.md", "", "my first post"),
+    ],
+)
+def test_notes_named_by_their_date(path: str, date: str, title: str) -> None:
+    assert markdown.dated_name(PurePosixPath(path)) == (date, title)
+
+
+def test_utf16_notes_and_dates_that_can_not_be_told(note: Path) -> None:
+    assert one(note, "# Tität\r\n\r\ntext".encode("utf-16")).title == "Tität"
+    item = one(note, "---\ndate: 01/02/2024\n---\ntext")
+    assert (item.date, item.meta["date"]) == ("", "01/02/2024")
+
+
+_BLOCKS = (
+    "{} {}", "# {}", "{}\n---", "---", "***", "- {}\n- {}", "> {}", "`{}`", "`%%{}`", "%% x %%", "<!-- x -->",
+    "```\n%%\n```", "```\n{}", "[^1]: {}", "{}[^1] [^{}]", "[[{}]]", "[[x|{}]]", "![[x]]", "{{% x %}} {}", "{{% {}",
+    "{{{{ x }}}}{}", "<b>{}</b>", "<div>\n{}\n</div>", "| {} |\n|---|\n| {} |", "    x", "title: {}", "[{}](y)", "<{}>",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_BLOCKS), max_size=8), st.sampled_from(["\n\n", "\n"]))
+def test_no_word_is_lost_whatever_stands_beside_it(blocks: list[str], between: str) -> None:
+    """Words that no construct hides come through, in any neighbourhood; "x" and what is in code may go."""
+    number = iter(range(1000))
+    text = between.join(block.format(*(f"word{next(number)}" for _ in range(2))) for block in blocks)
+    heading, rest = plain_text.reduce(text)
+    opened = text.find("```\nword")  # an open fence becomes code where a later one closes it
+    for word in re.findall(r"word\d+", text if opened < 0 else text[:opened]):
+        assert re.search(rf"{word}\b", f"{heading}\n{rest}"), text
 
 
 @given(st.text(alphabet="#*_[]()!`|-<>&%{}^\\ \n\tab1:\"'", max_size=200))
