@@ -44,7 +44,7 @@ def encoding_of(head: bytes) -> str:
             return name
     even, odd = head[:_SAMPLE_BYTES:2], head[1:_SAMPLE_BYTES:2]
     for sparse, dense, name in ((even, odd, "utf-16-le"), (odd, even, "utf-16-be")):
-        if len(dense) > 1 and b"\0" not in sparse and dense.count(0) * 2 > len(dense):
+        if len(dense) > 1 and dense.count(0) * 2 > len(dense) and sparse.count(0) * 8 <= dense.count(0):
             return name
     return "utf-8"
 

@@ -90,7 +90,7 @@ class Rows:
         except csv.Error as why:
             error = next((text for words, text in _ERRORS if str(why).startswith(words)), "quotes in the wrong place")
         self._number += 1
-        strange = error or not self._fits(cells) or any('\\"' in line for line in taken)
+        strange = error or not self._fits(cells) or any('\\"' in line for line in taken) or self._goes_on()
         if strange and self.width and (other := self._otherwise(wrong=bool(error))) is not None:
             cells, error = other, ""
         if error:
@@ -106,6 +106,16 @@ class Rows:
 
     def _fits(self, cells: list[str]) -> bool:
         return len(cells) >= self.width and not any(cells[self.width :])
+
+    def _goes_on(self) -> bool:
+        """Whether the line ends with a backslash, and the next one is no row of its own."""
+        taken = self._lines.taken
+        if not taken[-1].rstrip("\r\n").endswith("\\"):
+            return False
+        here = len(taken)
+        line = next(self._lines, "")
+        self._lines.put_back(keep=here)
+        return bool(line.strip()) and self._attempt(self._read([line])) is None
 
     def _otherwise(self, *, wrong: bool) -> list[str] | None:
         """The row at hand in the first other reading that fits the header; None, and nothing changed, if none does.

@@ -6,6 +6,7 @@ UTF-16 or UTF-32.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -113,7 +114,7 @@ def read_lines(stream: IO[bytes], limit: int = MAX_LINE_BYTES) -> Iterator[Recor
         where = f"line {number}"
         if line.data is None:
             yield Record(where, None, f"longer than {limit >> 20} MiB")
-        elif data := line.data.strip(b" \t\r\n\x1e"):
+        elif data := line.data.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n\x1e"):
             decoder.twice = ""
             try:
                 yield _record(where, parse_object(data.removesuffix(b","), decoder.decode), decoder)

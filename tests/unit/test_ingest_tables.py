@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv as stdlib_csv
 import gzip
 import json
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,13 +53,51 @@ def file(tmp_path: Path) -> Path:
         ("", ""),
         ("soon", ""),
         ("20240801", "2024-08-01"),
+        ("2024/1/5", "2024-01-05"),
+        ("2024年1月5日", "2024-01-05"),
+        ("January 5th, 2024", "2024-01-05"),
+        ("25.01.2024", "2024-01-25"),
+        ("1/15/2024 10:00 PM", "2024-01-15"),
+        ("Fri Jan  5 10:00:00 2024 +0100", "2024-01-05"),
+        ("Fri Jan 05 2024 10:00:00 GMT+0100 (Central European Standard Time)", "2024-01-05"),
+        ("20240105T103000Z", "2024-01-05"),
+        ("/Date(1704067200000+0100)/", "2024-01-01"),
+        (1704067200.5, "2024-01-01"),
+        ("1704067200.5", "2024-01-01"),
+        (946684800, "2000-01-01"),
+        ({"$date": "2024-01-05T00:00:00Z"}, "2024-01-05"),
+        ({"$date": {"$numberLong": "1704067200000"}}, "2024-01-01"),
+        ({"_seconds": 1704067200, "_nanoseconds": 0}, "2024-01-01"),
+        ({"year": 2024, "month": 1, "day": 5}, "2024-01-05"),
+        ([2024, 1, 5, 10, 0], "2024-01-05"),
+        # What is no date, or might be two.
+        (float("inf"), ""),
+        (float("nan"), ""),
+        (10**30, ""),
+        (True, ""),
+        (5, ""),
+        ("1e999", ""),
+        ("10:30", ""),
+        ("May 5", ""),
+        ("1.2.3", ""),
+        ("0000-00-00", ""),
+        ("0001-01-01T00:00:00", ""),
+        ("9999-12-31", ""),
+        ({"$date": "soon"}, ""),
     ],
 )
 def test_dates(written: object, iso: str) -> None:
     assert iso_date(written) == iso
 
 
-@given(st.text(max_size=30) | st.integers())
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.text(max_size=30) | _JSON | st.from_regex(r"[\dA-Za-z ,./:-]{1,20}", fullmatch=True))
 def test_any_date_is_iso_or_nothing(written: object) -> None:
     found = iso_date(written)
     assert found == "" or (len(found) in (4, 7, 10) and iso_date(found) == found)
@@ -82,6 +122,62 @@ def test_csv_with_usual_columns(file: Path) -> None:
     assert items[1].meta == {"date": "01/02/2024", "Extra": "y"}  # ambiguous, so not guessed and not lost
     assert told == [("row 5 (line 6)", "neither text nor title")]
     assert [item.id for item in items] == [item.id for item in csv.read(file)]
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "told"),
+    [
+        ("title,text,date\nA,one, two,2024\nB,c,2024\n", [("B", "c")], ["row 2 (line 2): 4 cells, but 3 columns"]),
+        ("title,text,date\nA,one\ntwo,2024\nB,c,2024\n", [("B", "c")], ["row 2", "row 3"]),
+        ('text\none, two, three\n"four,\nfive"\n', [("", "one, two, three"), ("", "four,\nfive")], []),
+        ("title,text,\nA,b\nC,d,,\n", [("A", "b"), ("C", "d")], []),
+        # Quotes: never closed, in the wrong place, with backslashes, behind blanks, or just characters.
+        ('title,text\nA,"open\nB,b\nC,c\n', [("B", "b"), ("C", "c")], ["row 2 (line 2): a quote that is never closed"]),
+        ('title,text\nA,"open\nB,"b, c"\n', [("B", "b, c")], ["row 2 (line 2): quotes in the wrong place"]),
+        ('title,text\nA,"x\ny "z"\nq, r"\nB,b\n', [("B", "b")], ["row 2", "row 3", "row 4"]),
+        ('title\ttext\nA\t"open\nB\tb\n', [("A", '"open'), ("B", "b")], []),
+        ('title,text\nA,"Hello" he said\nB,5" wide\n', [("A", '"Hello" he said'), ("B", '5" wide')], []),
+        ('title,text\nA,"say \\"no\\", now"\n"x \\", y",z\n', [("A", 'say "no", now'), ('x ", y', "z")], []),
+        ('title,text\nA,"C:\\"\n"D:\\",b\n', [("A", "C:\\"), ("D:\\", "b")], []),
+        ('title, text\nA, "b, c" \n', [("A", "b, c")], []),
+        ("title\ttext\nA\tfirst\\\nsecond\n", [("A", "first\nsecond")], []),
+        # Before the header.
+        ("sep=;\r\ntitle;text\r\nA;b, c\r\n", [("A", "b, c")], []),
+        ('\ufeff"sep=\t"\ntitle\ttext\nA\tb\n', [("A", "b")], []),
+        ("All posts\nof 2024,,\n\ntitle,text,x\nA,b,c\n", [("A", "b")], ["row 1", "row 2"]),
+        # Other programs' files.
+        ("title,text\rA,b\r", [("A", "b")], []),
+        ("title,text\nA,\0\0\nB,c\0d\n\\N,e\n", [("A", ""), ("", "e")], ["row 3 (line 3): NUL bytes in it"]),
+        ("title,text,body,text\nA,b,c,d\n", "two columns are named 'text'", []),
+        ("id,kind,words\n1,post,hello\n", "neither a title nor a text column; columns: id, kind, words", []),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
+def test_csv_of_every_origin_is_read_or_refused_by_row(
+    file: Path, written: str, read: list[tuple[str, str]] | str, told: list[str], encoding: str
+) -> None:
+    file.write_bytes(written.removeprefix("\ufeff" * (encoding != "utf-8")).encode(encoding))
+    if isinstance(read, str):
+        with pytest.raises(UsageError, match=read):
+            list(csv.read(file))
+        return
+    heard: list[str] = []
+    items = list(csv.read(file, on_skip=lambda where, why: heard.append(f"{where}: {why}")))
+    assert [(item.title, item.text) for item in items] == read
+    assert len(heard) == len(told)
+    assert all(line.startswith(start) for line, start in zip(heard, told, strict=True)), heard
+
+
+@given(st.text(alphabet='ab,;"\\\n\r\t \0=', max_size=80))
+def test_whatever_a_csv_file_holds_its_cells_are_read_or_told(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "x.csv"
+    path.write_bytes(f"title,text\n{text}\n".encode())
+    told: list[str] = []
+    items = list(csv.read(path, delimiter=",", on_skip=lambda *what: told.append(str(what))))
+    read = Counter("".join(item.title + item.text + "".join(map(str, item.meta.values())) for item in items))
+    assert told or all(read[letter] == text.count(letter) for letter in "ab"), (items, told)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -228,6 +324,77 @@ def test_damaged_arrays_are_one_line(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(UsageError, match=r"x\.json: "):
         list(jsonl.read(path))
+
+
+FORMS = {
+    "lines": lambda rows: "\n\n".join(map(json.dumps, rows)) + "\r\n",
+    "lines with commas": lambda rows: ",\n".join(map(json.dumps, rows)),
+    "a sequence": lambda rows: "".join(f"\x1e{json.dumps(row)}\n" for row in rows),
+    "an array": json.dumps,
+    "a pretty array": lambda rows: json.dumps(rows, indent=2, ensure_ascii=False),
+    "pretty documents": lambda rows: "\n".join(json.dumps(row, indent=1) for row in rows),
+    "arrays": lambda rows: "\n".join(json.dumps([row]) for row in rows),
+    "within a document": lambda rows: json.dumps({"version": 1, "data": {"entries": rows, "tags": []}}, indent=2),
+    "by their ids": lambda rows: json.dumps({row["id"]: row for row in rows}),
+}
+
+
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=9), _JSON), min_size=2, max_size=4), st.data())
+def test_json_of_every_form(
+    tmp_path_factory: pytest.TempPathFactory, written: list[tuple[str, object]], data: st.DataObject
+) -> None:
+    rows = [{"id": f"{i}", "text": f"x{text}", "more": more} for i, (text, more) in enumerate(written)]
+    form = data.draw(st.sampled_from(sorted(FORMS)))
+    encoding = data.draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+    path = tmp_path_factory.mktemp("json") / "x.json"
+    path.write_bytes(FORMS[form](rows).encode(encoding, "replace"))
+    told: list[str] = []
+    items = list(jsonl.read(path, on_skip=lambda *what: told.append(str(what))))
+    assert [(item.id, item.text) for item in items] == [(row["id"], row["text"]) for row in rows], (form, told)
+
+
+def test_what_json_may_hold_beside_what_we_can(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(
+        '{"text": "a", "n": 1e999, "m": -1e999, "i": ' + "9" * 5000 + ', "date": 1e400}\n'
+        '{"text": "b", "text": "c"}\n{"text": "d", "x": {"y": 1, "y": 2}}\n{"text": "e", "x": 1, "x": 1}\n'
+        '{"text": "f\\ud800"}\n{"text": "g", "meta": 5}\n'
+    )
+    for name in ("x.jsonl", "x.json"):
+        path.rename(tmp_path / name)
+        path = tmp_path / name
+        if name == "x.json":
+            path.write_text("[" + ",".join(path.read_text().splitlines()) + "]")
+        told: list[str] = []
+        items = list(jsonl.read(path, on_skip=lambda where, why, told=told: told.append(why)))
+        assert [item.text for item in items] == ["a", "e", "f\ufffd", "g"]
+        assert items[0].meta == {"n": "1e999", "m": "-1e999", "i": "9" * 5000, "date": "1e400"}
+        assert items[3].meta == {"meta": 5}
+        assert told == [f'the key "{key}" stands twice in it, with different values' for key in ("text", "y")]
+        profile = Profile.open(tmp_path / f"{name}.me", create=True)
+        report = Report()
+        import_items(profile, items, report)
+        assert (report.added, report.undated) == (4, 1)
+        import_items(profile, [replace(items[0], text="newer")], Report(), update=True)
+        assert "newer" in {item.text for item in profile}
+
+
+def test_the_records_of_a_document_are_found_or_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    told: list[str] = []
+
+    def texts(document: object) -> list[str]:
+        path.write_text(json.dumps(document))
+        return [item.text for item in jsonl.read(path, on_skip=lambda where, why: told.append(why))]
+
+    feed = {"title": "My feed", "description": "d", "items": [{"content": "a"}, {"content": "b"}]}
+    assert texts(feed) == ["a", "b"]
+    assert told == ['it has a title of its own, outside of "items"']
+    assert texts({"text": "a post", "comments": [{"text": "another's"}]}) == ["a post"]
+    with pytest.raises(UsageError, match="several lists of records in one document: a, b"):
+        texts({"a": [{"text": "x"}], "b": [{"text": "y"}]})
+    with pytest.raises(UsageError, match="neither a title nor a text column"):
+        texts({"a": [{"words": "x"}]})
 
 
 def test_damaged_and_missing_files(tmp_path: Path) -> None:
