@@ -159,15 +159,18 @@ def _record(header: Sequence[str], row: Row) -> dict[str, str]:
     Raises:
         LineError: The row can't be read, or doesn't fit the header.
     """
-    cells = [cell.strip().strip("\0") for cell in row.cells]
     if row.error:
         raise LineError(row.error)
+    cells = [cell.strip() for cell in row.cells]
+    padded = any("\0" in cell for cell in cells)  # as some databases fill up a column
+    if padded:
+        cells = [cell.strip("\0") for cell in cells]
     if not any(cells):
         return {}
     if len(cells) < len(header) or any(cells[len(header) :]):
         what = "line break" if len(cells) < len(header) else "delimiter"
         raise LineError(f"{len(cells)} cells, but {len(header)} columns (an unquoted {what} in a text?)")
-    if any("\0" in cell for cell in cells):
+    if padded and any("\0" in cell for cell in cells):
         raise LineError("NUL bytes in it")
     return {name: cell for name, cell in zip(header, cells, strict=False) if cell and cell != _NULL}
 

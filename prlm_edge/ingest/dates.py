@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
 _FIRST_YEAR, _LAST_YEAR = 1000, 2100  # beyond them lie placeholders such as 0001-01-01 and 9999-12-31
 _MAX_CHARS = 80  # of a text that is a date
-_PREFIX = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?")
+_PREFIX = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2]))?")
 _YEAR_FIRST = re.compile(r"(\d{4})\s?[-/._年 ]\s?(\d{1,2})\s?[-/._月 ]\s?(\d{1,2})日?(?!\d)(?:$|[T,. \d].*)")
 _NUMBER = re.compile(r"-?\d{1,20}(\.\d*)?")
 _DOT_NET = re.compile(r"/Date\((-?\d+)(?:[+-]\d{4})?\)/")
@@ -33,9 +34,13 @@ def iso_date(value: object) -> str:
         return _of_numbers(*value[:3])
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
-    text = str(value).strip()
     if isinstance(value, float) and value.is_integer():
-        text = str(int(value))
+        value = int(value)
+    return _of_text(str(value).strip()) if not isinstance(value, int) or abs(value) < 10**20 else ""
+
+
+@lru_cache(maxsize=4096)  # a table has many rows of one day, and dates in words take long
+def _of_text(text: str) -> str:
     if len(text) > _MAX_CHARS:
         return ""
     return _of_digits(text) or _of_iso(text) or _of_words(text)

@@ -89,13 +89,19 @@ def item_of(record: Mapping[str, Any], fields: Mapping[str, Sequence[str]], *, s
         LineError: Neither text nor title, or a field of the wrong type.
     """
     rest = dict(record)
-    found = {}
+    found: dict[str, Any] = {}
     for field, columns in fields.items():
-        column = next((name for name in columns if look_up(record, name) not in (None, "")), columns[0])
-        found[field] = look_up(record, column)
-        rest.pop(column, None)
+        found[field] = None
+        for column in columns:
+            value = record.get(column)
+            if value is None and "." in column:
+                value = look_up(record, column)
+            if value is not None and value != "":
+                found[field] = value
+                rest.pop(column, None)
+                break
     # A column that has a field's name and doesn't feed it keeps its content, as does a "meta" that is no object.
-    others = {name: rest.pop(name) for name in found if rest.get(name) not in (None, "")}
+    others = {name: value for name in found if (value := rest.pop(name, None)) is not None and value != ""}
     if "meta" in rest and not isinstance(rest["meta"], dict):
         others["meta"] = rest.pop("meta")
     if others:

@@ -243,7 +243,9 @@ def test_csv_large_fields_short_rows_and_the_limit_put_back(file: Path) -> None:
     assert stdlib_csv.field_size_limit() == before
 
 
-_CELLS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
+_CELLS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=40).filter(
+    lambda cell: cell.strip() != "\\N"
+)
 
 
 @given(st.lists(st.tuples(_CELLS, _CELLS), max_size=8))
