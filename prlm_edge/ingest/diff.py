@@ -62,7 +62,7 @@ def diff_to_text(text: str, *, max_lines: int = MAX_CHANGED_LINES) -> str:
             return text
     elif reading.unsigned or not any(file.lines for file in reading.files):
         marked = plain if diff_forms.has_marks(plain) else diff_forms.with_marks(source)
-        if reading.unsigned and "~" in lines:
+        if reading.unsigned and diff_forms.is_porcelain(plain):
             reading = _read(list(diff_forms.from_porcelain(lines)), words=True)
         elif diff_forms.has_marks(marked):
             reading = _read(marked.split("\n"), words=True)

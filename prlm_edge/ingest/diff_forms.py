@@ -34,6 +34,11 @@ def has_marks(text: str) -> bool:
     return WORDS.search(text) is not None
 
 
+def is_porcelain(text: str) -> bool:
+    """Whether the hunks of `text` end as those of `git diff --word-diff=porcelain`, where "~" ends every line."""
+    return re.search(r"^~\n(?:@@ -|diff --git |\Z)", text, re.MULTILINE) is not None
+
+
 def from_porcelain(lines: Iterable[str]) -> Iterator[str]:
     """The lines of `git diff --word-diff=porcelain` as those of `--word-diff`: there every word has its own line."""
     inside = False
