@@ -115,11 +115,77 @@ def test_renames_binaries_odd_names_and_empty_commits(repo: Repo) -> None:
 
 def test_what_git_wrote_is_skipped_and_told(repo: Repo) -> None:
     repo.commit("Good", {"a": "1"})
-    for subject in ("fixup! Good", "squash! Good", 'Revert "Good"'):
+    by_git = (
+        *("fixup! Good", "squash! Good", "amend! Good", 'Revert "Good"', 'Reapply "Good"', 'Revert "Reapply "Good""'),
+        *("Merge branch 'side' into main", "Merge branches 'a' and 'b'", "Merge remote-tracking branch 'o/x'"),
+        *("Merge tag 'v1'", "Merge pull request #12 from a/b", "Merge 0123abc into 4567def"),
+        *("Merged in side (pull request #3)", "Squashed commit of the following:"),
+    )
+    by_ann = ("Merge the two lists", "Merge branch prediction tables", "Revert to the old parser", "Merged at last")
+    for subject in (*by_git, *by_ann, "Merged PR 12: Mend it"):
         repo.commit(subject, {"a": subject})
     told = []
-    assert [item.title for item in git.read(repo.path, on_skip=lambda where, why: told.append(why))] == ["Good"]
-    assert told == ["written by git (fixup, revert or merge)"] * 3
+    items = list(git.read(repo.path, on_skip=lambda where, why: told.append(why)))
+    assert [item.title for item in items] == ["Good", *by_ann, "Mend it"]
+    assert told == ["written by git (fixup, revert or merge)"] * len(by_git)
+
+
+def test_the_kinds_of_change_are_told_as_in_a_diff(repo: Repo) -> None:
+    repo.commit("Start", {"a": "1\n", "b": "2\n" * 9, "c.sh": "3\n", "d.bin": b"\0"})
+    (repo.path / "b").rename(repo.path / "e")
+    (repo.path / "c.sh").chmod(0o755)
+    (repo.path / "a").unlink()
+    repo.commit("Change", {"d.bin": b"\0\1", "f": "new\n"}, "Why.")
+    text = "a (deleted), c.sh (now executable), d.bin (binary), e (renamed from b), f (new)"
+    assert list(git.read(repo.path))[1].text == f"Changed files: {text}\n\nWhy."
+    assert diff_to_text(repo.git("show", "--format=")).startswith(f"Changed files: {text}\n\n")
+
+
+def test_commits_at_the_edge_of_a_shallow_clone_are_left_out(repo: Repo, tmp_path: Path) -> None:
+    for i in range(4):
+        repo.commit(f"Commit {i}", {f"f{i}": "x\n"})
+    shallow = tmp_path / "shallow"
+    subprocess.run(["git", "clone", "-q", "--depth", "2", f"file://{repo.path}", str(shallow)], check=True)
+    told: list[tuple[str, str]] = []
+    items = list(git.read(shallow, authors=["Ann Lee"], on_skip=lambda *what: told.append(what)))
+    assert [(item.title, item.text) for item in items] == [("Commit 3", "Changed files: f3 (new)\n\n+ x")]
+    assert [(where, "shallow" in why) for where, why in told] == [(repo.git("rev-parse", "HEAD~1")[:12], True)]
+    (repo.path / ".git" / "info").mkdir(exist_ok=True)
+    (repo.path / ".git" / "info" / "grafts").write_text(f"{repo.git('rev-parse', 'HEAD~2')}\n")
+    assert [item.title for item in git.read(repo.path)] == ["Commit 2", "Commit 3"]
+
+
+@pytest.mark.parametrize("kind", ["blob:none", "tree:0"])
+def test_partial_clones_tell_what_they_have(repo: Repo, tmp_path: Path, kind: str) -> None:
+    repo.git("config", "uploadpack.allowFilter", "true")
+    repo.commit("One", {"a": "1\n" * 9}, "Why.")
+    (repo.path / "a").rename(repo.path / "b")
+    repo.commit("Two", {"c": "2\n"})
+    part = tmp_path / "part"
+    clone = ["git", "clone", "-q", f"--filter={kind}", "--no-checkout", f"file://{repo.path}", str(part)]
+    subprocess.run(clone, check=True)
+    if kind == "tree:0":
+        with pytest.raises(UsageError, match="a partial clone") as caught:
+            list(git.read(part, authors=["Ann Lee"]))
+        assert "fetch --refetch" in caught.value.hint
+        return
+    assert [(item.title, item.text, item.meta) for item in git.read(part, authors=["Ann Lee"])] == [
+        ("One", "Changed files: a (new)\n\nWhy.", {"files": 1}),
+        ("Two", "Changed files: b (renamed from a), c (new)", {"files": 2}),
+    ]
+
+
+def test_a_message_that_can_not_be_decoded_is_told(repo: Repo) -> None:
+    repo.commit("Good", {"a": "1"})
+    raw = (
+        repo.git("cat-file", "commit", "HEAD").replace("Good", "Größe").encode("latin-1")
+    )  # without an "encoding" line
+    write = ["git", "-C", str(repo.path), "hash-object", "-t", "commit", "-w", "--stdin"]
+    sha = subprocess.run(write, check=True, input=raw, capture_output=True).stdout.decode().strip()
+    repo.git("update-ref", "HEAD", sha)
+    told: list[str] = []
+    assert list(git.read(repo.path, on_skip=lambda where, why: told.append(why))) == []
+    assert "not UTF-8" in told[0]
 
 
 def test_a_message_may_look_like_anything(repo: Repo) -> None:
