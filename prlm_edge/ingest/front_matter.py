@@ -19,6 +19,7 @@ Value = str | list[Any] | dict[str, Any]
 _OPENING = re.compile(r"\s*^([ ]{0,3})(---|\+\+\+)[ \t]*(yaml|toml|json)?[ \t]*\n", re.MULTILINE | re.IGNORECASE)
 _CLOSING = {"---": r"(?:---|\.\.\.)", "+++": r"\+\+\+"}
 _KEY = re.compile(r"""("[^"]*"|'[^']*'|[^\s:#\-\[{"'][^:\n]*?)[ \t]*:(?:[ \t]+(.*))?""")
+_SENTENCE = re.compile(r"\s.*[.!?…]$|.{80}")
 _MAX_NODES = 10_000
 _USUAL = """title subtitle date created updated modified lastmod published publish publishdate pubdate draft layout type
 kind tag tags keywords category categories author authors alias aliases description summary excerpt slug permalink url
@@ -82,8 +83,9 @@ def _yaml(text: str) -> dict[str, Value] | None:
     except (yaml.YAMLError, RecursionError, OverflowError):
         pairs = _key_lines(text)
     table = _by_key(pairs)
-    if any(str(key)[:1].isupper() for key, _ in pairs) and table.keys().isdisjoint(_USUAL.split()):
-        return None  # prose, such as "Note: the rye rose."
+    prose = any(str(key)[:1].isupper() or _SENTENCE.search(str(value)) for key, value in pairs)
+    if prose and table.keys().isdisjoint(_USUAL.split()):
+        return None  # such as "Note: the rye rose."
     return table or None
 
 

@@ -19,7 +19,7 @@ SUFFIXES = frozenset({".md", ".markdown", ".mdown", ".mkd"})
 _SKIPPED_FOLDERS = frozenset({"templates", "_templates", "template", "_layouts", "_includes", "node_modules"})
 _DATED_NAME = re.compile(  # perhaps a title, then year, month and day, perhaps the time, perhaps a title
     r"(?:(\D*[-_ ]))?(\d{4})([-_. ]?)(\d\d)\3(\d\d)"
-    r"(?:[T_ -]?\d{4,6}(?!\d)|[T_ -]\d\d[-_.:h]\d\d(?:[-_.:]\d\d)?)?(?:[-_ .,]+(\S.*))?"
+    r"(?:[T_ -]?\d{4,6}(?!\d)|[T_ -]\d\d[-_.:h]\d\d(?:[-_.:]\d\d)?Z?)?(?:[-_ .,]+(\S.*))?"
 )
 _DATE_ALONE = re.compile(r"\d{4}-W?\d\d|\d\d?([-_. ])\d\d?\1\d{4}|.*[A-Za-z]{3}.*\d{4}")
 _WEEKDAYS = frozenset(day.lower() for name in calendar.day_name for day in (name, name[:3]))

@@ -7,6 +7,7 @@ no further than the next construct of their kind, so their work is linear.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ MARK = "mark"
 """Type of the inline tokens that begin or end a hidden passage; what `hide` leaves of them is plain text."""
 
 _NOTES = "footnotes"  # key of the parser's environment: labels of the footnotes that are defined
+_COUNTS = "footnote_marks"  # another: how often each mark stands in the text
 _EMBED = re.compile(r"!\[\[[^\[\]\n]*\]\]")
 _WIKI_LINK = re.compile(r"\[\[(?![ \t])(?:[^\[\]\n]*\|)?([^\[\]|\n]+)\]\]")  # its alias, else its page
 _NOTE_MARK = re.compile(r"\[\^([^\[\]\s]+)\]")
@@ -36,6 +38,7 @@ def parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    markdown.block.ruler.at("reference", _reference)
     markdown.block.ruler.before("reference", "footnote", _footnote, {"alt": ["paragraph", "reference"]})
     markdown.inline.ruler.before("link", "construct", _construct)
     return markdown
@@ -80,6 +83,10 @@ def _footnote(state: StateBlock, first: int, end: int, silent: bool) -> bool:
     match = _NOTE.match(state.src, start, state.eMarks[first])
     if match is None or state.is_code_block(first):
         return False
+    if _COUNTS not in state.env:
+        state.env[_COUNTS] = Counter(_NOTE_MARK.findall(state.src))
+    if state.env[_COUNTS][match[1]] < 2:  # nothing refers to it: prose, such as "[^a-z]: any other letter"
+        return False
     if silent:
         return True
     state.env.setdefault(_NOTES, set()).add(match[1])
@@ -94,6 +101,14 @@ def _footnote(state: StateBlock, first: int, end: int, silent: bool) -> bool:
     state.level -= 1
     state.bMarks[first], state.tShift[first], state.sCount[first] = before
     return True
+
+
+def _reference(state: StateBlock, first: int, end: int, silent: bool) -> bool:
+    """A link reference of CommonMark, but for "[^label]: word"."""
+    from markdown_it.rules_block import reference
+
+    start = state.bMarks[first] + state.tShift[first]
+    return not state.src.startswith("[^", start) and reference(state, first, end, silent)
 
 
 def _construct(state: StateInline, silent: bool) -> bool:
@@ -130,5 +145,7 @@ def _construct(state: StateInline, silent: bool) -> bool:
 def _roles(source: str, start: int, end: int) -> tuple[bool, bool]:
     """Whether "%%" may open and close a comment: not as "100%%", nor as the second of "%%i in (*) do echo %%i"."""
     before, after = source[start - 1 : start], source[end : end + 1]
+    if before + after in ('""', "''", "“”", "‘’", "()"):  # the sign itself is spoken of
+        return False, False
     word_behind = after.isalnum() or after == "_"
     return not before.isdigit(), not word_behind or not (before == "" or before.isspace())

@@ -23,7 +23,11 @@ _BEGINNING = re.compile(
     r"|r\d+ \| [^|]* \| [^|]* \| \d+ lines?"
 )
 _SCISSORS = re.compile(r"(\S+) -{24} >8 -{24}")
-_TEMPLATE = re.compile(r"(#)\t[^:]+:\s+\S.*|(\S{1,3}) Please enter the commit message for your changes\..*")
+_TEMPLATE = re.compile(
+    r"(#)\t[^:]+:\s+\S.*|(#) (?:On branch .*|Untracked files:|Changes to be committed:|Changes not staged for commit:)"
+    r"|(\S{1,3}) Please enter the commit message for your changes\..*"
+)
+_UNTRACKED = re.compile(r"^Untracked files:(?:\n(?:[ \t].*)?$)*|^\?\? .*\n?", re.MULTILINE)  # of git status
 _STAGED = re.compile(r"\t([^:]+):\s+(\S.*)")
 _STATUS = {"new file": "new", "deleted": "deleted", "A": "new", "D": "deleted"}
 _RAW = re.compile(r":\d{6} \d{6} [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*\t([^\t]+)(?:\t(.+))?")  # of git diff --raw
@@ -36,7 +40,9 @@ _STAT_END = re.compile(
     r"| mode change \d{6} => .*"
 )
 _PERSON = re.compile(
-    r"\W*(?:from|to|cc|bcc|author|committer|user|tagger|sender|reply-to|maintainer)\b:?.*<[^<>\s]*@[^<>]*>.*", re.I
+    r"\W*(?:from|to|cc|bcc|author|committer|user|tagger|sender|reply-to|maintainer)\b:?.*<[^<>\s]*@[^<>]*>.*"
+    r"|[^<>:]{1,60} <[^<>\s]+@[^<>\s]+>",
+    re.I,
 )
 _TOOL_LINE = re.compile(rf"base-commit: {_HASH}|prerequisite-patch-id: {_HASH}|-{{72}}")
 
@@ -77,7 +83,7 @@ def words_of(lines: Sequence[str], *, mailed: bool) -> tuple[str, list[str], boo
     """
     first = next((line for line in lines if line.strip()), "")
     names: list[str] = []
-    kept = list(lines)
+    kept = _UNTRACKED.sub("", "\n".join(lines)).split("\n")
     if mailed:
         kept = [*takewhile(lambda line: line != "---", lines), *(x for x in lines if _STAT.fullmatch(x))]
     elif is_patch(lines):

@@ -280,6 +280,8 @@ SCISSORS = "{c} ------------------------ >8 ------------------------\n{c} Do not
         ((TEMPLATE + SCISSORS).format(c="#"), "A draft of mine"),
         ((TEMPLATE + SCISSORS).format(c=";"), "A draft of mine"),
         (TEMPLATE.format(c="#").replace("Please enter the commit message for", "Bitte"), "A draft of mine"),
+        ("On it.\n\nUntracked files:\n  (use git add)\n\tprivate.txt\n\n?? private.txt\n\n", "On it."),
+        ("Ann Lee <ann@example.org>\nSay it\n\n", "Say it"),
         # A user's own words look like headers, too.
         ("Date: parse it\n\nMerge: two lists\n\n# Heading\n\n", "Date: parse it\n\nMerge: two lists\n\n# Heading"),
     ],
