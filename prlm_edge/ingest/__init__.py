@@ -1,4 +1,4 @@
 """Importers: each module turns what people have into Items, lazily, with ids that stay the same from run to run.
 
-Not here: writing them to a profile, which is `into_profile.py` and `profile.py`.
+Nothing of a text is lost or changed in silence: what can't be read is told, with its place.
 """

@@ -1,7 +1,4 @@
-"""One user of a personalization benchmark as Items: LaMP's `*_questions.json`, or rows with `user_id` and `profile`.
-
-Not here: reading the records, which is `records.py`.
-"""
+"""One user of a personalization benchmark as Items: LaMP's `*_questions.json`, or rows with `user_id` and `profile`."""
 
 from __future__ import annotations
 

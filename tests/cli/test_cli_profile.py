@@ -84,7 +84,7 @@ def test_add_jsonl_takes_the_good_lines_and_names_the_bad_ones(run: Run, me: Pat
     [
         (("add",), b"", "nothing to add"),
         (("add", "-"), b"", "nothing to add"),
-        (("add", "-"), b"\xff\xfe", "invalid UTF-8 at byte 1"),
+        (("add", "-"), b"\xff\xff", "invalid UTF-8 at byte 1"),
         (("add", "-"), b"a\0b", "binary data"),
         (("add", "x", "--text", "y"), b"", "exclude each other"),
         (("add", "x", "--date", "yesterday"), b"", "not a date"),
@@ -303,7 +303,7 @@ def test_import_git_markdown_and_lamp(run: Run, me: Path, tmp_path: Path) -> Non
         ann = ("-c", "user.name=Ann", "-c", "user.email=a@b.cd")
         subprocess.run(["git", "-C", str(repo), *ann, "commit", "-qm", "Add f"], check=True)
         assert run("import", "git", repo, "--author", "Ann").out == "1 read, 1 added, 0 duplicates, 0 skipped\n"
-        assert Profile.open(me).items[-1].text == "Changed files: f\n\n+ x"
+        assert Profile.open(me).items[-1].text == "Changed files: f (new)\n\n+ x"
 
 
 def test_a_full_disk_is_one_line(run: Run, me: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
