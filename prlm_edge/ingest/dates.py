@@ -74,8 +74,9 @@ def _of_digits(text: str) -> str:
         return _of_unix(int(text) / 1000)
     if not text.isascii() or not _NUMBER.fullmatch(text):
         return ""
-    if len(text) == 8 and text.isdigit():
-        return _of_numbers(int(text[:4]), int(text[4:6]), int(text[6:]))
+    if len(text) in (8, 12, 14) and text.isdigit():  # a day, perhaps with its time: 202408011030
+        with suppress(ValueError):
+            return _checked(datetime.strptime(text, "%Y%m%d%H%M%S"[: len(text) - 2]))
     number = float(text)
     # 1e8 seconds are 1973: below lie numbers that are no times. Each unit has three digits more than the one before.
     return next((_of_unix(number / unit) for unit in _UNITS if 1e8 <= number / unit < 1e10), "")

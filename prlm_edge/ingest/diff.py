@@ -24,7 +24,7 @@ _GENERATED = re.compile(r"(\.lock|-lock\.(json|yaml)|\.min\.(js|css)|\.map|\.svg
 _HINT = re.compile(  # of a diff, a patch, a template or a list of changed files; most texts have none
     r"^(?:diff |--- |Index: |Submodule |Binary file|=== |From [0-9a-f]{40}|commit [0-9a-f]{7}|changeset: |# HG |"
     r"r\d+ \| |Subject: |#[\t ]|\?\? |Untracked files:|\S{1,3} Please enter the commit|\S+ -{24} >8| \d+ files? changed"
-    r"|:\d{6} |(?:\d+|-)\t|[A-Z]\d*\t|─{2}|Δ |\*\*\* |\d+(?:,\d+)?[acd]\d)| --- [A-Z\d]",
+    r"|:\d{6} |(?:\d+|-)\t|[A-Z]\d*\t|─{2}|Δ |\w+ regular file |\*\*\* |\d+(?:,\d+)?[acd]\d)| --- [A-Z\d]",
     re.MULTILINE,
 )
 _BEGINNINGS = ("diff ", "--- ", "Index: ", "Submodule ", "Binary file", "=== ")

@@ -14,6 +14,7 @@ _DRAWN = (
     ("difftastic", r"^\S.{0,300} --- (?:\d+/\d+ --- )?[A-Z][\w+#. ()/-]{0,30}\n(?: *\d+ |\s*\.+ )"),
     ("delta", r"^─{2,}[┐┘]$|^Δ \S.*\n─{10,}$"),
     ("diff-so-fancy", r"^─{10,}$\n(?:added|modified|deleted|renamed): .*\n─{10,}$"),
+    ("jj", r"^(?:Modified|Added|Removed|Renamed) regular file .*:\n[ .]*\d+"),
     ("diff -c", r"^\*\*\* .*\n--- .*\n\*{15}$"),
     ("diff without -u", r"^\d+(?:,\d+)?[acd]\d+(?:,\d+)?\n[<>] "),
 )

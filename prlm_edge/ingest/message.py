@@ -25,7 +25,7 @@ _OF_GIT = re.compile(
     r"|This (?:reverts|reapplies) commit [0-9a-f]{7,64}(?:, reversing\nchanges made to [0-9a-f]{7,64})?\.?"
     r"|# This is (?:a combination of \d+ commits|the .*commit message.*)[.:]"
     r"|(?:# )?Conflicts:(?:\n(?:#?\t.*)?)*"
-    r"|Squashed commit of the following:"
+    r"|Squashed commit of the following:|-{9}"
     r"|commit [0-9a-f]{40,64}(?:\n(?:Merge|Author|AuthorDate|Commit|CommitDate|Date): .*)+)$",
     re.MULTILINE,
 )

@@ -74,7 +74,7 @@ def read_records(path: Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> Iterato
             stream = _as_utf8(path, raw)
             head = stream.peek(_HEAD_BYTES).decode("utf-8", "replace").lstrip(_BLANKS)
             line, end, _ = head.partition("\n")
-            if head.startswith("[") or (end and _goes_on(line)):
+            if head.startswith("[") or ((end or len(head) < _HEAD_BYTES // 4) and _goes_on(line)):
                 yield from _documents(path, stream)
             else:
                 yield from read_lines(stream, max_line_bytes)
@@ -135,12 +135,12 @@ def _as_utf8(path: Path, stream: Stream) -> Stream:
 
 
 def _goes_on(line: str) -> bool:
-    """Whether a document begins with this line and ends in a later one."""
+    """Whether a document begins with this line and ends in a later one, or another document follows it there."""
     line = line.rstrip(_BLANKS)
     try:
         json.loads(line)
     except json.JSONDecodeError as error:
-        return line.startswith("{") and error.pos >= len(line)
+        return line.startswith("{") and (error.pos >= len(line) or line[error.pos :].lstrip(", ").startswith("{"))
     except (ValueError, RecursionError):
         pass
     return False

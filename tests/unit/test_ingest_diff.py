@@ -227,6 +227,7 @@ def test_every_form_of_git_s_diff_says_the_same(tmp_path: Path, options: str) ->
         ("difftastic", "src/a.py --- 1/2 --- Python\n 1 x = 1   1 x = 2\n"),
         ("delta", "\na.txt\n──────────────\n\n───┐\n1: │\n───┘\none\n"),
         ("diff-so-fancy", "────────────────\nmodified: a.txt\n────────────────\none\n"),
+        ("jj", "Modified regular file a.txt:\n   1    1: one\n"),
         ("diff -c", "*** a.txt\t2024\n--- b.txt\t2024\n***************\n*** 1 ****\n! one\n"),
         ("diff without -u", "1c1\n< one\n---\n> two\n"),
     ],

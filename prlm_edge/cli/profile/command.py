@@ -174,6 +174,7 @@ def _item(fields: dict[str, str], profile: Profile) -> Item:
 
 def _items_from_stdin(rejected: list[tuple[str, str]]) -> list[Item]:
     """The items of standard input; what is none goes to `rejected` as (line, reason)."""
+    from prlm_edge.ingest.mapping import complete
     from prlm_edge.ingest.records import read_lines
 
     items = []
@@ -181,7 +182,7 @@ def _items_from_stdin(rejected: list[tuple[str, str]]) -> list[Item]:
         try:
             if record.value is None:
                 raise LineError(record.error)
-            items.append(item_from(record.value, extras=True))
+            items.append(item_from(complete(record.value, source="", kind=""), extras=True))
         except LineError as error:
             rejected.append((record.where, str(error)))
     return items
