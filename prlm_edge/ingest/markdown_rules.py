@@ -10,13 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
-    from markdown_it.rules_block import StateBlock
-    from markdown_it.rules_inline import StateInline
-    from markdown_it.token import Token
+from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock, reference
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
 
 MARK = "mark"
 """Type of the inline tokens that begin or end a hidden passage; what `hide` leaves of them is plain text."""
@@ -35,8 +33,6 @@ _PERCENTS = re.compile("%+")
 @cache
 def parser() -> MarkdownIt:
     """The parser: CommonMark, tables, strikethrough and the rules below."""
-    from markdown_it import MarkdownIt
-
     markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     markdown.block.ruler.at("reference", _reference)
     markdown.block.ruler.before("reference", "footnote", _footnote, {"alt": ["paragraph", "reference"]})
@@ -105,8 +101,6 @@ def _footnote(state: StateBlock, first: int, end: int, silent: bool) -> bool:
 
 def _reference(state: StateBlock, first: int, end: int, silent: bool) -> bool:
     """A link reference of CommonMark, but for "[^label]: word"."""
-    from markdown_it.rules_block import reference
-
     start = state.bMarks[first] + state.tShift[first]
     return not state.src.startswith("[^", start) and reference(state, first, end, silent)
 

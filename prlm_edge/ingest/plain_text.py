@@ -9,12 +9,12 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from markdown_it.common.html_blocks import block_names
+from markdown_it.rules_block.table import escapedSplit
+from markdown_it.token import Token
 
 from prlm_edge.ingest.markdown_rules import MARK, hide, parser
-
-if TYPE_CHECKING:
-    from markdown_it.token import Token
 
 _CALLOUT = re.compile(r"\[![\w-]+\][+-]?[ \t]?")  # the kind of a quote in Obsidian
 _BLOCK_ID = re.compile(r"(?:^|[ \t\n])\^[A-Za-z0-9-]{3,}$")  # Obsidian's; shorter ones are exponents
@@ -22,6 +22,7 @@ _TAG = re.compile(r"""<!--|<(/?)([A-Za-z][A-Za-z0-9-]*)((?:[^<>"']|"[^"<]*"|'[^'
 _INLINE_TAGS = """a abbr area audio b bdi bdo big br button canvas cite code data del dfn em embed font i img input ins
 kbd label map mark meter object output path picture pre progress q rb rp rt ruby s samp script select slot small span
 strike strong style sub sup svg template textarea time tt u var video wbr"""
+_TAGS = frozenset(("", *block_names, *_INLINE_TAGS.split()))
 
 
 def reduce(markdown: str) -> tuple[str, str]:
@@ -88,8 +89,6 @@ def _block(token: Token, lines: Sequence[str]) -> str:
 
 def _surplus(row: Token | None, width: int, lines: Sequence[str]) -> list[str]:
     """The cells of a table's row beyond those of its header, which the parser leaves out. No row: none."""
-    from markdown_it.rules_block.table import escapedSplit
-
     if row is None or row.map is None:
         return []
     cells = escapedSplit(lines[row.map[0]].strip(" \t>").removeprefix("|"))
@@ -121,9 +120,6 @@ def _inline(token: Token) -> str:
 
 def _without_tags(source: str) -> str:
     """HTML without its tags, comments, scripts and styles; a word in angle brackets that is no tag stays."""
-    from markdown_it.common.html_blocks import block_names
-
-    known = {"", *block_names, *_INLINE_TAGS.split()}
     parts: list[str] = []
     at = 0
     missing: set[str] = set()  # ends that don't come any more
@@ -138,6 +134,6 @@ def _without_tags(source: str) -> str:
             if end is None:
                 missing.add(name)
                 parts.append("" if name else match[0])
-        elif name not in known and "-" not in name and not re.search("[=/]", match[3]):
+        elif name not in _TAGS and "-" not in name and not re.search("[=/]", match[3]):
             parts.append(match[0])  # <String>, <your name>
     return html.unescape("".join(parts) + source[at:])

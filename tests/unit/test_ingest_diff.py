@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prlm_edge.errors import PrlmError, UsageError
@@ -363,6 +363,7 @@ def test_shape_of_the_text() -> None:
     assert "\n" not in change_text(["evil\nname\x1b"], "")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=4000))
 def test_shortening_keeps_a_beginning(text: str) -> None:
     short = shorten(text, 100)
@@ -371,6 +372,7 @@ def test_shortening_keeps_a_beginning(text: str) -> None:
     assert short or not text.strip()
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='+- @abd/\n\\"09,i', max_size=400))
 def test_any_text_parses(text: str) -> None:
     for before in ("", "diff --git a/x b/x\n", "--- a/x\n+++ b/x\n@@ -1,9 +1,9 @@\n", MAIL, f"commit {SHA}\n", INDEX):

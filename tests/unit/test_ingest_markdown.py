@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prlm_edge.errors import UsageError
@@ -276,6 +276,7 @@ _KEYS = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True).filter(
 _VALUES = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=20)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_KEYS, st.one_of(_VALUES, st.lists(_VALUES, max_size=3)), min_size=1, max_size=4), st.booleans())
 def test_what_a_yaml_writer_writes_is_read_back(record: dict[str, object], flow: bool) -> None:
     yaml = pytest.importorskip("yaml")
@@ -395,6 +396,7 @@ _BLOCKS = (
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(_BLOCKS), max_size=8), st.sampled_from(["\n\n", "\n"]))
 def test_no_word_is_lost_whatever_stands_beside_it(blocks: list[str], between: str) -> None:
     """Words that no construct hides come through, in any neighbourhood; "x" and what is in code may go."""
@@ -406,6 +408,7 @@ def test_no_word_is_lost_whatever_stands_beside_it(blocks: list[str], between: s
         assert re.search(rf"{word}\b", f"{heading}\n{rest}"), text
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="#*_[]()!`|-<>&%{}^\\ \n\tab1:\"'", max_size=200))
 def test_any_markdown_reduces(text: str) -> None:
     heading, rest = plain_text.reduce(text)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prlm_edge.errors import PrlmError, UsageError
@@ -100,6 +100,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30) | _JSON | st.from_regex(r"[\dA-Za-z ,./:-]{1,20}", fullmatch=True))
 def test_any_date_is_iso_or_nothing(written: object) -> None:
     found = iso_date(written)
@@ -171,6 +172,7 @@ def test_csv_of_every_origin_is_read_or_refused_by_row(
     assert all(line.startswith(start) for line, start in zip(heard, told, strict=True)), heard
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='ab,;"\\\n\r\t \0=', max_size=80))
 def test_whatever_a_csv_file_holds_its_cells_are_read_or_told(
     tmp_path_factory: pytest.TempPathFactory, text: str
@@ -251,6 +253,7 @@ _CELLS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"),
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(_CELLS, _CELLS), max_size=8))
 def test_csv_reads_back_what_the_library_writes(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
@@ -345,6 +348,7 @@ FORMS = {
 }
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=9), _JSON), min_size=2, max_size=4), st.data())
 def test_json_of_every_form(
     tmp_path_factory: pytest.TempPathFactory, written: list[tuple[str, object]], data: st.DataObject
