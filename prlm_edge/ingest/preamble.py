@@ -44,7 +44,7 @@ _PERSON = re.compile(
     r"|[^<>:]{1,60} <[^<>\s]+@[^<>\s]+>",
     re.I,
 )
-_TOOL_LINE = re.compile(rf"base-commit: {_HASH}|prerequisite-patch-id: {_HASH}|-{{72}}|={{4}} .* ={{4}}")
+_TOOL_LINE = re.compile(rf"(?:base-commit:|prerequisite-patch-id:|tree|parent) {_HASH}|-{{72}}|={{4}} .* ={{4}}")
 
 
 def patches(lines: Sequence[str]) -> Iterator[list[str]]:
