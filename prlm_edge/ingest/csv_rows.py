@@ -13,6 +13,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
+_PATIENCE = (
+    200_000  # lines that other readings may read in vain, in all: hostile files make every row read on to the end
+)
 _ERRORS = (
     ("unexpected end", "a quote that is never closed"),
     ("field larger", "a quote that is never closed, or more than 4 MiB in a cell"),
@@ -73,6 +76,7 @@ class Rows:
         self._number = 0
         self._reader: Iterator[list[str]] = iter(())
         self._reads = ""  # the delimiter that the reader cuts at
+        self._patience = _PATIENCE
         self._doubtful = False  # after an open quote, until its end may have come
 
     def __iter__(self) -> Iterator[Row]:
@@ -91,7 +95,7 @@ class Rows:
             error = next((text for words, text in _ERRORS if str(why).startswith(words)), "quotes in the wrong place")
         self._number += 1
         strange = error or not self._fits(cells) or any('\\"' in line for line in taken) or self._goes_on()
-        if strange and self.width and (other := self._otherwise(wrong=bool(error))) is not None:
+        if strange and self.width and self._patience > 0 and (other := self._otherwise(wrong=bool(error))) is not None:
             cells, error = other, ""
         if error:
             self._lines.put_back(keep=1)
@@ -129,12 +133,14 @@ class Rows:
             if (cells := self._attempt(self._read(lines, escapechar="\\"))) is not None:
                 return cells
         if wrong:
-            lines.put_back()
-            blanks = re.compile(rf'(?<!")" +(?=[\r\n{re.escape(self.delimiter)}]|$)')
-            if (cells := self._attempt(self._read(blanks.sub('"', line) for line in lines))) is not None:
-                return cells
+            even = before[0].count('"') % 2 == 0
+            if even or self.delimiter != "\t":
+                lines.put_back()
+                blanks = re.compile(rf'(?<!")" +(?=[\r\n{re.escape(self.delimiter)}]|$)')
+                if (cells := self._attempt(self._read(blanks.sub('"', line) for line in lines))) is not None:
+                    return cells
             # Quotes as plain characters: a line that opens none for the next one, or any of a tab-separated file.
-            if self.delimiter == "\t" or before[0].count('"') % 2 == 0:
+            if even or self.delimiter == "\t":
                 lines.put_back()
                 if (cells := self._attempt(self._read([next(lines)], quoting=csv.QUOTE_NONE))) is not None:
                     return cells
@@ -147,5 +153,8 @@ class Rows:
         try:
             cells = next(reader)
         except (csv.Error, StopIteration):
-            return None
-        return cells if self._fits(cells) else None
+            cells = []
+        if cells and self._fits(cells):
+            return cells
+        self._patience -= len(self._lines.taken)
+        return None
