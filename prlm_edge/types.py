@@ -50,6 +50,11 @@ class Item:
         return f"{self.title}\n{self.text}".strip()
 
 
+def sortable(date: str) -> str:
+    """An item's date for comparing: "" for what is no ISO date, so that it never counts as the newest."""
+    return date if date[:4].isdigit() else ""
+
+
 @dataclass(frozen=True)
 class Hit:
     """A retrieved item.

@@ -19,7 +19,7 @@ from typing import Literal
 from prlm_edge.prompt.tags import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN, TO_ANSWER, defuse_tags
 from prlm_edge.style import Style, example_line
 from prlm_edge.tasks import Task
-from prlm_edge.types import Drop, Hit, Prompt, Span, TokenCounter, Turn
+from prlm_edge.types import Drop, Hit, Prompt, Span, TokenCounter, Turn, sortable
 
 MIN_ITEM_TOKENS = 12  # an item's text below this teaches nothing: the item goes instead
 _CHARS_PER_WORD = 20  # bounds texts without spaces
@@ -177,7 +177,7 @@ class Renderer:
     def _ordered(self, shots: Sequence[_Shot]) -> list[_Shot]:
         """`shots` (best first) in prompt order. But for "relevance", it depends on the items alone."""
         if self.item_order == "date":
-            return sorted(shots, key=lambda shot: (shot.hit.item.date, shot.hit.item.id))
+            return sorted(shots, key=lambda shot: (sortable(shot.hit.item.date), shot.hit.item.id))
         if self.item_order == "length":
             return sorted(shots, key=lambda shot: (-len(shot.hit.item.searchable), shot.hit.item.id))
         return list(reversed(shots))

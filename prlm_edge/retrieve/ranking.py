@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from prlm_edge.errors import UsageError
-from prlm_edge.types import Hit, Item
+from prlm_edge.types import Hit, Item, sortable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +71,7 @@ class Ranker(ABC):
     @cached_property
     def by_recency(self) -> list[int]:
         """Places of all items, latest date first; unknown dates last; equal dates: later in the file is newer."""
-        return sorted(range(len(self.items)), key=lambda i: (self.items[i].date, i), reverse=True)
+        return sorted(range(len(self.items)), key=lambda i: (sortable(self.items[i].date), i), reverse=True)
 
 
 def check_k(k: int) -> None:

@@ -77,6 +77,8 @@ def test_recency():
     assert ids(hits) == ["drain", "oven", "bread", "wheel"]  # equal dates: the later line; unknown dates last
     assert [h.score for h in hits] == [1, 1 / 2, 1 / 3, 1 / 4]
     assert ids(make_retriever("recency", [Item("a"), Item("b")]).search("", 2)) == ["b", "a"]
+    odd = [Item("a", date="2024-01-05"), Item("b", date="soon"), Item("c", date="inf"), Item("d", date="2024")]
+    assert ids(make_retriever("recency", odd).search("", 4)) == ["a", "d", "c", "b"]  # what is no date is no news
     assert ids(make_retriever("recency", [Item("a", date="2024-08"), Item("b", date="2024")]).search("", 1)) == ["a"]
 
 

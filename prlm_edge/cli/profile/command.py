@@ -13,7 +13,7 @@ from prlm_edge.cli.shared.console import count
 from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, UserOption, YesFlag, adds
 from prlm_edge.errors import ProfileError, UsageError, did_you_mean
 from prlm_edge.profile import LineError, Profile, fields_of, item_from
-from prlm_edge.types import Item
+from prlm_edge.types import Item, sortable
 
 _N_SHOWN = 5
 
@@ -93,8 +93,8 @@ def list_(
 ) -> None:
     """List the items, newest first."""
     start = day(since, "--since")
-    found = [item for item in reversed(profile.items) if _fits(item, kind, source) and item.date >= start]
-    found.sort(key=lambda item: item.date, reverse=True)
+    found = [item for item in reversed(profile.items) if _fits(item, kind, source) and sortable(item.date) >= start]
+    found.sort(key=lambda item: sortable(item.date), reverse=True)
     shown = found[:limit] if limit else found
     if json:
         console.emit_json([fields_of(item) for item in shown])
