@@ -30,7 +30,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder
 @app.callback()
 def _needs_packages() -> None:
     """Refuse to begin without the packages."""
-    missing = [name for name in ("rouge_score", "sacrebleu", "jieba", "yaml", "matplotlib") if not find_spec(name)]
+    missing = [name for name in ("rouge_score", "sacrebleu", "jieba", "matplotlib") if not find_spec(name)]
     if missing:
         raise MissingError(f"evaluation needs {', '.join(missing)}", 'pip install "prlm-edge[eval]"')
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prlm_edge.export.source import Trained, Wanted
 
 app = new_app(help=VERBS["export"], no_args_is_help=True)
-_NEEDED = ("torch", "transformers", "peft", "gguf", "yaml")
+_NEEDED = ("torch", "transformers", "peft", "gguf")
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")]
 

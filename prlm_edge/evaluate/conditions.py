@@ -97,7 +97,6 @@ def read_experiment(path: Path) -> Experiment:
 
     Raises:
         UsageError: No such file, not of the shape that the module shows, or two conditions of one name.
-        MissingError: PyYAML isn't installed.
     """
     value = read_yaml(path)
     for key in value:

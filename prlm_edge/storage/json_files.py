@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prlm_edge.errors import ConfigError, DataError, MissingError, UsageError
+from prlm_edge.errors import ConfigError, DataError, UsageError
 from prlm_edge.storage.files import append_bytes, atomic_write
 
 T = TypeVar("T")
@@ -70,12 +70,9 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     Raises:
         UsageError: The file can't be read.
         ConfigError: It is not YAML, or no mapping.
-        MissingError: PyYAML isn't installed.
     """
-    try:
-        import yaml
-    except ImportError:
-        raise MissingError(f"reading {path} needs PyYAML", 'pip install "prlm-edge[eval]"') from None
+    import yaml
+
     try:
         value = yaml.safe_load(path.read_text("utf-8")) or {}
     except (OSError, UnicodeDecodeError) as error:

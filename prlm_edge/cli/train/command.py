@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prlm_edge.train.config import Recipe
 
 app = new_app(help=VERBS["train"], invoke_without_command=True)
-_NEEDED = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "gguf", "yaml")
+_NEEDED = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "gguf")
 
 OUT = typer.Option("--out", "-o", metavar="RUN", help="The run's folder, new or to go on with.")
 OutOption = Annotated[Path, OUT]
