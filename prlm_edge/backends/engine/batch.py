@@ -2,7 +2,7 @@
 
 A prompt is evaluated alone, in calls of the same sizes as for a single request; its state then moves to the batch.
 Equal prompts (best-of-n) are evaluated once and share their tokens. So each answer is, token for token, the one that
-the request gets alone; `llama/slots.py` names the one exception. A single request is decoded in the context that
+the request gets alone; `llama/slots.py` names the two exceptions. A single request is decoded in the context that
 evaluated its prompt.
 """
 

@@ -204,7 +204,8 @@ class BatchSlots(LlamaSlots):
     Attention adds up cell by cell, so a token in a freed cell in front of earlier tokens would round otherwise than in
     a context of its own. Hence nothing is freed while sequences run: what is forgotten goes to a hidden sequence, until
     all are moved together (`compact`) or cleared. With that, batched logits are bit for bit those of a single sequence,
-    as long as that decodes on one thread (llama.cpp divides the attention of a lone token among threads).
+    as long as that decodes on one thread (llama.cpp divides the attention of a lone token among threads) and no adapter
+    is applied (its product with a lone row rounds otherwise: log-probabilities differ by some hundredths).
     """
 
     def __init__(self, lib: ModuleType, weights: Weights, n_cells: int, threads: Threads, n_slots: int) -> None:
