@@ -197,12 +197,10 @@ def _bad_tensor(header: Header, size: int) -> str:
     if len({tensor.name for tensor in header.tensors}) != len(header.tensors):
         return "a tensor stands there twice"
     for tensor in header.tensors:
-        if (
-            not all(0 < n < 1 << 31 for n in tensor.shape)
-            or math.prod(tensor.shape) > 8 * size
-            or tensor.offset >= size
-        ):
-            return f"{tensor.name} has the shape {tensor.shape} at {tensor.offset}"
+        if tensor.offset >= size:
+            return f"the file ends before its {tensor.name}"
+        if not all(0 < n < 1 << 31 for n in tensor.shape) or math.prod(tensor.shape) > 8 * size:
+            return f"{tensor.name} has the shape {tensor.shape}"
         if tensor.type in _INTEGERS:
             return f"{tensor.name} holds whole numbers, with which nothing can be computed"
         if len(tensor.shape) == 1 and tensor.type != _F32:

@@ -77,7 +77,6 @@ def damaged(good):
         "torn array": b"[" + rows.splitlines()[0] + b", {",
         "other records": b'{"id": "a", "text": "no profile"}\n',
         "no JSON": b"user_id,query,target\n",
-        "UTF-16": rows.decode().encode("utf-16"),
     }
 
 

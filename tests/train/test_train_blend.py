@@ -70,7 +70,7 @@ def test_a_group_is_what_the_runtime_sees():
 
 @pytest.mark.model
 def test_the_stage_draws_once_and_its_weights_choose(tmp_path, rows_file, smollm2_path):
-    sets = [f"base.model={smollm2_path}", "data.k=2", "data.max_tokens=512", "blend.users=8", "blend.candidates=3"]
+    sets = [f"base.model={smollm2_path}", "data.k=2", "data.max_tokens=512", "blend.users=12", "blend.candidates=8"]
     recipe = config.load("edge-cpu", sets, {"data.files": [str(rows_file)]})
     said, cancel = [], Cancel()
 
@@ -85,13 +85,13 @@ def test_the_stage_draws_once_and_its_weights_choose(tmp_path, rows_file, smollm
     assert run() is None  # stopped
     drawn = next((tmp_path / "run").rglob("answers.jsonl"))
     before = drawn.read_text()
-    assert 0 < before.count("\n") < 8
+    assert 0 < before.count("\n") < 12
     cancel = Cancel()
     said.append("going on")
     path = run()
     assert drawn.read_text().startswith(before)
     found = json.loads(path.read_text())
-    assert found["weights"] == read_weights(path) and found["about"]["requests"] <= 8
+    assert found["weights"] == read_weights(path) and found["about"]["requests"] <= 12
     assert found["figures"]["random"] <= found["figures"]["best"]
     written = drawn.read_bytes()
     assert run() == path and drawn.read_bytes() == written

@@ -81,7 +81,7 @@ def test_wrong_use_says_what_to_do(tmp_path, rows_file):
     assert "no folder for the run" in train("--qlora", code=2, sets=[]).stderr
     assert "no data to train on" in train("--qlora", "--out", tmp_path / "a", code=2, sets=[]).stderr
     behind = train("--qlora", "grpo", "--out", tmp_path / "b", code=2, sets=[]).stderr
-    assert "stand before grpo" in behind
+    assert "come before grpo" in behind
     assert "no data to train on" in train("reward", "--out", tmp_path / "c", code=2, sets=[]).stderr
     none = train("--data", rows_file, "--out", tmp_path / "d", code=2, sets=["stages=[]"]).stderr
     assert "train no adapter" in none

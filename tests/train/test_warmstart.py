@@ -114,7 +114,9 @@ def test_stopped_and_resumed_it_ends_as_the_straight_run_does(tmp_path, tiny_fol
 KILLED = """
 import sys
 from pathlib import Path
-from prlm_edge.train import config, base, data, run_folder, warmstart
+from prlm_edge.train import config, base, warmstart
+from prlm_edge.train.data import examples as data
+from prlm_edge.train.run import folder as run_folder
 wanted = config.Recipe.model_validate_json(sys.argv[2])
 tokens = base.load_tokens(Path(wanted.base.model), wanted.data.max_tokens)
 found = data.read(wanted.data.files, tokens, wanted.data, seed=0, limit=None, loss_on=wanted.warmstart.loss_on)

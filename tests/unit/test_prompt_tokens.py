@@ -96,7 +96,7 @@ def test_a_long_text_has_the_same_tokens_in_parts(backend: LlamaCpp, text: str) 
 
 def test_a_backend_takes_its_own_tokens_alone(backend: LlamaCpp) -> None:
     settings = load_settings(flags={"task": "title", "reasoning": "off"})
-    other = PromptTokenizer(backend._vocab, ChatTemplate("{{ messages[0].content }}<other>"))
+    other = PromptTokenizer(backend._vocab, ChatTemplate("{% for m in messages %}{{ m.content }}<other>{% endfor %}"))
     prompts = backend._prompts
     request = Asker().plan("rye bread", ITEMS, settings, backend, backend.info).request
     assert prompts.prompt_of(request) is request.tokenized

@@ -43,6 +43,7 @@ def try_files(model: Path, sha256: str, adapter: Path | None) -> None:
         UsageError: No such file.
         ModelError: One of them is not sound, or llama.cpp ends the process over it.
     """
+    lib.load()  # without the package there is nothing to check for
     known = [path is None or path.resolve().is_relative_to(models_dir().resolve()) for path in (model, adapter)]
     known[1] = known[1] or adapter == ADAPTER
     if not known[0]:
