@@ -7,6 +7,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 DATA = ../shared/data
 RUNS = runs
+MINUTES = 10
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /make \1: /p' Makefile
@@ -42,6 +43,10 @@ demo: $(STAMP) ## set up, fetch the default model (93 MB), write titles with and
 	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null
 	@$(BIN)/python examples/demo.py
 
+# It prints the kind and seed of what it finds: `python tests/fuzz.py --kind task --seed 7` runs that case again.
+fuzz: models ## odd input of every kind for MINUTES=10: no traceback, crash or hang
+	$(BIN)/python tests/fuzz.py --minutes $(MINUTES)
+
 bench: models ## the benchmarks, as ratios measured in one run
 	$(BIN)/python benchmarks/run.py
 
@@ -69,4 +74,4 @@ docs: $(STAMP) ## write docs/cli.md anew from the real help
 clean: ## remove the environment and what was built (models stay: prlm-edge model rm)
 	rm -rf $(VENV) build dist prlm_edge.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup models lint types test demo bench results docs clean
+.PHONY: help setup models lint types test demo fuzz bench results docs clean

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prlm_edge import models
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import BAD_DATA, UsageError
 from prlm_edge.models.store import hash_file
+from prlm_edge.storage import expanded
 from prlm_edge.train import base, config
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.run.folder import TrainFolder
@@ -112,7 +113,7 @@ def open_source(path: Path, *, model: str | None = None) -> Trained:
     recipe = _recipe(stages[-1] if stages else None, adapter, model)
     named = recipe.base.model
     folder = base.resolve(named)
-    file = None if Path(named).expanduser().is_dir() else models.resolve(named, original=True)
+    file = None if expanded(named).is_dir() else models.resolve(named, original=True)
     data: dict[str, str] = {}
     for stage in stages:
         data |= TrainFolder(stage).header.get("data", {})
@@ -145,7 +146,7 @@ def _named_base(adapter: Path) -> str:
     """The base that an adapter's own config names, where it is on this machine."""
     try:
         named = str(json.loads((adapter / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path", ""))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, *BAD_DATA):
         named = ""
     if named and Path(named).is_dir():
         return named

@@ -87,7 +87,7 @@ def _quantize(
 def _imatrix(folder: Path, material: Material) -> None:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder / MERGED, dtype="float32")
+    model = AutoModelForCausalLM.from_pretrained(folder / MERGED, dtype="float32", trust_remote_code=False)
     imatrix.save(folder / IMATRIX, imatrix.collect(model, material.sequences[-_IMATRIX_SEQUENCES:]))
 
 

@@ -85,6 +85,14 @@ def default_threads(root: Path = ROOT, cpus: frozenset[int] | None = None) -> in
     return min(usable_cores(root, cpus), physical_cores(root, cpus))
 
 
+def threads_for(asked: int) -> int:
+    """How many threads to run where `asked` are wanted (0 for `default_threads`).
+
+    Never more than there are cores to run them: threads beyond that wait for each other by spinning, for minutes.
+    """
+    return min(asked, usable_cores()) if asked else default_threads()
+
+
 def cpu_flags(root: Path = ROOT) -> tuple[str, ...] | None:
     """The `FLAGS` that the CPU has; None where the system doesn't say."""
     words = set(_cpuinfo(root, ("flags", "Features")).split())

@@ -2,7 +2,7 @@
 
 Exit codes: 1 the work failed, 2 the request was wrong (usage, configuration, an unknown name), 3 data is damaged,
 4 something must be installed or pulled first, 70 a bug in prlm-edge, 130 interrupted, 141 the reader of standard
-output went away.
+output went away, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,6 +12,13 @@ from collections.abc import Iterable
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
+EXIT_TERMINATED = 143
+
+BAD_DATA = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a file's values raises where they are not of the form that is expected: any of these is damage.
+
+Numbers too large for a float are among them, and values nested too deeply.
+"""
 
 
 class PrlmError(Exception):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from prlm_edge import storage
-from prlm_edge.errors import ConfigError, UsageError, did_you_mean
+from prlm_edge.errors import BAD_DATA, ConfigError, UsageError, did_you_mean, first_line
 from prlm_edge.types import Sampling
 
 ENV_PREFIX = "PRLM_"
@@ -150,7 +150,9 @@ class Settings:
     blend_weights: str | None = _setting(
         None, "file of weights for select blend (default: the bundled one)", path="FILE", example="blend.json"
     )
-    threads: int = _setting(0, "CPU threads; 0 takes as many as fit the machine", high=4096)
+    threads: int = _setting(
+        0, "CPU threads, never more than there are cores; 0 takes as many as fit the machine", high=4096
+    )
     n_ctx: int = _setting(0, "largest context in tokens; 0 takes what the prompt needs", high=16_777_216)
     prefix_cache: str = _setting(
         "memory",
@@ -241,7 +243,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: The file can't be read or parsed, or holds something that is no setting.
     """
     try:
-        found = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        found = tomllib.loads(storage.read_small(path).decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file", "check the path, or leave --config out") from None
     except IsADirectoryError:
@@ -250,8 +252,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error.strerror}", "check its permissions") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})", "save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}", 'a line reads like: model = "default"') from error
+    except BAD_DATA as error:  # not TOML, or nested too deeply
+        raise ConfigError(
+            f"{path}: not valid TOML: {first_line(error)}", 'a line reads like: model = "default"'
+        ) from error
     checked = {known_key(key, str(path)): check(key, value, f"{path}: {key}") for key, value in found.items()}
     folder = path.resolve().parent
     return {key: str(folder / value) if value and is_path(key, value) else value for key, value in checked.items()}
@@ -311,6 +315,8 @@ def check(key: str, value: Any, where: str) -> Any:
     spec = KEYS[key]
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if isinstance(value, int) and value.bit_length() > 64:  # may be too large for a float, or to be printed
+        value = math.inf if value > 0 else -math.inf
     if spec.kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(value, str) and spec.kind is str:
@@ -324,6 +330,8 @@ def check(key: str, value: Any, where: str) -> Any:
 
 def _check_text(key: str, value: str, where: str) -> str | None:
     spec = KEYS[key]
+    if "\0" in value:
+        raise ConfigError(f"{where}: {value!r} holds a null character", "leave it out")
     if spec.choices and value not in spec.choices:
         raise ConfigError(f"{where}: {key} can't be {value!r}", did_you_mean(value, spec.choices, _allowed(key)))
     if spec.optional and not value:

@@ -74,6 +74,12 @@ def write_rows(path: Path, rows: Sequence[Any]) -> Path:
     return path
 
 
+def asked(conditions: Sequence[Any] = (), models: Any = None) -> dict[str, Any]:
+    """What run.json says was asked, of made-up data."""
+    data = {"name": "dev.jsonl", "sha256": "", "task": "t", "n_rows": 4, "n_users": 4}
+    return {"data": data, "models": models or {}, "conditions": [vars(one) for one in conditions]}
+
+
 def scored_run(path: Path, extra: str = "") -> RunFolder:
     """A small scored run of six users: a baseline, zero-shot, and own-profile conditions of which k=4 is the best.
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge import models
-from prlm_edge.errors import ModelError, PrlmError, UsageError
+from prlm_edge.errors import BAD_DATA, ModelError, PrlmError, UsageError
 from prlm_edge.gguf.names import ARCHITECTURES
 from prlm_edge.prompt import TO_ANSWER
-from prlm_edge.storage import cache_dir, locked, new_folder, own_dir
+from prlm_edge.storage import cache_dir, expanded, locked, new_folder, own_dir
 from prlm_edge.train.config import BaseConfig, LoraConfig, Recipe
 from prlm_edge.train.data.tokens import Tokens
 
@@ -34,7 +34,7 @@ def resolve(base: str) -> Path:
         UsageError: No such model, or neither a GGUF file nor a folder with a config.json.
         ModelError: An architecture that can't be read, or a damaged file.
     """
-    path = Path(base).expanduser()
+    path = expanded(base)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UsageError(f"{path}: no config.json in it", "name a Hugging Face model folder or a GGUF file")
@@ -53,7 +53,7 @@ def load_tokens(folder: Path, n_ctx: int) -> Tokens:
     from transformers import AutoTokenizer
 
     quiet()
-    return Tokens(AutoTokenizer.from_pretrained(folder), n_ctx, folder.name)
+    return Tokens(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), n_ctx, folder.name)
 
 
 def load_model(folder: Path, config: BaseConfig) -> PreTrainedModel:
@@ -72,7 +72,7 @@ def load_model(folder: Path, config: BaseConfig) -> PreTrainedModel:
         options["quantization_config"] = _nf4(dtype)
     if torch.cuda.is_available():
         options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, **options)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
     keep_gradients_right(model)
     model.config.use_cache = False
     return model
@@ -100,6 +100,7 @@ def resume_adapter(model: PreTrainedModel, adapter: Path, *, checkpointing: bool
         UsageError: No adapter lies there, or it is of another model.
     """
     import peft
+    from safetensors import SafetensorError
 
     check_adapter(adapter, load_tokens(Path(model.name_or_path), 0))
     nf4 = bool(getattr(model, "is_loaded_in_4bit", False))
@@ -107,7 +108,7 @@ def resume_adapter(model: PreTrainedModel, adapter: Path, *, checkpointing: bool
         return peft.PeftModel.from_pretrained(
             _prepared(model, checkpointing=checkpointing, nf4=nf4), adapter, is_trainable=True
         )
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, OSError, SafetensorError, *BAD_DATA) as error:
         raise UsageError(
             f"{adapter}: does not fit this model: {_line(error)}", "give it the base it was trained on"
         ) from None
@@ -188,9 +189,13 @@ def _unpack(file: Path, folder: Path) -> None:
     with new_folder(folder) as work:
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+                file.parent,
+                gguf_file=file.name,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
             )
-        except (ValueError, KeyError, OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, *BAD_DATA) as error:
             raise _unreadable(file, error) from None
         if model.config.model_type not in ARCHITECTURES:
             raise ModelError(f"{file.name}: architecture {model.config.model_type}", _ADVICE)
@@ -212,8 +217,10 @@ def read_tokenizer(file: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            file.parent, gguf_file=file.name, trust_remote_code=False
+        )
+    except (OSError, RuntimeError, *BAD_DATA) as error:
         raise _unreadable(file, error) from None
     field = GGUFReader(file).get_field("tokenizer.ggml.pre")
     if field is not None and field.contents() == "smollm":
@@ -246,7 +253,7 @@ def check_adapter(adapter: Path, tokens: Tokens) -> None:
     try:
         config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
         named = str(config.get("base_model_name_or_path") or "")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, *BAD_DATA):
         raise UsageError(f"{adapter}: no adapter in it", "name a folder that a training run wrote") from None
     places = [adapter, *([Path(named)] if named else [])]
     theirs = next((place for place in places if (place / "tokenizer.json").is_file()), None)

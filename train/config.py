@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from prlm_edge.errors import ConfigError, UsageError, did_you_mean
+from prlm_edge.errors import BAD_DATA, ConfigError, UsageError, did_you_mean
 from prlm_edge.storage import read_yaml
 
 PairKind = Literal["zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near", "paper"]
@@ -322,7 +322,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 def _parse(text: str, override: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, *BAD_DATA):
         raise UsageError(f"--set {override}: the value is not YAML", "quote it") from None
     if isinstance(value, str):  # YAML 1.1 takes 1e-4 for text
         try:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import ModelError, UsageError
+from prlm_edge.errors import BAD_DATA, ModelError, UsageError
 from prlm_edge.export.gguf import model as gguf
 from prlm_edge.export.gguf import tokenizer as gguf_tokenizer
+from prlm_edge.gguf.lora import FORM
 from prlm_edge.models.store import hash_file, require_space
-from prlm_edge.storage import private_dir, writing
+from prlm_edge.storage import fits, private_dir, writing
 
 #: What says how texts and turns become tokens; training may write its copies of the other files otherwise.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja")
@@ -53,11 +54,13 @@ def check_adapter(adapter: Path, config: Mapping[str, Any]) -> None:
 
     try:
         said = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+        if not fits(said, FORM):
+            raise ValueError("adapter_config.json holds odd values")
         with safe_open(adapter / "adapter_model.safetensors", "np") as tensors:
             shapes = {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UsageError(f"{adapter}: no adapter in it", _HINT) from None
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, SafetensorError, *BAD_DATA) as error:
         raise ModelError(f"{adapter}: a damaged adapter: {' '.join(str(error).split())[:120]}", _HINT) from None
     wrong = [key for key in _REFUSED if said.get(key)]
     if said.get("peft_type") != "LORA" or wrong or said.get("bias", "none") != "none":

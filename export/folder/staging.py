@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import BAD_DATA, UsageError
 from prlm_edge.models.store import hash_file
 from prlm_edge.storage import atomic_write, private_dir, writing
 
@@ -109,7 +109,7 @@ class Staging:
     def _read(self) -> dict[str, Any]:
         try:
             return dict(json.loads((self.folder / STAGES).read_bytes()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, *BAD_DATA):
             return {}
 
     def _write(self, known: Mapping[str, Any]) -> None:

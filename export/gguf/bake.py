@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prlm_edge.errors import MissingError, ModelError, UsageError
+from prlm_edge.errors import BAD_DATA, MissingError, ModelError, UsageError
 from prlm_edge.gguf.file import new_file, write_tensors
 from prlm_edge.gguf.header import REASONS
 from prlm_edge.models.store import require_space
@@ -98,7 +98,7 @@ def _read(path: Path) -> Any:
         raise UsageError(f"{path}: no such file", "name a .gguf file")
     try:
         return gguf.GGUFReader(path)
-    except (ValueError, KeyError, IndexError, OSError) as error:
+    except (OSError, *BAD_DATA) as error:
         line = " ".join(str(error).split())[:120]
         raise ModelError(f"{path}: not a GGUF file, or a damaged one: {line}", "fetch or export it again") from None
 

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prlm_edge.errors import ModelError
+from prlm_edge.errors import BAD_DATA, ModelError
 from prlm_edge.export.gguf import tokenizer as gguf_tokenizer
 from prlm_edge.gguf.file import new_file, write_tensors
 from prlm_edge.gguf.header import REASONS
@@ -80,8 +80,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         raw = json.loads((folder / "config.json").read_text("utf-8"))
         architecture(raw)
-        config = dict(AutoConfig.from_pretrained(folder).to_dict())
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        config = dict(AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict())
+    except (OSError, StrictDataclassError, *BAD_DATA) as error:
         line = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: config.json can't be read: {line}", "fetch the model again") from None
     wrong = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prlm_edge.errors import ModelError
+from prlm_edge.errors import BAD_DATA, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,9 +54,9 @@ def load(folder: Path) -> PreTrainedTokenizerBase:
 
     logging.set_verbosity_error()
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         tokenizer.backend_tokenizer  # noqa: B018 - slow tokenizers have none
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, *BAD_DATA) as error:
         line = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: no tokenizer can be read there: {line}", _HINT) from None
     return tokenizer
@@ -110,7 +110,7 @@ def ends(folder: Path, tokenizer: Any) -> Ends:
         said = json.loads((folder / "generation_config.json").read_text("utf-8")).get("eos_token_id")
     except FileNotFoundError:
         said = None
-    except (ValueError, AttributeError):
+    except BAD_DATA:
         raise ModelError(f"{folder}: generation_config.json is damaged", "fetch the model again") from None
     found += said if isinstance(said, list) else [] if said is None else [said]
     unique = list(dict.fromkeys(found))

@@ -23,7 +23,7 @@ from prlm_edge.backends.onnx.folder import read
 from prlm_edge.backends.onnx.session import Session
 from prlm_edge.backends.onnx.slots import OnnxSlots
 from prlm_edge.cpu import default_threads
-from prlm_edge.errors import MissingError, ModelError, UsageError
+from prlm_edge.errors import BAD_DATA, MissingError, ModelError, UsageError
 from prlm_edge.export.measure import Probe, log_softmax
 from prlm_edge.gguf.names import ARCHITECTURES
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, hash_file
@@ -112,7 +112,7 @@ def _preflight(source: Path, target: Path, quant: str) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((source / "config.json").read_bytes())
         kind = str(config["model_type"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *BAD_DATA):
         raise UsageError(
             f"{source}: no Hugging Face model in it", "name a folder with config.json and weights"
         ) from None
@@ -128,7 +128,7 @@ def _preflight(source: Path, target: Path, quant: str) -> dict[str, Any]:
 
 def _build(source: Path, out: Path, format_: Format, *, tied: bool) -> None:
     """Run the builder; what it prints is shown only where it failed, and then only its last line."""
-    options = ["hf_token=false", "prune_lm_head=true", *format_.options]  # logits are 200 KB a token
+    options = ["hf_token=false", "hf_remote=false", "prune_lm_head=true", *format_.options]  # logits are 200 KB a token
     if tied:
         options.append("shared_embeddings=true")
     command = [sys.executable, "-P", "-m", "onnxruntime_genai.models.builder", "-i", str(source.resolve())]

@@ -113,7 +113,7 @@ def _cosine(source: Path, exported: Path) -> float:
 
     from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
 
-    model: Any = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+    model: Any = AutoModel.from_pretrained(source, trust_remote_code=False, dtype=torch.float32).eval()
     tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
     tokenizer.no_padding()
     smallest = 1.0

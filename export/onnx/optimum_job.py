@@ -18,7 +18,13 @@ def main(source: str, out: Path) -> None:
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
     main_export(
-        source, output=out / "f32", task="feature-extraction", device="cpu", do_validation=False, local_files_only=True
+        source,
+        output=out / "f32",
+        task="feature-extraction",
+        device="cpu",
+        do_validation=False,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     # 7 bits of weights (reduce_range): all 8 overflow on x86 without VNNI, as in train/reward/to_onnx.py
     how = AutoQuantizationConfig.avx2(is_static=False, per_channel=True, reduce_range=True, use_symmetric_weights=True)

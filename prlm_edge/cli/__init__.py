@@ -9,9 +9,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 
-from prlm_edge.cli.shared import console, table
-from prlm_edge.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_PIPE, PrlmError, UsageError, did_you_mean, first_line
+
+def _say_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As Python does, but for Ctrl-C while the program is still being loaded, of which nothing need be said."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _say_uncaught  # before the other imports
+
+from prlm_edge.cli.shared import console, table  # noqa: E402
+from prlm_edge.errors import (  # noqa: E402
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_PIPE,
+    PrlmError,
+    UsageError,
+    did_you_mean,
+    first_line,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,7 +69,7 @@ def set_(key: KeyArgument, value: ValueArgument) -> None:
     if checked is None:
         raise UsageError(f"{key}: may not be empty", f"`prlm-edge config unset {key}` removes it")
     if isinstance(checked, str) and (settings.is_path(key, checked) or (key == "model" and checked.endswith(".gguf"))):
-        checked = str(Path(checked).expanduser().absolute())
+        checked = str(storage.expanded(checked).absolute())
     _edit(lambda text: toml_edit.set_key(text, key, checked))
     shown = SECRET if settings.KEYS[key].secret else toml_edit.literal(checked)
     console.note(f"{key} = {shown}  in {settings.config_path()}")

@@ -102,7 +102,7 @@ def score(
     from prlm_edge.evaluate.run_folder import RunFolder
 
     folder = RunFolder(run)
-    source, seed = folder.header["source"], int(folder.header["seed"])
+    source, seed = folder.source, int(folder.header["seed"])
     options = {key: source[key] for key in ("limit", "per_user", "task")}
     data_set = _load(data or Path(source["path"]), {**options, "seed": seed})
     if data_set.sha256 != folder.header["asked"]["data"]["sha256"]:

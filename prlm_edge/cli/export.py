@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.interrupt import end_in_order
 from prlm_edge.cli.shared.options import JsonFlag, adds, new_app
 from prlm_edge.cli.shared.table import PROG, VERBS
 from prlm_edge.errors import MissingError, ModelError, UsageError
@@ -173,7 +174,8 @@ def embedder(
 def _stage(label: str) -> Iterator[None]:
     """Say which stage begins; most take seconds, and none can tell how far it is."""
     console.note(f"{label} ...")
-    yield
+    with end_in_order():
+        yield
 
 
 def _say(done: Exported, wanted: Wanted, *, json: bool) -> None:

@@ -10,6 +10,7 @@ import typer
 from prlm_edge import models
 from prlm_edge.backends.llama import tuned
 from prlm_edge.cli.shared import console
+from prlm_edge.cli.shared.interrupt import end_in_order
 from prlm_edge.cli.shared.options import JsonFlag, YesFlag, new_app
 from prlm_edge.cli.shared.progress import progress
 from prlm_edge.cli.shared.table import VERBS
@@ -117,7 +118,7 @@ def pull(
 
     done = []
     for model in [models.find(name) for name in names or ["default"]]:  # a wrong name stops before any download
-        with progress(f"pulling {model.name}", "bytes") as update:
+        with end_in_order(), progress(f"pulling {model.name}", "bytes") as update:
             result = fetch(model, update, local=from_ or ())
         path = _tuned(model) or models.resolve(model.name, model.kind)
         done.append(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
+from prlm_edge.storage import NUMBER, fits
 from prlm_edge.types import Item
 
 #: Whose past items a condition shows: the user's own, those of another user (of another domain where there are
@@ -118,6 +119,8 @@ class Answer:
         for f in fields(cls):
             if f.name in known and not isinstance(known[f.name], _TYPES.get(str(f.type), object)):
                 raise TypeError(f"{f.name} is {known[f.name]!r}")
+        if not fits(record.get("used", []), [{"id": str, "title": str, "score": NUMBER}]):
+            raise TypeError("odd items")
         known["used"] = tuple(Shown(**shown) for shown in record.get("used", ()))
         known["retrieved"] = tuple(map(float, record.get("retrieved", ())))
         known["candidates"] = tuple(map(dict, record.get("candidates", ())))

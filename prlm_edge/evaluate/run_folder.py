@@ -15,13 +15,31 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from prlm_edge.errors import DataError, UsageError
+from prlm_edge.errors import BAD_DATA, DataError, UsageError
 from prlm_edge.evaluate.records import Answer
-from prlm_edge.storage import append_json, atomic_write, json_lines, private_dir, write_json
+from prlm_edge.storage import NUMBER, append_json, atomic_write, fits, json_lines, private_dir, write_json
 
 FORMAT = 1
+_CONDITION = {"name": str, "settings": {str: object}, "profile": str, "baseline": str}
+_HEADER = {
+    "format": int,
+    "seed": int,
+    "asked": {
+        "data": {"name": str, "sha256": str, "task": str, "n_rows": int, "n_users": int},
+        "models": {str: {"file": str, "sha256": str}},
+        "conditions": [_CONDITION],
+    },
+}
+_ESTIMATE = {"mean": NUMBER, "low": NUMBER, "high": NUMBER, "n_users": int, "n_rows": int}
+_SIGNATURE = {"condition": str, "name": str, "share": NUMBER, "n": int, "advice": str, "examples": [str]}
+_SUMMARY = {
+    "conditions": {str: {str: _ESTIMATE}},
+    "users_per_minute": {str: NUMBER},
+    "signatures": [_SIGNATURE],
+}
 _AGAIN = "evaluate again into a new folder"
 _FILLS_IN = "delete that line; `prlm-edge eval run` then fills it in"
 
@@ -37,8 +55,6 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: Mapping[str, Any] = _load(path / "run.json")
-        if self.header.get("format") != FORMAT:
-            raise UsageError(f"{path}: a run of another version of prlm-edge", _AGAIN)
 
     @classmethod
     def create(cls, path: Path, header: Mapping[str, Any]) -> RunFolder:
@@ -66,6 +82,19 @@ class RunFolder:
         private_dir(path)
         write_json(path / "run.json", {"format": FORMAT, **header})
         return cls(path)
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Where the data were: "path", and what was taken of them: "limit", "per_user", "task" (None for all).
+
+        Raises:
+            DataError: run.json does not say.
+        """
+        found: Mapping[str, Any] = self.header.get("source", {})
+        number = (int, NoneType)
+        if not fits(found, {"path": str, "limit": number, "per_user": number, "task": (str, NoneType)}):
+            raise DataError(f"{self.path / 'run.json'}: damaged: it does not say which data were read", _AGAIN)
+        return found
 
     def append(self, answer: Answer) -> None:
         """Add an answer; it is on disk when this returns."""
@@ -121,21 +150,25 @@ def _load(path: Path) -> Mapping[str, Any]:
     run, score = path.name == "run.json", f"`prlm-edge eval score {path.parent}` makes it"
     try:
         value = json.loads(path.read_bytes())
-        if not isinstance(value, dict) or (run and not isinstance(value["asked"], dict)):
+        if run and value["format"] != FORMAT:
+            raise UsageError(f"{path.parent}: a run of another version of prlm-edge", _AGAIN)
+        if not fits(value, _HEADER if run else _SUMMARY):
             raise TypeError
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{path}: no such file", "`prlm-edge eval run` makes one" if run else score) from None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except BAD_DATA:
         raise DataError(f"{path}: damaged", _AGAIN if run else score) from None
-    return value
+    return dict(value)
 
 
 def _timing(record: dict[str, Any]) -> tuple[list[str], int, float]:
+    if not fits(record, {"conditions": [str], "rows": int, "seconds": NUMBER}):
+        raise TypeError
     return [str(name) for name in record["conditions"]], int(record["rows"]), float(record["seconds"])
 
 
 def _score(record: dict[str, Any]) -> Mapping[str, Any]:
-    if not all(isinstance(record[key], str) for key in ("condition", "row", "user")):
+    if not fits(record, {"condition": str, "row": str, "user": str, str: (str, int, float, NoneType)}):
         raise TypeError
     return record
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import ModelError, UsageError
+from prlm_edge.errors import BAD_DATA, ModelError, UsageError
 
 REASONS = "prlm.reasons"  # metadata of our model and adapter files: "true" where training taught the model to reason
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -107,7 +107,7 @@ def read_header(path: Path) -> Header:
         raise UsageError(f"{path}: no such model file", "`prlm-edge model list` names the models there are") from None
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}", "check the file's permissions") from None
-    except (struct.error, KeyError, OverflowError, MemoryError, ValueError) as error:
+    except (struct.error, MemoryError, *BAD_DATA) as error:
         raise ModelError(f"{path}: damaged: {error or 'odd values'}", _BROKEN) from None
 
 

@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from prlm_edge.errors import ModelError
+from prlm_edge.errors import BAD_DATA, ModelError
 from prlm_edge.gguf.file import new_file, write_tensors
 from prlm_edge.gguf.header import REASONS
 from prlm_edge.gguf.names import architecture, name_map, rows_for_llama
+from prlm_edge.storage import NUMBER, fits
 
+FORM = {"peft_type": str, "r": int, "lora_alpha": NUMBER}  # of an adapter_config.json; there is more in it
 _NAME = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.[^.]+)?\.weight$")
 
 
@@ -45,12 +47,15 @@ def write_lora_gguf(
         ModelError: It holds what a LoRA-GGUF can't say, or is damaged.
     """
     import gguf
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+        if not fits(config, FORM) or config["r"] < 1:
+            raise ValueError("adapter_config.json holds odd values")
         tensors = load_file(adapter / "adapter_model.safetensors")
-    except (OSError, ValueError) as error:
+    except (OSError, SafetensorError, *BAD_DATA) as error:
         raise ModelError(f"{adapter}: no adapter can be read there: {error}", "name a training run's adapter") from None
     _refuse(adapter, config)
     names = name_map(model_config)

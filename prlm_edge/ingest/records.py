@@ -11,7 +11,9 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +93,8 @@ def open_data(path: Path) -> Iterator[Stream]:
     """
     try:
         with path.open("rb", buffering=0) as raw, io.BufferedReader(raw, _HEAD_BYTES) as stream:
+            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode) and not stream.isatty():
+                raise UsageError(f"{path}: a device, which never ends", "name a file")
             if stream.peek(2)[:2] != b"\x1f\x8b":
                 yield stream
                 return

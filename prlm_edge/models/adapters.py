@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prlm_edge.models import store
 from prlm_edge.settings import Settings
+from prlm_edge.storage import expanded
 
 ADAPTER = Path(__file__).parents[1] / "assets" / "voice" / "adapter.gguf"
 NONE = "none"  # the value of the setting `adapter` that means no adapter at all
@@ -37,7 +38,7 @@ def adapter(name_or_path: str) -> Path:
     """
     export = None if Path(name_or_path).is_file() else store.installed_export(name_or_path)
     if export is None or export.kind != "adapter":
-        return Path(name_or_path).expanduser()
+        return expanded(name_or_path)
     folder = store.models_dir() / export.name
     store.check(folder, export.name)
     return folder / export.files[0].name

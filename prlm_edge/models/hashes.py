@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from prlm_edge.errors import ModelError, PrlmError
@@ -23,8 +24,10 @@ def sha256_of(path: Path) -> str:
     name = hashlib.blake2b(os.fsencode(path), digest_size=16).hexdigest()
     shelf = Shelf(cache_dir() / "hashes", "sha256 1", max_files=64)
     try:
-        stat = path.stat()
-        stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ModelError(f"{path}: is no file", "a model is a file, or a folder with one")
+        stamp = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
         if (kept := shelf.open(name, stamp)) is not None:
             return str(kept.about["sha256"])
         digest = store.hash_file(path)

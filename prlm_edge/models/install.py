@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import ModelError, UsageError
+from prlm_edge.errors import BAD_DATA, ModelError, UsageError
 from prlm_edge.models import store
 from prlm_edge.models.catalog import registry
 from prlm_edge.models.store import SOURCE, InstalledFile, Manifest
@@ -37,7 +37,7 @@ def read_export(folder: Path) -> dict[str, Any]:
         named = all(isinstance(manifest[key], str) for key in ("name", "licence"))
         if not (named and entries and all(_is_entry(entry) for entry in entries)):
             raise ValueError("odd entries")
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, *BAD_DATA):
         raise UsageError(f"{folder}: no export in it", "name the folder that `prlm-edge export` wrote") from None
     if not known:
         raise UsageError(f"{folder}: an export of another version of prlm-edge", "export it again")

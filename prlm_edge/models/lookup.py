@@ -8,6 +8,7 @@ from pathlib import Path
 from prlm_edge.errors import UsageError, did_you_mean
 from prlm_edge.models import store, tuned_copy
 from prlm_edge.models.catalog import FileSource, Model, ModelFile, registry
+from prlm_edge.storage import expanded
 
 _HF_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.gguf)(?:@(?P<revision>[\w./-]+))?")
 
@@ -67,7 +68,7 @@ def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False) -> 
         ModelError: It is installed but damaged.
     """
     if is_path(name_or_path):
-        return _local(Path(name_or_path).expanduser(), kind)
+        return _local(expanded(name_or_path), kind)
     model = find(name_or_path)
     if model.kind != kind and (model.kind, kind) != ("onnx-llm", "llm"):
         wanted = {"llm": "a language model", "embedder": "an embedder", "adapter": "an adapter"}
@@ -97,6 +98,8 @@ def _local(path: Path, kind: str) -> Path:
         raise UsageError(
             f"{path}: no such model file", "give a path to a .gguf file, or a name of `prlm-edge model list`"
         )
+    if not (path.is_file() or path.is_dir()):  # a device could be read for ever
+        raise UsageError(f"{path}: neither a file nor a folder", "give a path to a .gguf file")
     if kind == "llm" and path.is_dir() and (path / "export.json").is_file():
         return next(iter(sorted(path.glob("*.gguf"))), path)
     if kind == "llm" and path.is_dir():

@@ -9,12 +9,22 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from prlm_edge.errors import MissingError, ModelError, PrlmError
-from prlm_edge.storage import atomic_write, data_dir, locked, write_error
+from prlm_edge.errors import BAD_DATA, MissingError, ModelError, PrlmError
+from prlm_edge.storage import atomic_write, data_dir, fits, locked, write_error
 
 MANIFEST = "manifest.json"
 SOURCE = "export"  # how an installed export's manifest says where it came from
 ONNX_MARKER, ONNX_CARD = "genai_config.json", "prlm.json"  # the files that mark an ONNX language model's folder
+
+
+_FORM = {
+    "files": [{"name": str, "size": int, "sha256": str}],
+    "name": str,
+    "kind": str,
+    "licence": str,
+    "source": str,
+    str: (str, bool),  # revision, pinned
+}
 
 
 @dataclass(frozen=True)
@@ -71,15 +81,17 @@ def read_manifest(folder: Path) -> Manifest | None:
     path = folder / MANIFEST
     try:
         table = json.loads(path.read_bytes())
+        if not fits(table, _FORM):
+            raise ValueError("odd values")
         table["files"] = tuple(InstalledFile(**entry) for entry in table["files"])
         manifest = Manifest(**table)
-        if not all(isinstance(f.size, int) and re.fullmatch(r"[\w.-]+", f.name) for f in manifest.files):
+        if not manifest.files or not all(re.fullmatch(r"[\w.-]+", f.name) for f in manifest.files):
             raise ValueError("odd entries")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}", "mend its permissions") from error
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except BAD_DATA:
         raise ModelError(f"{path}: damaged", "remove the folder it is in, then pull the model again") from None
     return manifest
 

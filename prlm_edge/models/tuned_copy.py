@@ -9,7 +9,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from prlm_edge.errors import BAD_DATA
 from prlm_edge.models import store
+from prlm_edge.storage import fits
 
 RECORD = "tuned.json"
 
@@ -50,7 +52,9 @@ def verify(folder: Path) -> list[str]:
 def read(folder: Path) -> Tuned | None:
     """The record; None where there is none, or it can't be read."""
     try:
-        record = Tuned(**json.loads((folder / RECORD).read_bytes()))
-        return record if isinstance(record.size, int) and Path(record.file).name == record.file else None
-    except (OSError, ValueError, TypeError):
+        found = json.loads((folder / RECORD).read_bytes())
+        if not fits(found, {"size": int, str: str}) or Path(found["file"]).name != found["file"]:
+            return None
+        return Tuned(**found)
+    except (OSError, *BAD_DATA):
         return None

@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
 
-from prlm_edge.errors import PrlmError
+from prlm_edge.errors import BAD_DATA, PrlmError
 from prlm_edge.profile.file import HEAD_BYTES, reading, refuse_foreign
 from prlm_edge.profile.lazy_items import CAN_STORE, StoredLines
 from prlm_edge.profile.lines import BadLine
@@ -103,7 +103,7 @@ def _load(path: Path) -> Snapshot | None:
         snapshot.signature = tuple(about["signature"])
         for field in _PLAIN:
             setattr(snapshot, field, about[field])
-    except (ValueError, KeyError, TypeError):
+    except BAD_DATA:
         forget()
         return None
     return snapshot if len(snapshot.segments) <= _MAX_SEGMENTS else None

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import PrlmError
+from prlm_edge.errors import BAD_DATA, PrlmError
 from prlm_edge.profile import cache
 from prlm_edge.profile.cache import name_of, shelf
 from prlm_edge.profile.lazy_items import CAN_STORE
@@ -134,7 +134,7 @@ def _load(name: str, content: Content) -> _Learned | None:
         facts, n, recurring = about["style"]
         made = (Fact(**{**fact, "value": _tuples(fact["value"])}) for fact in facts)
         learned.style = Style(tuple(made), n, tuple((word, count) for word, count in recurring))
-    except (ValueError, KeyError, TypeError):
+    except BAD_DATA:
         shelf().forget(name)
         return None
     return learned

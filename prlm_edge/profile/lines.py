@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple, Protocol
 
+from prlm_edge.errors import BAD_DATA
 from prlm_edge.types import Item
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -213,7 +214,7 @@ def format_line(record: Mapping[str, Any]) -> bytes:
     """
     try:
         text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
+    except BAD_DATA as error:
         raise LineError(f"can't be written as JSON: {error}") from None
     line = clean(text).encode() + b"\n"
     if len(line) > MAX_LINE_BYTES:

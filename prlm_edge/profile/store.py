@@ -29,7 +29,7 @@ from prlm_edge.profile.lines import (
     with_id,
 )
 from prlm_edge.profile.snapshot import Content, Snapshot
-from prlm_edge.storage import append_bytes, locked, private_dir, write_error
+from prlm_edge.storage import append_bytes, expanded, locked, private_dir, write_error
 from prlm_edge.types import Item
 
 _TRIES = 5  # rewrites that another program's writing may spoil
@@ -86,7 +86,7 @@ class Profile:
             UsageError: A missing file, a folder, or something that is no profile at all.
             ProfileError: The file can't be read.
         """
-        profile = cls(Path(path).expanduser())
+        profile = cls(expanded(path))
         if not create or files.status_of(profile.path) is not None:
             profile.refresh()
         return profile

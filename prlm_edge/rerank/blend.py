@@ -19,8 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import MissingError, ModelError, UsageError
+from prlm_edge.errors import BAD_DATA, MissingError, ModelError, UsageError
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_2
+from prlm_edge.storage import read_small
 from prlm_edge.types import Candidate, Scoring
 
 FEATURES = ("agreement", "logprob", "style", "past", "nearest", "request", "phrases", "length", "unusual")
@@ -103,12 +104,12 @@ def read_weights(path: Path) -> dict[str, float]:
         ModelError: It holds no weights, or those of another version.
     """
     try:
-        found: Mapping[str, Any] = json.loads(path.read_bytes())
+        found: Mapping[str, Any] = json.loads(read_small(path))
         weights = {str(name): float(value) for name, value in found["weights"].items()}
         known = found["format"] == FORMAT and weights.keys() == set(FEATURES)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", _MAKE) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except BAD_DATA:
         raise ModelError(f"{path}: no weights to blend by", _MAKE) from None
     if not known:
         raise ModelError(

@@ -10,10 +10,20 @@ from prlm_edge.storage.files import (
     write_error,
     writing,
 )
-from prlm_edge.storage.folders import cache_dir, config_dir, data_dir, private_dir
-from prlm_edge.storage.json_files import append_json, cut_torn_line, json_lines, read_yaml, write_json
+from prlm_edge.storage.folders import cache_dir, config_dir, data_dir, expanded, private_dir
+from prlm_edge.storage.json_files import (
+    NUMBER,
+    append_json,
+    cut_torn_line,
+    fits,
+    json_lines,
+    read_small,
+    read_yaml,
+    write_json,
+)
 
 __all__ = [
+    "NUMBER",
     "append_bytes",
     "append_json",
     "atomic_write",
@@ -21,11 +31,14 @@ __all__ = [
     "config_dir",
     "cut_torn_line",
     "data_dir",
+    "expanded",
+    "fits",
     "json_lines",
     "locked",
     "new_folder",
     "own_dir",
     "private_dir",
+    "read_small",
     "read_yaml",
     "temporaries",
     "write_error",

@@ -7,11 +7,25 @@ from pathlib import Path
 
 import platformdirs
 
+from prlm_edge.errors import UsageError
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with a leading `~` or `~name` replaced by that user's home folder.
+
+    Raises:
+        UsageError: There is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path}: no home folder is known for it", "write the whole path") from None
+
 
 def _folder(kind: str) -> Path:
     home = os.environ.get("PRLM_HOME")
     if home:
-        return Path(home).expanduser() / kind
+        return expanded(home) / kind
     paths = {
         "data": platformdirs.user_data_path,
         "config": platformdirs.user_config_path,

@@ -8,10 +8,35 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prlm_edge.errors import ConfigError, DataError, UsageError
+from prlm_edge.errors import BAD_DATA, ConfigError, DataError, UsageError
 from prlm_edge.storage.files import append_bytes, atomic_write
 
 T = TypeVar("T")
+NUMBER = (int, float)
+SMALL = 4 << 20
+
+
+def fits(value: Any, form: Any) -> bool:
+    """Whether a JSON value has a form, so that what reads it on need not ask again.
+
+    Args:
+        value: The value.
+        form: A type or a tuple of types, where a bool is no int and numbers are finite; `[form]` for a list of such;
+            `{"key": form}` for an object with at least these keys; `str: form` among them is the form of all others.
+    """
+    if isinstance(form, list):
+        return isinstance(value, list) and all(fits(one, form[0]) for one in value)
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            return False
+        named = {key: inner for key, inner in form.items() if key is not str}
+        others = [one for key, one in value.items() if key not in named] if str in form else []
+        return all(key in value and fits(value[key], inner) for key, inner in named.items()) and all(
+            fits(one, form[str]) for one in others
+        )
+    if isinstance(value, bool) and form is not object:
+        return form is bool or (isinstance(form, tuple) and bool in form)
+    return isinstance(value, form) and not (isinstance(value, NUMBER) and not abs(value) < 1e300)
 
 
 def json_lines(path: Path, parse: Callable[[dict[str, Any]], T], hint: str) -> Iterator[T]:
@@ -21,8 +46,7 @@ def json_lines(path: Path, parse: Callable[[dict[str, Any]], T], hint: str) -> I
 
     Args:
         path: The file.
-        parse: Makes a record of a line's JSON value, and raises ValueError, TypeError, KeyError or AttributeError where
-            it can't.
+        parse: Makes a record of a line's JSON value, and raises one of `BAD_DATA` where it can't.
         hint: What to do about a damaged line.
 
     Raises:
@@ -36,9 +60,23 @@ def json_lines(path: Path, parse: Callable[[dict[str, Any]], T], hint: str) -> I
                 return
             try:
                 record = parse(json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            except BAD_DATA:
                 raise DataError(f"{path}:{number}: damaged", hint) from None
             yield record
+
+
+def read_small(path: Path) -> bytes:
+    """The bytes of a file that people write or a program's settings: never more than `SMALL`, so no device for ever.
+
+    Raises:
+        OSError: It can't be read.
+        ValueError: It is larger.
+    """
+    with path.open("rb") as stream:
+        data = stream.read(SMALL + 1)
+    if len(data) > SMALL:
+        raise ValueError(f"larger than {SMALL >> 20} MiB")
+    return data
 
 
 def append_json(path: Path, *records: Mapping[str, Any]) -> None:
@@ -74,10 +112,10 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     import yaml
 
     try:
-        value = yaml.safe_load(path.read_text("utf-8")) or {}
+        value = yaml.safe_load(read_small(path).decode()) or {}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}", "check the path") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *BAD_DATA) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())[:160]}", "mend it") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: no mapping", "write keys and values, such as seed: 0")

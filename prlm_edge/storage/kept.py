@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prlm_edge.errors import BAD_DATA
 from prlm_edge.storage.files import atomic_write, is_own, locked, own_dir, temporaries, write_all, write_error
 
 SUFFIX = ".kept"
@@ -282,7 +283,7 @@ def _read_header(descriptor: int, size: int) -> _Header:
         start = _START.size + length
         header = _Header(read["format"], read["key"], read["about"], read["sections"], start, start + read["size"])
         inside = all(0 <= first <= first + n_bytes <= read["size"] for first, n_bytes, _ in header.sections.values())
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (struct.error, *BAD_DATA):
         raise _DamagedError from None
     if not inside or not start <= header.stop <= size:
         raise _DamagedError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prlm_edge.errors import ConfigError, did_you_mean
+from prlm_edge.errors import BAD_DATA, ConfigError, did_you_mean, first_line
 from prlm_edge.tasks._task import PLACEHOLDER, Task
 
 MAX_BYTES = 64 * 1024
@@ -68,8 +68,8 @@ def copied(task: Task, name: str, path: Path) -> str:
 def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}", 'texts need quotes: name = "title"') from None
+    except BAD_DATA as error:  # not TOML, or nested too deeply
+        raise ConfigError(f"{path}: {first_line(error)}", 'texts need quotes: name = "title"') from None
 
 
 def _task(table: Mapping[str, Any], path: Path, builtin: bool) -> Task:

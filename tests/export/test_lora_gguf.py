@@ -69,3 +69,17 @@ def test_what_the_format_cannot_express_is_refused(made, tmp_path, change):
     with pytest.raises(ModelError, match="can't hold it"):
         write_lora_gguf(tmp_path, config, tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
+
+
+SOUND = '{"peft_type": "LORA", "r": 8, "lora_alpha": 16}'
+
+
+@pytest.mark.parametrize(
+    "config", ["[]", "{}", "[" * 100_000, SOUND.replace("8", "0"), SOUND.replace("16", "1e999"), SOUND]
+)
+def test_a_damaged_adapter_is_refused(tmp_path, config):
+    (tmp_path / "adapter_config.json").write_text(config)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x" * 99)
+    with pytest.raises(ModelError, match="no adapter can be read there"):
+        write_lora_gguf(tmp_path, {"model_type": "llama"}, tmp_path / "out.gguf")
+    assert not (tmp_path / "out.gguf").exists()

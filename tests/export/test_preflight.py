@@ -46,6 +46,8 @@ BROKEN = {
     "no base": (lambda a, b: (b / "config.json").unlink(), ModelError, "config.json can't be read"),
     "no adapter": (lambda a, b: (a / "adapter_config.json").unlink(), UsageError, "no adapter in it"),
     "damaged": (lambda a, b: (a / "adapter_model.safetensors").write_bytes(b"x" * 99), ModelError, "damaged adapter"),
+    "no object": (lambda a, b: (a / "adapter_config.json").write_text("[]"), ModelError, "damaged adapter"),
+    "no rank": (lambda a, b: edit(a / "adapter_config.json", r="x"), ModelError, "damaged adapter"),
     "kind": (lambda a, b: edit(a / "adapter_config.json", peft_type="IA3"), ModelError, "type IA3"),
     "bias": (lambda a, b: edit(a / "adapter_config.json", bias="all"), ModelError, "bias all"),
     "saved": (lambda a, b: edit(a / "adapter_config.json", modules_to_save=["lm_head"]), ModelError, "modules_to_save"),

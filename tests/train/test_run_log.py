@@ -74,7 +74,10 @@ def test_reading_leaves_a_line_that_is_being_written(tmp_path):
     assert (tmp_path / "run.jsonl").read_text().endswith('"st')
 
 
-@pytest.mark.parametrize("line", ["\0\0\0\n", "[1]\n", "{}\n", '{"step": "1"}\n'])
+@pytest.mark.parametrize(
+    "line",
+    ["\0\0\0\n", "[1]\n", "{}\n", '{"step": "1"}\n', '{"step": 1, "terms": "x"}\n', '{"step": 1, "kind": "dev"}\n'],
+)
 def test_a_damaged_line_is_named(tmp_path, line):
     RunLog(tmp_path).add(step(1))
     with (tmp_path / "run.jsonl").open("a") as stream:

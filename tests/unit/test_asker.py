@@ -9,7 +9,7 @@ import gc
 from pathlib import Path
 
 import pytest
-from evaluation import row, write_rows
+from evaluation import asked, row, write_rows
 
 from prlm_edge import Profile, Writer
 from prlm_edge.backends.scripted import Scripted
@@ -70,7 +70,7 @@ def asked_in_evaluation(path: Path, query: str, monkeypatch: pytest.MonkeyPatch)
     data, condition = load(file), make("c", {"reasoning": "off"})
     backend = Scripted(["<answer>x</answer>"])
     monkeypatch.setattr(runner, "open_backend", lambda settings: backend)
-    run = RunFolder.create(path / "run", {"asked": {}})
+    run = RunFolder.create(path / "run", {"asked": asked(), "seed": 0})
     assert runner.answer_all(run, data, [condition])
     profile = Profile.open(path / "me.jsonl", create=True)
     profile.append(data.rows[0].profile)

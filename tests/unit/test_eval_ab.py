@@ -137,6 +137,7 @@ def test_nobody_else_gets_an_answer(server: Server) -> None:
     assert ask(server, "POST", "vote", vote, headers={"Content-Type": "text/plain"})[0] == 400
     assert ask(server, "POST", "vote", b"x" * 70_000)[0] == 400
     assert ask(server, "POST", "vote", b"[1]")[0] == 400
+    assert ask(server, "POST", "vote", b"[" * 60_000)[0] == 400
     assert ask(server, "POST", "vote", {"row": "none", "choice": "left"})[0] == 409
     assert ask(server, "GET", "../../etc/passwd")[0] == 404
     assert server.votes.done == 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evaluation import row, write_rows
+from evaluation import asked, row, write_rows
 
 from prlm_edge.backends.scripted import Scripted
 from prlm_edge.errors import DataError, UsageError
@@ -29,8 +29,7 @@ def data(tmp_path: Path) -> Dataset:
 
 
 def folder(path: Path, conditions: list[Condition]) -> RunFolder:
-    asked = {"data": {"task": "t"}, "conditions": [vars(condition) for condition in conditions]}
-    return RunFolder.create(path, {"asked": asked, "seed": 0, "command": "prlm-edge eval run"})
+    return RunFolder.create(path, {"asked": asked(conditions), "seed": 0, "command": "prlm-edge eval run"})
 
 
 @pytest.fixture

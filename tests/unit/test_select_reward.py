@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evaluation import row, write_rows
+from evaluation import asked, row, write_rows
 from tiny_reward import make_reward_model
 
 from prlm_edge import Profile, Writer
@@ -315,8 +315,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def go(conditions: list[Condition]) -> tuple[Scripted, dict[str, list[dict[str, object]]]]:
         backend = Scripted(REPLIES * 4)
         monkeypatch.setattr(runner, "open_backend", lambda settings: backend)
-        asked = {"data": {"task": "t"}, "conditions": [vars(one) for one in conditions]}
-        folder = RunFolder.create(tmp_path / "run", {"asked": asked, "seed": 0, "command": "x"})
+        folder = RunFolder.create(tmp_path / "run", {"asked": asked(conditions), "seed": 0, "command": "x"})
         runner.answer_all(folder, data, conditions)
         found: dict[str, list[dict[str, object]]] = {one.name: [] for one in conditions}
         for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines():

@@ -10,6 +10,7 @@ import torch
 
 from prlm_edge.backends import model_file
 from prlm_edge.errors import ConfigError
+from prlm_edge.storage import expanded
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data.tokens import Tokens
 from prlm_edge.train.grpo.rollout import Drawer
@@ -56,4 +57,4 @@ def open_engine(recipe: Recipe, source: Path, folder: Path, tokens: Tokens) -> D
 
 
 def _is_folder(recipe: Recipe) -> bool:
-    return Path(recipe.base.model).expanduser().is_dir()
+    return expanded(recipe.base.model).is_dir()

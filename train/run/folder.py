@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from prlm_edge.errors import PrlmError, UsageError
-from prlm_edge.storage import atomic_write, new_folder, private_dir, writing
+from prlm_edge.errors import BAD_DATA, PrlmError, UsageError
+from prlm_edge.storage import atomic_write, fits, new_folder, private_dir, writing
 from prlm_edge.train.config import Recipe, dump
 
 FILES = "files.json"
@@ -86,8 +86,11 @@ class TrainFolder:
             PrlmError: It is missing or damaged.
         """
         try:
-            return dict(json.loads((self.path / "run.json").read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
+            found = {"stage": "", "data": {}, **json.loads((self.path / "run.json").read_text("utf-8"))}
+            if not fits(found, {"stage": str, "data": {str: str}}):
+                raise ValueError("odd values")
+            return found
+        except (OSError, *BAD_DATA):
             raise PrlmError(f"{self.path}: run.json is missing or damaged", "choose another folder") from None
 
     @property
@@ -143,7 +146,7 @@ def is_whole(checkpoint: Path) -> bool:
     try:
         sizes = json.loads((checkpoint / FILES).read_text("utf-8"))
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, *BAD_DATA):
         return False
 
 

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.storage import append_bytes, atomic_write, cut_torn_line, json_lines, private_dir
+from prlm_edge.storage import append_bytes, atomic_write, cut_torn_line, fits, json_lines, private_dir
 from prlm_edge.train.run.stopping import Verdict
 
 Record = Mapping[str, Any]
@@ -33,6 +33,12 @@ _SHOWN = {
     "tokens_per_s": "{:.0f} tokens/s",
     "memory_mb": "{:.0f} MB",
 }
+_FORMS = {  # a number that JSON has no spelling for is a text, see `_storable`
+    "step": {"step": int, "kind": str, str: (int, float, str, dict)},
+    "dev": {"step": int, "figures": {str: (int, float, str)}},
+    "stop": {"step": int, "reason": str, "advice": str},
+}
+_SAMPLE = {"step": int, str: (str, dict)}
 CLOCK = ("wall_s", "step_s", "tokens_per_s", "eta_s", "memory_mb", "gpu_mb")  # what differs from run to run
 
 
@@ -132,7 +138,9 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _record(record: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(record["step"], int):
+    if not fits(record, _FORMS.get(record.get("kind", ""), _SAMPLE)):
+        raise TypeError
+    if not isinstance(record.get("terms", {}), dict):
         raise TypeError
     return record
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import BAD_DATA, UsageError
 from prlm_edge.evaluate.report import write_page
 from prlm_edge.train.run.log import Record, read_records, read_samples
 from prlm_edge.train.run.plots import Curve, curves
@@ -116,7 +116,7 @@ def _config(folder: Path) -> list[tuple[str, str]]:
     for name, read in (("recipe.yaml", yaml.safe_load), ("run.json", json.loads)):
         try:
             value = read((folder / name).read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+        except (OSError, yaml.YAMLError, *BAD_DATA):
             continue
         if isinstance(value, Mapping):
             rows += _flat({key: one for key, one in value.items() if key != "recipe"})

@@ -20,7 +20,7 @@ from prlm_edge.backends.llama.adapter import Adapter
 from prlm_edge.backends.llama.sampler import LlamaSampler
 from prlm_edge.backends.llama.slots import BatchSlots, LlamaSlots, Threads, Weights
 from prlm_edge.backends.llama.vocab import LlamaVocab
-from prlm_edge.cpu import default_threads
+from prlm_edge.cpu import threads_for
 from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.gguf.header import REASONS
 from prlm_edge.types import ModelInfo, Sampling
@@ -36,8 +36,8 @@ class LlamaCpp(Local):
     Args:
         path: The GGUF file; it is mapped, not read.
         n_ctx: Upper bound of the context in tokens; 0 for the model's own. Memory is taken as needed.
-        n_threads: Threads; 0 for as many as this process may use, but one to decode with a model under
-            `ONE_THREAD_BYTES`. After long prompts another number decodes otherwise in the last bits.
+        n_threads: Threads, never more than this process has cores; 0 for one a physical core, but one to decode with a
+            model under `ONE_THREAD_BYTES`. After long prompts another number decodes otherwise in the last bits.
         sha256: The file's hash where known, for the record and for the cache on disk.
         adapter: A LoRA adapter (GGUF) of this model to apply; see `set_adapter`.
         prefix_cache: Where evaluated prompt prefixes are kept: "off", "memory" or "disk".
@@ -91,7 +91,8 @@ class LlamaCpp(Local):
         trained = int(lib.llama_model_n_ctx_train(self._model))
         self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained)
         self._describe()
-        all_threads = n_threads or default_threads()
+        n_threads = n_threads and threads_for(n_threads)
+        all_threads = threads_for(n_threads)
         small = self._path.stat().st_size < ONE_THREAD_BYTES
         self._threads = Threads(all_threads, n_threads or (1 if small else all_threads))
         head = lib.llama_model_n_embd(self._model) // max(lib.llama_model_n_head(self._model), 1)

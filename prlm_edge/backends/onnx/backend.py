@@ -18,7 +18,7 @@ from prlm_edge.backends.onnx.sampler import OnnxSampler
 from prlm_edge.backends.onnx.session import Session
 from prlm_edge.backends.onnx.slots import OnnxSlots
 from prlm_edge.backends.onnx.vocab import FastVocab
-from prlm_edge.cpu import default_threads
+from prlm_edge.cpu import threads_for
 from prlm_edge.types import ModelInfo, Sampling
 
 
@@ -28,7 +28,7 @@ class Onnx(Local):
     Args:
         folder: What `prlm-edge export onnx` (or onnxruntime-genai's builder, for the CPU) wrote.
         n_ctx: Upper bound of the context in tokens; 0 for the model's own. Memory is taken as needed.
-        n_threads: Threads; 0 for as many as this process may use.
+        n_threads: Threads; 0 for one a physical core; never more than this process has cores.
         prefix_cache: Where evaluated prompt prefixes are kept: "off", "memory" or "disk".
         prefix_cache_mb: MiB they may take on disk.
 
@@ -54,7 +54,7 @@ class Onnx(Local):
         preparing = threading.Thread(target=prepare)
         preparing.start()
         tokenizer = onnx_folder.load_tokenizer(model.path)
-        self._session: Session | None = Session(model, n_threads or default_threads())
+        self._session: Session | None = Session(model, threads_for(n_threads))
         preparing.join()
         self._vocab = FastVocab(tokenizer, model.ends, model.bos, model.n_vocab)
         source = model.template or template_for(self._vocab.is_token)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.errors import ModelError, UsageError, first_line, no_onnx
+from prlm_edge.errors import BAD_DATA, ModelError, UsageError, first_line, no_onnx
 from prlm_edge.models import sha256_of
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, is_onnx
 
@@ -78,7 +78,7 @@ def read(folder: Path) -> OnnxFolder:
         return _parsed(folder, config, tokenizer, card)
     except OSError as error:
         raise ModelError(f"{error.filename or folder}: {error.strerror}", _ADVICE) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except BAD_DATA as error:
         what = " ".join(str(error).split())[:120]
         raise ModelError(f"{folder}: its configuration is damaged: {what}", _ADVICE) from None
 

@@ -68,6 +68,9 @@ class Client:
         try:
             parts = urlsplit(base_url.strip().rstrip("/"))
             host, self._port = parts.hostname, parts.port
+            (host or "").encode("idna")  # a name that no server can have
+            if not parts.path.isascii() or any(one.isspace() or not one.isprintable() for one in base_url.strip()):
+                raise ValueError("odd characters")
         except ValueError:
             parts, host = None, None
         if parts is None or parts.scheme not in ("http", "https") or not host:

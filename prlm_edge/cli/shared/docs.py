@@ -28,6 +28,7 @@ The answer, or whatever was asked for, goes to standard output; everything else 
 | 70 | a bug in {PROG}; `PRLM_DEBUG=1` shows the traceback |
 | 130 | interrupted (Ctrl-C) |
 | 141 | the reader of standard output went away |
+| 143 | ended by SIGTERM, with its child processes |
 """
 _SETTINGS = f"""## Settings
 

@@ -6,13 +6,14 @@ import contextlib
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 import typer
 
 from prlm_edge.cli.shared.console import note
 from prlm_edge.cli.shared.table import PROG
-from prlm_edge.errors import EXIT_INTERRUPTED
+from prlm_edge.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 from prlm_edge.types import Cancel
 
 
@@ -33,6 +34,23 @@ def cancel_on_interrupt(cancel: Cancel) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def end_in_order() -> Iterator[None]:
+    """On SIGTERM leave by SystemExit, so that child processes are ended and temporary files removed."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def on_terminate(*_: object) -> None:
+        raise SystemExit(EXIT_TERMINATED)
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def command_line() -> str:

@@ -68,7 +68,7 @@ class _Asked:
         if not recipe.data.files:
             raise UsageError("no data to train on", "name a data set: --data train.jsonl.gz")
         for path in map(Path, (*recipe.data.files, *recipe.data.dev_files, self.adapter or ".")):
-            if not path.exists():
+            if not path.is_file() and not path.is_dir():
                 raise UsageError(f"{path}: no such file", "check the path")
         return recipe
 

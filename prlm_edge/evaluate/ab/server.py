@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any
 
-from prlm_edge.errors import PrlmError, UsageError
+from prlm_edge.errors import BAD_DATA, PrlmError, UsageError
 from prlm_edge.evaluate.ab.votes import Votes
 
 _HOST = "127.0.0.1"
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         try:
             value = json.loads(self.rfile.read(int(length)))
-        except ValueError:
+        except BAD_DATA:
             return None
         return value if isinstance(value, dict) else None
 

@@ -12,13 +12,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.cpu import default_threads
-from prlm_edge.errors import MissingError, ModelError, UsageError, first_line, no_onnx
+from prlm_edge.cpu import threads_for
+from prlm_edge.errors import BAD_DATA, MissingError, ModelError, UsageError, first_line, no_onnx
 from prlm_edge.rerank.reward.encoder import ADVICE, ENCODING, Encoded, Encoder
+from prlm_edge.storage import fits
 from prlm_edge.types import Candidate, Scoring
 
 CARD = "reward.json"
 BUNDLED = Path(__file__).parents[2] / "assets" / "reward"  # comes with the package
+_FORM: dict[str, Any] = {"encoding": int, "max_length": int, "sha256": {"model.onnx": str, "tokenizer.json": str}}
 PACKAGES = ("onnxruntime", "tokenizers")
 _NAME_ONE = "`prlm-edge train reward` makes one; --reward-model DIR, or the setting reward_model, names it"
 
@@ -58,7 +60,7 @@ class RewardScorer:
         except Exception as error:  # onnxruntime raises classes of its own
             raise ModelError(f"{folder}: can't load the reward model: {first_line(error)}", ADVICE) from error
         self._inputs = {entry.name for entry in self._session.get_inputs()}
-        self._threads = threads or default_threads()
+        self._threads = threads_for(threads)
 
     def score(self, candidates: Sequence[Candidate], context: Scoring) -> list[float]:
         """A logit for each candidate, higher is better; differences are those of Bradley and Terry."""
@@ -98,13 +100,15 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     try:
         card = json.loads(path.read_bytes())
-        promised = {name: str(card["sha256"][name]) for name in ("model.onnx", "tokenizer.json")}
-        encoding, _ = int(card["encoding"]), int(card["max_length"])
+        if not fits(card, _FORM):
+            raise ValueError("odd values")
+        promised = {name: card["sha256"][name] for name in _FORM["sha256"]}
+        encoding = card["encoding"]
     except FileNotFoundError:
         raise ModelError(
             f"{folder}: no reward model in it", f"it must hold model.onnx, tokenizer.json and {CARD}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *BAD_DATA):
         raise ModelError(f"{path}: damaged", ADVICE) from None
     if encoding != ENCODING:
         raise ModelError(f"{folder}: a reward model of encoding {encoding}, not {ENCODING}", ADVICE)
