@@ -5,9 +5,10 @@ from __future__ import annotations
 import _thread
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,36 @@ def test_ctrl_c_while_a_prompt_is_read(smollm2_path: Path, interrupt: threading.
 def test_ctrl_c_while_a_model_is_loaded(smollm2_path: Path, interrupt: threading.Event) -> None:
     with pytest.raises(KeyboardInterrupt):
         LlamaCpp(smollm2_path)
+
+
+def _interrupted_after(seconds: float, what: Callable[[], object]) -> None:
+    """Run `what` with Ctrl-C in the midst of it, most probably while llama.cpp computes and Python does not."""
+
+    def ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, ctrl_c)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            while True:  # once is enough, but where it ended before the signal came
+                what()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that send signals")
+def test_ctrl_c_at_any_moment(smollm2_path: Path) -> None:
+    for delay in range(1, 40, 3):
+        _interrupted_after(delay / 1000, lambda: LlamaCpp(smollm2_path).close())
+    model = LlamaCpp(smollm2_path, prefix_cache="off")
+    try:
+        for delay in range(1, 200, 20):
+            _interrupted_after(delay / 1000, lambda: list(model.stream(LONG)))
+        assert list(model.stream(SHORT))[-1].completion
+    finally:
+        model.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

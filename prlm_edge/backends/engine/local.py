@@ -157,6 +157,9 @@ class Local(abc.ABC):
         except Cancelled:
             yield from ((one.place, one.done(cancelled=True)) for one in batch.running.values())
             yield from ((place, _CANCELLED) for place in batch.waiting)
+        except KeyboardInterrupt:  # between any two steps: what the context holds is no longer known
+            self._drop_context()
+            raise
         finally:
             batch.close()
             self._release()

@@ -20,6 +20,7 @@ import logging
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,7 @@ last_errors: collections.deque[str] = collections.deque(maxlen=8)
 _import_lock = threading.Lock()
 _thread = threading.local()  # what a callback raised
 _processes: list[int] = []  # where the library was loaded
+_guarded: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()  # callbacks
 _keep_alive: list[Any] = []  # a ctypes callback must outlive its last call
 
 
@@ -65,6 +67,7 @@ def load() -> ModuleType:
     llama_cpp.llama_backend_init()
     module: ModuleType = llama_cpp
     _processes.append(os.getpid())
+    _keep_unraisable()
     return module
 
 
@@ -120,17 +123,32 @@ def check_process() -> None:
 def guarded(call: Callable[..., Any], failed: Any) -> Callable[..., Any]:
     """`call` for use as a C callback: what it raises, Ctrl-C too, is kept for `raise_caught`, and it gives `failed`.
 
-    ctypes would print an exception and forget it.
+    ctypes would print an exception and forget it. Ctrl-C mostly comes before the first line of a callback, where no
+    `try` can be: then ctypes gives 0 and tells `sys.unraisablehook`, and the next callback gives `failed`.
     """
 
     def run(*args: Any) -> Any:
         try:
-            return call(*args)
+            return failed if getattr(_thread, "error", None) else call(*args)
         except BaseException as error:  # noqa: BLE001 - raised again behind the C call
             _thread.error = error
             return failed
 
+    _guarded.add(run)
     return run
+
+
+def _keep_unraisable() -> None:
+    """Have what a guarded callback raises before its first line kept for `raise_caught`; all else as before."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if unraisable.object in _guarded:
+            _thread.error = unraisable.exc_value
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def raise_caught() -> None:
