@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from email import message_from_string
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
-from email.message import Message
 from itertools import dropwhile, takewhile
+from typing import TYPE_CHECKING
 
 from prlm_edge.ingest.diff_files import unquoted
 from prlm_edge.ingest.message import clean_body
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 _HASH = r"[0-9a-f]{40}(?:[0-9a-f]{24})?"
 _BEGINNING = re.compile(
@@ -67,6 +67,8 @@ def opened(lines: list[str]) -> tuple[list[str], bool]:
     """(a mail's subject and decoded body, True), or (the lines as they are, False)."""
     if not _is_mail(lines):
         return lines, False
+    from email import message_from_string  # 7 ms that every other request does without
+
     mail = message_from_string("\n".join(dropwhile(lambda line: not line.strip(), lines)))
     body = "\n".join(_texts(mail)).replace("\r\n", "\n").split("\n")
     if body[0].startswith("From: ") and "@" in body[0]:  # the author, where another one sent it
@@ -124,6 +126,9 @@ def _texts(mail: Message) -> Iterator[str]:
 
 def _decoded(field: str) -> str:
     """A header field, which may be =?utf-8?q?encoded?=, on one line."""
+    from email.errors import HeaderParseError
+    from email.header import decode_header, make_header
+
     with suppress(HeaderParseError, LookupError, UnicodeError, ValueError):
         field = str(make_header(decode_header(field)))
     return " ".join(field.split())
