@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prlm_edge.errors import UsageError
 from prlm_edge.ingest.common import OnProgress, OnSkip, encoding_of, ignore_progress, ignore_skip
-from prlm_edge.ingest.csv_rows import Lines, Row, Rows
+from prlm_edge.ingest.csv_rows import CsvRow, Lines, Rows
 from prlm_edge.ingest.mapping import USUAL, item_of, resolve
 from prlm_edge.ingest.records import open_data
 from prlm_edge.profile import LineError
@@ -108,7 +108,7 @@ def _header(rows: Rows, mapping: Mapping[str, str], where: str, on_skip: OnSkip)
     Raises:
         UsageError: No row could be a header; the message is about the longest one.
     """
-    passed: list[Row] = []
+    passed: list[CsvRow] = []
     errors: list[tuple[int, UsageError]] = []
     for row in rows:
         names = [cell.strip() for cell in row.cells]
@@ -153,7 +153,7 @@ def _fields(header: Sequence[str], mapping: Mapping[str, str], where: str) -> di
     return {field: (column,) if field in mapping else (column, *USUAL[field]) for field, column in found.items()}
 
 
-def _record(header: Sequence[str], row: Row) -> dict[str, str]:
+def _record(header: Sequence[str], row: CsvRow) -> dict[str, str]:
     """The filled cells of a row by their columns; none of an empty row.
 
     Raises:

@@ -22,7 +22,7 @@ _ERRORS = (
 )
 
 
-class Row(NamedTuple):
+class CsvRow(NamedTuple):
     """A row: its number, that of its last line (both from 1), and its cells, or why it can't be read."""
 
     number: int
@@ -79,10 +79,10 @@ class Rows:
         self._patience = _PATIENCE
         self._doubtful = False  # after an open quote, until its end may have come
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[CsvRow]:
         return self
 
-    def __next__(self) -> Row:
+    def __next__(self) -> CsvRow:
         taken = self._lines.taken
         taken.clear()
         if self._reads != self.delimiter:
@@ -103,7 +103,7 @@ class Rows:
         elif self._doubtful and sum(line.count('"') for line in taken) % 2:
             self._doubtful = False
             error = "perhaps the end of a text whose quotes are in the wrong place"
-        return Row(self._number, self._lines.number, cells, error)
+        return CsvRow(self._number, self._lines.number, cells, error)
 
     def _read(self, lines: Iterable[str], **dialect: Any) -> Iterator[list[str]]:
         return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=True, **dialect)
