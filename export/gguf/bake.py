@@ -97,7 +97,10 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"{path}: no such file", "name a .gguf file")
     try:
-        return gguf.GGUFReader(path)
+        file = gguf.GGUFReader(path)
+        for field in file.fields.values():
+            field.contents()  # texts may be no UTF-8
+        return file
     except (OSError, *BAD_DATA) as error:
         line = " ".join(str(error).split())[:120]
         raise ModelError(f"{path}: not a GGUF file, or a damaged one: {line}", "fetch or export it again") from None

@@ -133,11 +133,14 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
     out = tmp_path / "out.gguf"
     torn = tmp_path / "torn.gguf"
     torn.write_bytes(adapter_file.read_bytes()[:-500])
+    no_text = tmp_path / "no_text.gguf"
+    no_text.write_bytes(base_file.read_bytes().replace(b"apache-2.0", b"apache-2.\xff"))
     for base, adapter, message in (
         (base_file, other, "an adapter of qwen3 models"),
         (base_file, base_file, "not a LoRA adapter"),
         (adapter_file, adapter_file, "an adapter, not a model"),
         (base_file, torn, "not a GGUF file, or a damaged one"),
+        (no_text, adapter_file, "not a GGUF file, or a damaged one"),
         (other_base, adapter_file, "an adapter of llama models"),
     ):
         with pytest.raises(ModelError, match=message) as error:
@@ -150,7 +153,7 @@ def test_what_does_not_fit_is_refused(made, tmp_path):
     mine = shutil.copy(base_file, tmp_path / "mine.gguf")
     with pytest.raises(UsageError, match="one of the files"):
         bake(mine, adapter_file, mine)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.gguf", "torn.gguf"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.gguf", "no_text.gguf", "torn.gguf"]
 
 
 def test_an_adapter_of_a_larger_model(made, tmp_path):

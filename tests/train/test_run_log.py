@@ -76,7 +76,15 @@ def test_reading_leaves_a_line_that_is_being_written(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["\0\0\0\n", "[1]\n", "{}\n", '{"step": "1"}\n', '{"step": 1, "terms": "x"}\n', '{"step": 1, "kind": "dev"}\n'],
+    [
+        "\0\0\0\n",
+        "[1]\n",
+        "{}\n",
+        '{"step": "1"}\n',
+        '{"step": 1, "terms": "x"}\n',
+        '{"step": 1, "kind": "dev"}\n',
+        '{"step": 2}\n',
+    ],
 )
 def test_a_damaged_line_is_named(tmp_path, line):
     RunLog(tmp_path).add(step(1))

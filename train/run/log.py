@@ -92,7 +92,7 @@ class RunLog:
         if len(keep) < len(self.records):
             self.records = keep
             self._replace(self.path, [_storable(record) for record in keep])
-        samples = list(_read(self.samples_path))
+        samples = list(read_samples(self.samples_path))
         kept = [one for one in samples if one["step"] <= step and step > 0]
         if len(kept) < len(samples):
             self._replace(self.samples_path, kept)
@@ -109,13 +109,13 @@ def read_records(path: Path) -> Iterator[Record]:
     Raises:
         DataError: A line is damaged.
     """
-    for record in _read(path):
+    for record in json_lines(path, _record, "delete that line"):
         yield _loaded(record)
 
 
 def read_samples(path: Path) -> list[Record]:
     """The samples of a samples.jsonl; raises as `read_records`."""
-    return list(_read(path))
+    return list(json_lines(path, _sample, "delete that line"))
 
 
 def status(record: Record, n_steps: int) -> str:
@@ -133,14 +133,14 @@ def status(record: Record, n_steps: int) -> str:
     return "  ".join(parts)
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    return json_lines(path, _record, "delete that line")
-
-
 def _record(record: dict[str, Any]) -> dict[str, Any]:
-    if not fits(record, _FORMS.get(record.get("kind", ""), _SAMPLE)):
+    if not fits(record, _FORMS[record["kind"]]) or not isinstance(record.get("terms", {}), dict):
         raise TypeError
-    if not isinstance(record.get("terms", {}), dict):
+    return record
+
+
+def _sample(record: dict[str, Any]) -> dict[str, Any]:
+    if not fits(record, _SAMPLE):
         raise TypeError
     return record
 
