@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Reasoning = Literal["auto", "show", "hide", "off"]
 FinishReason = Literal["stop", "length", "cancelled"]
+#: What a request is made of: a few words, a text, or a change to files.
+Shape = Literal["topic", "text", "change"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Item:
         date: ISO 8601, possibly only a prefix ("2024", "2024-08"); "" when unknown. Prefixes sort as strings.
         kind: Free label such as "post", "talk", "commit".
         source: Where it came from, such as "git:repo" or a file name.
-        meta: Anything else the file's `meta` object holds.
+        meta: Anything else the file's `meta` object holds. Two of its keys are known: "topic" and "change".
     """
 
     id: str
@@ -43,6 +45,20 @@ class Item:
         """32 hex digits over `title` and `text`: equal where these are, whatever the id, date or source."""
         joined = f"{self.title.strip()}\0{self.text.strip()}"
         return blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+    @property
+    def topic(self) -> str:
+        """What the writing is about in a few words, such as a post's description or tags; "" where nobody said."""
+        return self._meta_text("topic")
+
+    @property
+    def change(self) -> str:
+        """A compact account of a commit's diff; "" where it isn't kept."""
+        return self._meta_text("change")
+
+    def _meta_text(self, key: str) -> str:
+        value = self.meta.get(key)
+        return value.strip() if isinstance(value, str) else ""
 
     @property
     def searchable(self) -> str:
