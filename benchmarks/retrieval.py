@@ -63,7 +63,7 @@ def main() -> None:
         items, new = items_of(n, args.words), items_of(1, args.words, seed=1)
         queries = {"title query": items[n // 2].title, "abstract query": " ".join(i.text for i in items[:3])}
         for item in (*items, *new):
-            _ = item.content_hash  # a profile has them when it is open
+            _ = item.search_hash  # a profile has them when it is open
         with tempfile.TemporaryDirectory() as home:
             os.environ["PRLM_HOME"] = home
             add("prlm-edge: build and keep", n, lambda i=items: Bm25Retriever(i, fast_from=0), 1)

@@ -43,8 +43,14 @@ class Item:
     @cached_property
     def content_hash(self) -> str:
         """32 hex digits over `title` and `text`: equal where these are, whatever the id, date or source."""
-        joined = f"{self.title.strip()}\0{self.text.strip()}"
-        return blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return _digest(self.title, self.text)
+
+    @cached_property
+    def search_hash(self) -> str:
+        """32 hex digits over what `searchable` is made of; the content hash where there is no topic and no change."""
+        if not (self.topic or self.change):
+            return self.content_hash
+        return _digest(self.title, self.text, self.topic, self.change)
 
     @property
     def topic(self) -> str:
@@ -62,8 +68,13 @@ class Item:
 
     @property
     def searchable(self) -> str:
-        """The text that retrieval indexes: title and text, one line apart."""
-        return f"{self.title}\n{self.text}".strip()
+        """The text that retrieval indexes: title, topic, text and change, one line apart."""
+        return "\n".join(part for part in (self.title, self.topic, self.text, self.change) if part).strip()
+
+
+def _digest(*texts: str) -> str:
+    joined = "\0".join(text.strip() for text in texts)
+    return blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def sortable(date: str) -> str:

@@ -1,8 +1,8 @@
 """Items that are read from the profile only when they are first looked at.
 
-A request looks at a few items of a large profile, and at the content hashes of all. So hash, id and date come from the
-cache (`cache.py`), and everything else from the item's line. The file stays open, so that a profile which another
-process replaces can still be read as it was. A line whose item has another hash than was kept is refused.
+A request looks at a few items of a large profile, and at the search hashes of all. So hashes, id and date come from
+the cache (`cache.py`), and everything else from the item's line. The file stays open, so that a profile which another
+process replaces can still be read as it was. A line whose item has another search hash than was kept is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class StoredLines:
 
     Args:
         sections: As `cache.py` keeps them: for each item its first byte ("starts"), bytes ("sizes"), line number from 1
-            ("numbers") and content hash of 16 bytes ("hashes"), and JSON arrays of "ids" and "dates".
+            ("numbers") and two hashes of 16 bytes ("search_hashes", "content_hashes"), and JSON arrays of "ids" and
+            "dates".
         on_change: Called when a line is not what was kept: then none of this can be trusted.
 
     Attributes:
@@ -70,10 +71,18 @@ class StoredLines:
 
     def items(self) -> list[Item]:
         """An item for each line, none of them read yet."""
-        hexadecimal = self._sections["hashes"].hex()
-        return [StoredItem.at(self, place, hexadecimal[32 * place : 32 * place + 32]) for place in range(len(self))]
+        return [StoredItem.at(self, place, digest) for place, digest in enumerate(self._hashes("search_hashes"))]
 
-    def read(self, place: int, content_hash: str) -> Item:
+    @cached_property
+    def content_hashes(self) -> list[str]:
+        """The content hashes of all items."""
+        return self._hashes("content_hashes")
+
+    def _hashes(self, section: str) -> list[str]:
+        digits = self._sections[section].hex()
+        return [digits[start : start + 32] for start in range(0, len(digits), 32)]
+
+    def read(self, place: int, search_hash: str) -> Item:
         """The item of that place, from the file.
 
         Raises:
@@ -85,7 +94,7 @@ class StoredLines:
             raise ProfileError(f"{self._path}: {error.strerror or error}", "try again") from None
         except LineError:
             item = None
-        if item is None or item.content_hash != content_hash:
+        if item is None or item.search_hash != search_hash:
             self._block = (0, b"")  # it may have been mended by the next time
             self._on_change()
             raise ProfileError(f"{self._path}: line {self.numbers[place]} was changed while it was in use", "try again")
@@ -99,11 +108,11 @@ class StoredLines:
         return block[start - first : start - first + size]
 
     def __len__(self) -> int:
-        return len(self._sections["hashes"]) // 16
+        return len(self._sections["search_hashes"]) // 16
 
 
 class StoredItem(Item):
-    """An item that is not read yet. Reading any field but hash, id and date turns it into a plain Item, in place.
+    """An item that is not read yet. Reading any field but hashes, id and date turns it into a plain Item, in place.
 
     Any field may raise ProfileError, as `StoredLines.read` does.
     """
@@ -113,11 +122,11 @@ class StoredItem(Item):
         return Item(*args, **fields)
 
     @staticmethod
-    def at(lines: StoredLines, place: int, content_hash: str) -> Item:
+    def at(lines: StoredLines, place: int, search_hash: str) -> Item:
         """The item of that place."""
         item = object.__new__(StoredItem)
         known = item.__dict__
-        known["content_hash"], known["_place"], known["_lines"] = content_hash, place, lines
+        known["search_hash"], known["_place"], known["_lines"] = search_hash, place, lines
         return item
 
     def read(self) -> dict[str, Any]:
@@ -125,7 +134,7 @@ class StoredItem(Item):
         known = self.__dict__
         place, lines = known.get("_place"), known.get("_lines")  # popped the other way round
         if place is not None and lines is not None:
-            known.update(lines.read(place, known["content_hash"]).__dict__)
+            known.update(lines.read(place, known["search_hash"]).__dict__)
             object.__setattr__(self, "__class__", Item)
             known.pop("_lines", None)
             known.pop("_place", None)
@@ -156,7 +165,9 @@ def _field(name: str) -> property:
 def _column(name: str, column: str) -> property:
     def value(item: StoredItem) -> Any:
         place, lines = item.__dict__.get("_place"), item.__dict__.get("_lines")
-        return item.read()[name] if place is None or lines is None else getattr(lines, column)[place]
+        if place is not None and lines is not None:
+            return getattr(lines, column)[place]
+        return getattr(item, name)  # another thread has read it meanwhile: it is a plain Item
 
     return property(value)
 
@@ -166,3 +177,4 @@ for _name in ("text", "title", "kind", "source", "meta"):
     setattr(StoredItem, _name, _field(_name))
 StoredItem.id = _column("id", "ids")  # type: ignore[assignment]
 StoredItem.date = _column("date", "dates")  # type: ignore[assignment]
+StoredItem.content_hash = _column("content_hash", "content_hashes")  # type: ignore[assignment]

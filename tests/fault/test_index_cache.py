@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,12 +81,13 @@ def test_opening_reads_no_postings_and_a_query_only_its_own(monkeypatch):
         lambda items: [*items, Item("new", title="rye again")],
         lambda items: items[:10] + items[11:],
         lambda items: [Item("0", title="rye ear nr0", text="on it"), *items[1:]],
+        lambda items: [replace(items[0], meta={"topic": "winter flood"}), *items[1:]],
         lambda items: items[::-1],
         lambda items: [*items, items[3]],
         lambda items: [],
         lambda items: items[:1],
     ],
-    ids=["append", "delete", "edit", "reorder", "duplicate", "empty", "one"],
+    ids=["append", "delete", "edit", "topic", "reorder", "duplicate", "empty", "one"],
 )
 def test_every_change_is_noticed(change):
     open_fast()
@@ -131,6 +133,8 @@ def test_profile_changes_are_noticed_by_both_indexes(tmp_path):
     assert both_agree() == ["rye and rye again"]
     profile.remove(["3", "new"])
     assert both_agree() == []
+    profile.update([told := replace(profile.items[5], meta={"change": "+ def mend_wheel():"})])
+    assert both_agree() == [told.searchable]
     text = profile.path.read_text("utf-8")
     profile.path.write_text(text.replace("nr17 ", "nr77 ").replace('nr17"', 'nr77"'), "utf-8")  # edited by hand
     assert both_agree() == [ITEMS[17].searchable.replace("nr17", "nr77")]

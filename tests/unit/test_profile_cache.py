@@ -52,6 +52,7 @@ def facts_of(profile: Profile) -> dict[str, Any]:
     found: dict[str, Any] = {
         "styles": [(style, [item.id for item in items]) for items, style in (learn(profile, task) for task in TASKS)],
         "hashes": profile._state.content_hashes(),
+        "search hashes": [item.search_hash for item in profile],
         "spans": {id: state.span(id) for id in state.by_id},
         "state": (state.ended, state.torn, state.n_bytes, state.n_lines, list(state.numbers)),
         "bad": profile.bad,
@@ -81,7 +82,7 @@ LINES = st.one_of(
         WORDS,
         st.sampled_from(["", "post", "commit", "note"]),
         st.sampled_from(["", "2024", "2025-03"]),
-        st.sampled_from([{}, {"meta": {"n": 1}}, {"x": 1.5}]),
+        st.sampled_from([{}, {"meta": {"n": 1, "topic": "rye"}}, {"meta": {"change": "+ a"}}, {"x": 1.5}]),
     ),
     st.builds(lambda title: json.dumps({"title": title}, ensure_ascii=False), WORDS),
     st.sampled_from(["not json", '{"id": "only"}', "", "  ", '{"text": "torn']),
@@ -216,7 +217,7 @@ def test_an_item_is_an_item_in_every_way(path: Path) -> None:
     read = fresh()
     assert read.text == "xxxxxxx"
     assert type(read) is Item
-    assert vars(read).keys() == {**vars(wanted[7]), "content_hash": ""}.keys()
+    assert vars(read).keys() == {**vars(wanted[7]), "content_hash": "", "search_hash": ""}.keys()
     with pytest.raises(TypeError):
         hash(fresh())
     with pytest.raises(AttributeError):
@@ -329,12 +330,19 @@ def test_recurring_words_are_counted_in_all_titles_even_if_not_asked_for_each_ti
 
 def test_how_lines_are_read_is_what_the_kept_hashes_were_made_by() -> None:
     """If this fails, what was kept by an older version is wrong now: raise `cache.FORMAT`, then change it."""
-    lines = ['{"title": " A ", "abstract": "b\\ud800"}', '{"id": 3.0, "headline": "h", "content": "c", "date": 2024}']
-    made = [(item.id, item.content_hash, item.date) for item in (parse_line(line.encode()) for line in lines)]
-    assert (cache.FORMAT, made) == (
-        2,
+    lines = [
+        '{"title": " A ", "abstract": "b\\ud800"}',
+        '{"id": 3.0, "headline": "h", "content": "c", "date": 2024}',
+        '{"title": "t", "text": "x", "meta": {"topic": "rye", "change": "+ a"}}',
+    ]
+    items = [parse_line(line.encode()) for line in lines]
+    assert (cache.FORMAT, [(item.id, item.content_hash, item.date) for item in items]) == (
+        3,
         [
             ("x9da3e6c12e2a39c", "9da3e6c12e2a39c1edfa393cbd83fb53", ""),
             ("3", "7b3a0ebbeb62dc9f3bf56285f0d32c90", "2024"),
+            ("xe333786b3e75dba", "e333786b3e75dba7b5f2a353cdff5869", ""),
         ],
     )
+    searched = [item.search_hash for item in items]
+    assert searched == [*(item.content_hash for item in items[:2]), "c8f8ccb0dde5f52c018754c1e9bec361"]

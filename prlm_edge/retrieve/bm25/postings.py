@@ -28,7 +28,7 @@ class Postings:
         places: Shape (postings,), int32: the item's place in the profile.
         counts: Shape (postings,), int32 or smaller: how often the item has the term.
         lengths: Shape (items,), int32: tokens of each item.
-        hashes: Shape (items, 16), uint8: content hash of each item.
+        hashes: Shape (items, 16), uint8: search hash of each item.
     """
 
     terms: list[bytes]
@@ -40,15 +40,15 @@ class Postings:
 
 
 def hashes_of(items: Sequence[Item]) -> NDArray[np.uint8]:
-    """Content hashes of all items, shape (items, 16)."""
-    joined = bytes.fromhex("".join(item.content_hash for item in items))
+    """Search hashes of all items, shape (items, 16)."""
+    joined = bytes.fromhex("".join(item.search_hash for item in items))
     return np.frombuffer(joined, np.uint8).reshape(-1, 16)
 
 
 def build_postings(
     items: Sequence[Item], hashes: NDArray[np.uint8], old: Postings | None = None, progress: Progress | None = None
 ) -> Postings:
-    """The postings of `items`; only those whose content hash `old` doesn't have are tokenized."""
+    """The postings of `items`; only those whose search hash `old` doesn't have are tokenized."""
     moved, fresh = _match(hashes, old)
     terms = {term: number for number, term in enumerate(old.terms)} if old is not None else {}
     flat, lengths = array("i"), np.zeros(len(items), np.int32)

@@ -19,7 +19,7 @@ MAX_QUERY_TOKENS = 512  # of those the profile knows; a whole diff as query stay
 
 
 class Bm25Retriever(Ranker):
-    """BM25 over title and text.
+    """BM25 over `Item.searchable`.
 
     From `FAST_FROM` items on, an index is kept in the cache folder and memory-mapped: rank_bm25 reads the whole profile
     again in every process, and a query takes it 0.3 us an item and word.

@@ -1,6 +1,6 @@
 """The large BM25 index on disk: opened by memory map, never trusted because it is there, built again when damaged.
 
-Its name is a hash over the items' content hashes, the tokenizer's version and the parameters. On opening, the sections
+Its name is a hash over the items' search hashes, the tokenizer's version and the parameters. On opening, the sections
 that serve to look terms up are checked; each term's postings when a query first reads them.
 """
 
@@ -67,7 +67,7 @@ def _shelf() -> Shelf:
 
 
 def _name(hashes: NDArray[np.uint8]) -> str:
-    """The name of the index over items of these content hashes; it is its key too, so no renamed file is believed."""
+    """The name of the index over items of these search hashes; it is its key too, so no renamed file is believed."""
     parameters = f"{FORMAT} {TOKENIZER_VERSION} k1={K1} b={B}\n"
     return blake2b(parameters.encode() + hashes.tobytes(), digest_size=16).hexdigest()
 

@@ -24,7 +24,7 @@ BATCH = 16  # items embedded between two saves: what Ctrl-C can lose
 
 
 class DenseRetriever(Ranker):
-    """Cosine between query and item (title and text), -1 to 1. Items without any text never match.
+    """Cosine between query and item (`Item.searchable`), -1 to 1. Items without any text never match.
 
     Args:
         items: The profile's items.
@@ -61,7 +61,7 @@ class DenseRetriever(Ranker):
         """The vectors of the items at `_places`, in that order; what is not kept is embedded, batch by batch."""
         from prlm_edge.retrieve.dense.vectors import MAX_ROWS, VectorStore, nothing
 
-        joined = bytes.fromhex("".join(self.items[place].content_hash for place in self._places))
+        joined = bytes.fromhex("".join(self.items[place].search_hash for place in self._places))
         store = VectorStore(cache_dir() / "embeddings", self._embedder.key, self._embedder.dim) if cache else None
         stored = store.read() if store else nothing(self._embedder.dim)
         if (run := stored.run(joined)) is not None:

@@ -1,6 +1,6 @@
-"""Embeddings kept on disk by content hash, for all profiles together, in one file that grows.
+"""Embeddings kept on disk by search hash, for all profiles together, in one file that grows.
 
-A record is a content hash, a checksum and a vector. It vouches for itself: one that does not match its checksum counts
+A record is a search hash, a checksum and a vector. It vouches for itself: one that does not match its checksum counts
 as absent, so nothing needs to be written in order and an interrupted append costs its last record.
 """
 
@@ -26,7 +26,7 @@ class StoredVectors:
 
     Attributes:
         vectors: Shape (rows, dim), memory-mapped.
-        hashes: Content hash of each row, 16 bytes each, joined.
+        hashes: Search hash of each row, 16 bytes each, joined.
         sound: Shape (rows,): whether the row is as it was written.
     """
 
@@ -36,7 +36,7 @@ class StoredVectors:
 
     @cached_property
     def rows(self) -> dict[bytes, int]:
-        """Row by content hash; sound rows only."""
+        """Row by search hash; sound rows only."""
         return {self.hashes[16 * row : 16 * row + 16]: row for row in np.flatnonzero(self.sound).tolist()}
 
     def run(self, hashes: bytes) -> NDArray[np.float32] | None:
