@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prlm_edge.ingest import diff_forms
+from prlm_edge.ingest.condense import account
 from prlm_edge.ingest.diff_files import FileChange, parse_diff
 from prlm_edge.ingest.message import redact
 from prlm_edge.ingest.preamble import is_patch, opened, patches, words_of
 
 MAX_FILES = 5
 MAX_BODY_CHARS = 1500
-MAX_CHANGED_LINES = 20
+CHANGE_CHARS = 450  # of the account of what changed
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
-_DULL = re.compile(r"[+-] (import|from \S+ import|#include|#!|using|package|use|require|export \* from)\b")
-_GENERATED = re.compile(r"(\.lock|-lock\.(json|yaml)|\.min\.(js|css)|\.map|\.svg|go\.sum|\.snap|\.po)$")
 _HINT = re.compile(  # of a diff, a patch, a template or a list of changed files; most texts have none
     r"^(?:diff |--- |Index: |Submodule |Binary file|=== |From [0-9a-f]{40}|commit [0-9a-f]{7}|changeset: |# HG |"
     r"r\d+ \| |Subject: |#[\t ]|\?\? |Untracked files:|\S{1,3} Please enter the commit|\S+ -{24} >8| \d+ files? changed"
@@ -41,8 +40,8 @@ _BEGINNING = re.compile(  # over two lines
 )
 
 
-def diff_to_text(text: str, *, max_lines: int = MAX_CHANGED_LINES) -> str:
-    """A unified diff, of git or not, as the text of a change, with up to `max_lines` of its changed lines as the body.
+def diff_to_text(text: str) -> str:
+    """A unified diff, of git or not, as the text of a change: the names of its files and a short account of it.
 
     What the user wrote before the diff, such as a draft of the message, comes first; headers of mails and commits,
     git's template and diffstats go, also where no diff follows. Any other text is returned as it is.
@@ -67,7 +66,7 @@ def diff_to_text(text: str, *, max_lines: int = MAX_CHANGED_LINES) -> str:
         elif diff_forms.has_marks(marked):
             reading = _read(marked.split("\n"), words=True)
     names = [file.name for file in reading.files] or reading.names
-    changed = redact("\n".join(pick_lines(reading.files, max_lines)))
+    changed = redact(account(reading.files, CHANGE_CHARS))
     return change_text(list(dict.fromkeys(names)), "\n\n".join(part for part in (*reading.messages, changed) if part))
 
 
@@ -112,22 +111,6 @@ def change_text(names: Sequence[str], body: str) -> str:
     listed = _CONTROLS.sub("?", ", ".join(names[:MAX_FILES]))
     head = f"Changed files: {listed}{more}" if names else ""
     return "\n\n".join(part for part in (head, shorten(body)) if part)
-
-
-def pick_lines(files: Sequence[FileChange], n: int) -> list[str]:
-    """Up to `n` changed lines, dealt out fairly among the files.
-
-    Generated files and import lines come only where there is nothing else.
-    """
-    sources = [file.lines for file in files if not _GENERATED.search(file.path)] or [file.lines for file in files]
-    telling = [[line for line in lines if not _DULL.match(line)] for lines in sources]
-    sources = [lines for lines in (telling if any(telling) else sources) if lines]
-    quota = [0] * len(sources)
-    while n > 0 and (waiting := [i for i, lines in enumerate(sources) if quota[i] < len(lines)][:n]):
-        for i in waiting:
-            quota[i] += 1
-        n -= len(waiting)
-    return [line for lines, count in zip(sources, quota, strict=True) for line in lines[:count]]
 
 
 def shorten(text: str, limit: int = MAX_BODY_CHARS) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-_MAX_LINE_CHARS = 160
+MAX_LINE_CHARS = 400  # of a changed line
 _KEPT_LINES = 200  # per file, before the fair choice among files
 _MAX_HEADER_CHARS = 8192  # of a header line whose two names are told apart at every blank
 
@@ -36,11 +36,14 @@ class FileChange:
         path: Its path.
         lines: Its first changed lines, each beginning with + or -.
         kinds: What happened beside changed lines, such as "new", "deleted", "renamed from old.txt", "binary".
+        hunks: For each hunk the place in `lines` where it begins, and what its header says behind the second "@@":
+            mostly the function that it is in.
     """
 
     path: str = ""
     lines: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
+    hunks: list[tuple[int, str]] = field(default_factory=list, compare=False)
 
     @property
     def name(self) -> str:
@@ -51,7 +54,7 @@ class FileChange:
         """Keep a changed line that says something."""
         text = " ".join(text.split())
         if len(self.lines) < _KEPT_LINES and any(c.isalnum() for c in text) and not _POINTER.fullmatch(text):
-            self.lines.append(f"{sign} {text[:_MAX_LINE_CHARS]}")
+            self.lines.append(f"{sign} {text[:MAX_LINE_CHARS]}")
 
     def mark(self, kind: str) -> None:
         """Note a kind of change."""
@@ -156,6 +159,7 @@ class _Parser:
     def _of_file(self, line: str, file: FileChange) -> None:
         if match := _HUNK.match(line):
             *self._old, self._new = (int(part.partition(",")[2] or 1) for part in f"{match[2]} {match[3]}".split())
+            file.hunks.append((len(file.lines), line[match.end() :].strip()))
             file.mark("new" if self._undated[0] and not any(self._old) else "")
             file.mark("deleted" if self._undated[1] and not self._new else "")
         elif match := _MODE.fullmatch(line):

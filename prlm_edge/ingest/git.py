@@ -14,14 +14,14 @@ from pathlib import Path
 
 from prlm_edge.errors import UsageError
 from prlm_edge.ingest.common import OnProgress, OnSkip, ignore_progress, ignore_skip
-from prlm_edge.ingest.diff import change_text, pick_lines
+from prlm_edge.ingest.condense import account
+from prlm_edge.ingest.diff import CHANGE_CHARS, change_text
 from prlm_edge.ingest.diff_files import FileChange, parse_diff
 from prlm_edge.ingest.git_process import DIFF_FLAGS, PartialCloneError, git, git_stream
 from prlm_edge.ingest.message import clean_body, redact
 from prlm_edge.types import Item
 
 _BATCH = 256
-_DIFF_LINES = 12
 _MAX_DIFF = 2000  # changed lines beyond which a diff says less than its file names
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _RAW = re.compile(r"\n?:(\d{6}) (\d{6}) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*")
@@ -208,7 +208,7 @@ def _changed_lines(repo: Path, hashes: Sequence[str]) -> Mapping[str, str]:
     for line in (*git_stream(repo, [*args, *DIFF_FLAGS, "-M"], hashes, separator=b"\n"), ""):
         if _HASH.fullmatch(line) or not line:  # a line of a diff always begins with its mark or its keyword
             if current and lines:
-                result[current] = "\n".join(pick_lines(parse_diff(lines)[0], _DIFF_LINES))
+                result[current] = account(parse_diff(lines)[0], CHANGE_CHARS)
             current, lines = line, []
         else:
             lines.append(line)

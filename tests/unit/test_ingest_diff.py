@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.ingest.common import decode
-from prlm_edge.ingest.diff import MAX_BODY_CHARS, change_text, diff_to_text, pick_lines, shorten
+from prlm_edge.ingest.diff import MAX_BODY_CHARS, change_text, diff_to_text, shorten
 from prlm_edge.ingest.diff_files import FileChange, parse_diff
 from prlm_edge.ingest.message import clean_body, redact
 
@@ -68,9 +68,10 @@ def test_every_kind_of_change_in_a_git_diff() -> None:
         FileChange("été.txt", ["+ summer"], ["new"]),
         FileChange("gone.txt", ["- bye"], ["deleted"]),
     ]
-    assert diff_to_text(GIT, max_lines=3) == (
+    assert diff_to_text(GIT) == (
         "Changed files: src/app.py, logo.png (binary), new name.txt (renamed from old name.txt), "
-        "run.sh (now executable), été.txt (new) (+1 more)\n\n- return 1\n+ summer\n- bye"
+        "run.sh (now executable), été.txt (new) (+1 more)\n\nIn: def main():\nreturn [1 -> 2]\n"
+        "+ --- not a header\n- diff --git a/x b/x\n+ +++ b/not/a/header\n+ summer\n- bye"
     )
 
 
@@ -104,8 +105,9 @@ def test_real_diffs_under_real_options(tmp_path: Path, options: tuple[str, ...])
     text = diff_to_text(git(*config, "diff", "--staged", *(() if config else options)))
     kind = "deleted" if options == ("-R",) else "new"
     assert text.startswith(f'Changed files: a b/c/with space.txt, plain.py, tab?and "quote".txt ({kind})\n\n')
-    assert "TWO form feed and separator" in text
-    assert ("+ x = 1" if options == ("-R",) else "+ x = 2") in text
+    back = options == ("-R",)
+    assert ("[TWO -> two] form feed and separator" if back else "[two -> TWO] form feed and separator") in text
+    assert ("x = [2 -> 1]" if back else "x = [1 -> 2]") in text
     assert "No newline" not in text
 
 
@@ -218,7 +220,7 @@ def test_every_form_of_git_s_diff_says_the_same(tmp_path: Path, options: str) ->
     git("add", ".")
     text = diff_to_text(git("diff", "--staged", *options.split()))
     assert text.startswith("Changed files: a.txt, new.txt (renamed from old.txt)\n\n")
-    assert sorted(text.split("\n")[2:]) == ["+ last words there", "+ x = 2", "- last words here", "- x = 1"]
+    assert sorted(text.split("\n")[2:]) == ["last words [here -> there]", "x = [1 -> 2]"]
 
 
 @pytest.mark.parametrize(
@@ -341,19 +343,6 @@ def test_a_truncated_hunk_does_not_swallow_the_next_file() -> None:
         "diff --git a/y b/y\n--- a/y\n+++ b/y\n@@ -1 +1 @@\n-b1\n+c1\n"
     )
     assert parse_diff(cut.split("\n"))[0] == [FileChange("x", ["- a1"]), FileChange("y", ["- b1", "+ c1"])]
-
-
-def test_lines_are_dealt_fairly_and_dull_ones_come_last() -> None:
-    files = [
-        FileChange("big.py", [f"+ line {i}" for i in range(50)]),
-        FileChange("small.py", ["+ only"]),
-        FileChange("package-lock.json", ["+ noise"] * 50),
-        FileChange("mid.py", ["+ import os", "+ mid 1", "+ mid 2"]),
-    ]
-    assert pick_lines(files, 6) == ["+ line 0", "+ line 1", "+ line 2", "+ only", "+ mid 1", "+ mid 2"]
-    assert pick_lines([FileChange("x.lock", ["+ a"])], 5) == ["+ a"]
-    assert pick_lines([FileChange("x.py", ["+ import os"])], 5) == ["+ import os"]
-    assert pick_lines([], 5) == []
 
 
 def test_shape_of_the_text() -> None:
