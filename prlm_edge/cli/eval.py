@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prlm_edge.evaluate.data import Dataset
 
 app = new_app(help=VERBS["eval"], no_args_is_help=True)
+Conditions: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Any]]]  # estimates by condition and metric
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
@@ -238,22 +239,34 @@ def _score(path: Path, data_set: Dataset, seed: int, *, json: bool) -> None:
 
 def _show_run(summary: Mapping[str, Any], *, full: bool = False) -> None:
     """A line a condition; the headline metrics, or all of them."""
-    from prlm_edge.evaluate.metrics import METRICS
-
-    conditions = summary["conditions"]
-    names = [name for name, metric in METRICS.items() if full or metric.headline]
-    names = [name for name in names if any(name in found for found in conditions.values())]
-    rows = [["CONDITION", "USERS", *(name.upper() for name in names), "PROMPT", "USERS/MIN"]]
-    for condition, found in conditions.items():
-        users = max((each["n_users"] for each in found.values()), default=0)
-        tokens = found.get("prompt_tokens", {}).get("mean", 0)
-        speed = summary["users_per_minute"].get(condition)
-        cells = [_estimate(found.get(name)) for name in names]
-        rows.append([condition, str(users), *cells, f"{tokens:.0f}" if tokens else "", f"{speed:.1f}" if speed else ""])
-    console.table(rows, right=range(1, len(rows[0])))
+    console.out(f"users: {_most_users(summary['conditions'])}; ± half of a 95% interval by user\n")
+    _show_table(summary["conditions"], summary["users_per_minute"] if full else None)
     for one in summary["signatures"]:
         if _runs_a_model(one["condition"], summary):
             console.note(f"{one['condition']}: {one['name']} ({one['share']:.0%}): {one['advice']}")
+
+
+def _show_table(conditions: Conditions, speeds: Mapping[str, float] | None = None) -> None:
+    """The headline metrics, which fit into 100 columns; with `speeds`, users a minute by condition, all metrics."""
+    from prlm_edge.evaluate.metrics import METRICS, cell
+
+    names = [name for name, metric in METRICS.items() if speeds is not None or metric.headline]
+    names = [name for name in names if any(name in found for found in conditions.values())]
+    rows = [["CONDITION", *(name.upper() for name in names), "PROMPT", *([] if speeds is None else ["USERS/MIN"])]]
+    most = _most_users(conditions)
+    for condition, found in conditions.items():
+        n_users = _most_users({condition: found})
+        label = condition if n_users == most else f"{condition} (users: {n_users})"
+        tokens = found.get("prompt_tokens", {}).get("mean", 0)
+        cells = [label, *(cell(name, found.get(name)) for name in names), f"{tokens:.0f}" if tokens else ""]
+        if speeds is not None:
+            cells.append(f"{speeds[condition]:.1f}" if condition in speeds else "")
+        rows.append(cells)
+    console.table(rows, right=range(1, len(rows[0])))
+
+
+def _most_users(conditions: Conditions) -> int:
+    return max((each["n_users"] for found in conditions.values() for each in found.values()), default=0)
 
 
 def _runs_a_model(name: str, summary: Mapping[str, Any]) -> bool:
@@ -285,9 +298,3 @@ def _show_votes(result: VoteResult) -> None:
     console.out(f"wins {result.wins_b}, ties {result.ties}, losses {result.wins_a}, against {result.a}")
     if result.equal:
         console.note(f"{result.equal} pairs were equal and not shown")
-
-
-def _estimate(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return "-"
-    return f"{found['mean']:.3f} ±{(found['high'] - found['low']) / 2:.3f}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge.errors import UsageError
-from prlm_edge.evaluate.records import Row
+from prlm_edge.evaluate.records import Owner, Row
 from prlm_edge.ingest.lamp import INSTRUCTION, KINDS, MAX_ROW_BYTES, owner_of, read_golds
 from prlm_edge.ingest.mapping import complete
 from prlm_edge.ingest.records import read_records
@@ -66,6 +66,12 @@ class Dataset:
             if not row.domain or (one.domain == row.domain) == same_domain:
                 return one.profile
         return None
+
+    def profile_for(self, row: Row, owner: Owner) -> tuple[Item, ...] | None:
+        """The past items that a condition with the profile of `owner` shows; None where there is no such user."""
+        if owner in ("other", "neighbour"):
+            return self.other(row, same_domain=owner == "neighbour")
+        return () if owner == "none" else row.profile
 
     @cached_property
     def _first_rows(self) -> dict[str, Row]:

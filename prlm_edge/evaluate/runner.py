@@ -20,7 +20,7 @@ from prlm_edge.prompt import Plan
 from prlm_edge.rerank import make_scorer, rank
 from prlm_edge.settings import Settings
 from prlm_edge.storage import cut_torn_line
-from prlm_edge.types import Backend, Cancel, Candidate, Event, Item, Request, Scorer
+from prlm_edge.types import Backend, Cancel, Candidate, Event, Request, Scorer
 from prlm_edge.writer import Asker, Reply
 
 _QUERY_CHARS = 2000  # kept of a query in an answer's line
@@ -59,7 +59,9 @@ def answer_all(
     done = {(answer.condition, answer.row) for answer in run.answers()}
     total = len(conditions) * len(data.rows)
     missing = {
-        c.name: tuple(row for row in data.rows if (c.name, row.id) not in done and _profile(c, row, data) is not None)
+        c.name: tuple(
+            row for row in data.rows if (c.name, row.id) not in done and data.profile_for(row, c.profile) is not None
+        )
         for c in conditions
     }
     n_done = total - sum(map(len, missing.values()))
@@ -158,7 +160,7 @@ class _Requests(Sequence[Request]):
 
     def _ask(self, row: Row) -> _Asked:
         """Rows of one user follow each other and share what was learned of their profile."""
-        past = _profile(self._draw.conditions[0], row, self._data) or ()
+        past = self._data.profile_for(row, self._draw.conditions[0].profile) or ()
         settings = replace(self._settings, task=row.task)
         plan = self._asker.plan(row.query, past, settings, self._backend, self._backend.info)
         replies = [Reply(request) for request in plan.requests]
@@ -200,13 +202,6 @@ def _record(candidate: Candidate) -> dict[str, object]:
         "logprob": candidate.logprob,
         "score": candidate.score,
     }
-
-
-def _profile(condition: Condition, row: Row, data: Dataset) -> tuple[Item, ...] | None:
-    """The past items that a condition shows; None where there is no such user."""
-    if condition.profile in ("other", "neighbour"):
-        return data.other(row, same_domain=condition.profile == "neighbour")
-    return () if condition.profile == "none" else row.profile
 
 
 def _grouped(conditions: Sequence[Condition], key: Callable[[Condition], object]) -> list[list[Condition]]:

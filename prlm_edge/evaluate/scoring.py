@@ -5,7 +5,7 @@ Computed from answers.jsonl and the data set alone, so it can be done again at a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,7 @@ from prlm_edge.evaluate.signatures import signatures
 from prlm_edge.evaluate.stats import summarize
 from prlm_edge.storage import write_json
 from prlm_edge.style import Style, style_of
+from prlm_edge.types import Item
 
 _USAGE = ("prompt_tokens", "reasoning_tokens", "answer_tokens")
 
@@ -39,21 +40,24 @@ def score_run(
     rows = {row.id: row for row in data.rows}
     answers = [answer for answer in run.answers() if answer.row in rows]
     past = {row.id: _past(row) for row in data.rows}
+    asked = [Condition(**one) for one in run.header["asked"]["conditions"]]
+    owners = {one.name: one.profile for one in asked}
     styles: dict[str, Style] = {}
     near = similarities([(answer.answer, answer.target) for answer in answers])
     scores = []
     for done, (answer, similarity) in enumerate(zip(answers, near, strict=True), 1):
         style = styles.get(answer.row) or styles.setdefault(answer.row, style_of(past[answer.row]))
-        metrics = {**score_answer(answer, style, past[answer.row]), "similarity": similarity}
+        row = rows[answer.row]
+        shown = _shown(answer, data.profile_for(row, owners[answer.condition]) or ())
+        metrics = {**score_answer(answer, style, past[row.id], row.query, shown), "similarity": similarity}
         usage = {name: getattr(answer, name) for name in _USAGE}
         scores.append({"condition": answer.condition, "row": answer.row, "user": answer.user, **metrics, **usage})
         progress(done, len(answers))
     run.write_scores(scores)
-    by_condition: dict[str, list[Answer]] = {}
-    for answer in answers:
-        by_condition.setdefault(answer.condition, []).append(answer)
+    by_condition: dict[str, list[tuple[Answer, Mapping[str, Any]]]] = {}
+    for answer, score in zip(answers, scores, strict=True):
+        by_condition.setdefault(answer.condition, []).append((answer, score))
     estimates = summarize(scores, [*METRICS, *_USAGE], seed)
-    asked = [Condition(**one) for one in run.header["asked"]["conditions"]]
     summary = {
         "seed": seed,
         "conditions": {
@@ -62,9 +66,7 @@ def score_run(
             if one.name in estimates
         },
         "users_per_minute": _speeds(run),
-        "signatures": [
-            asdict(found) for one in asked for found in signatures(one, by_condition.get(one.name, []), past)
-        ],
+        "signatures": [asdict(found) for one in asked for found in signatures(one, by_condition.get(one.name, []))],
     }
     write_json(run.path / "summary.json", summary)
     return summary
@@ -73,6 +75,12 @@ def score_run(
 def _past(row: Row) -> list[str]:
     task = tasks.get_task(row.task)
     return [task.answer_of(item) for item in task.examples(row.profile)]
+
+
+def _shown(answer: Answer, profile: Sequence[Item]) -> list[str]:
+    """The whole texts of the past items that the answer's prompt showed."""
+    used = {shown.id for shown in answer.used}
+    return [f"{item.searchable}\n{item.topic}\n{item.change}" for item in profile if item.id in used]
 
 
 def _speeds(run: RunFolder) -> dict[str, float]:

@@ -3,6 +3,9 @@
 retrieval irrelevant   what the search found fits little better than what it did not take
 generic reasoning      the same reasoning for many users
 copied answer          the answer is a past title, word for word
+echo                   the answer is the request again
+invention              the answer names what neither the request nor the shown items do
+cut-off answer         the answer runs into its budget of tokens
 ignored request        the answer has no content word of the request, though the user's own has
 truncated reasoning    the reasoning runs into its budget, and takes the answer's room
 empty answer           nothing was written
@@ -14,13 +17,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prlm_edge.evaluate.conditions import settings_of
-from prlm_edge.evaluate.metrics.manner import is_copy
 from prlm_edge.evaluate.records import Answer, Condition
 from prlm_edge.style import content_words
 
-_SCORED = ("bm25", "dense")
+_RANKING = ("bm25", "dense")
 _MIN_MARGIN = 0.15  # of the best score: with less between the best and the last hit, the ranking says little
 _MIN_REPEATS = 3  # users with the same reasoning, numbers and quoted words aside
 _LOOP_WORDS, _LOOP_SHARE = 3, 0.25  # seq-rep-3 (arXiv 1908.04319) beyond which a text loops; long names recur too
@@ -51,25 +54,37 @@ class Signature:
     examples: tuple[str, ...]
 
 
-def signatures(condition: Condition, answers: Sequence[Answer], past: Mapping[str, Sequence[str]]) -> list[Signature]:
+def signatures(condition: Condition, scored: Sequence[tuple[Answer, Mapping[str, Any]]]) -> list[Signature]:
     """What is wrong with a condition's answers, the most frequent first; [] where nothing stands out.
 
     Args:
         condition: The condition.
-        answers: Its answers.
-        past: The past texts of each row's user, by row id.
+        scored: Its answers, each with its metrics by name.
     """
-    scored = not condition.baseline and settings_of(condition, "").retriever in _SCORED
+    answers = [answer for answer, _ in scored]
+    scores = {answer.row: score for answer, score in scored}
+    ranked = not condition.baseline and settings_of(condition, "").retriever in _RANKING
     drowned = any(answer.used for answer in answers)
     advice = "lower k or item_words: the examples drown the request" if drowned else "show past items, or train"
     repeated = _repeated(answers)
+
+    def said(metric: str) -> Callable[[Answer], bool | None]:
+        return lambda answer: bool(scores[answer.row][metric]) if answer.answer.strip() else None
+
+    def invents(answer: Answer) -> bool | None:
+        """None where the user's own text has such a name too."""
+        return None if scores[answer.row]["target_invention"] else said("invention")(answer)
+
     checks: list[tuple[str, float, str, Callable[[Answer], bool | None]]] = [
         ("empty answer", 0.02, "raise answer_tokens, or reasoning off", lambda a: not a.answer.strip()),
         ("truncated reasoning", 0.2, "raise reasoning_tokens, or reasoning off", _truncated),
         ("generic reasoning", 0.3, "reasoning says nothing here: reasoning off, or train it", repeated),
-        ("copied answer", 0.1, "lower k, or train: the model repeats its examples", _copied(past)),
+        ("copied answer", 0.1, "lower k, or train: the model repeats its examples", said("copied")),
+        ("echo", 0.1, "train on requests of a few words: the model only repeats them", said("echo")),
+        ("invention", 0.1, "a larger model, or train: it makes up names and numbers", invents),
+        ("cut-off answer", 0.05, "raise answer_tokens, or train: answers don't end", said("cut_off")),
         ("ignored request", 0.3, advice, _ignored),
-        ("retrieval irrelevant", 0.5, "another retriever, or more past items", _irrelevant if scored else _untold),
+        ("retrieval irrelevant", 0.5, "another retriever, or more past items", _irrelevant if ranked else _untold),
         ("loop", 0.05, "raise repeat_penalty", lambda a: _loops(a.answer)),
     ]
     found = []
@@ -94,10 +109,6 @@ def _repeated(answers: Sequence[Answer]) -> Callable[[Answer], bool | None]:
     for answer in answers:
         users.setdefault(gist(answer), set()).add(answer.user)
     return lambda answer: len(users[gist(answer)]) >= _MIN_REPEATS if answer.reasoning else None
-
-
-def _copied(past: Mapping[str, Sequence[str]]) -> Callable[[Answer], bool | None]:
-    return lambda answer: is_copy(answer.answer, past.get(answer.row, ())) if answer.answer.strip() else None
 
 
 def _ignored(answer: Answer) -> bool | None:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from prlm_edge.errors import UsageError, did_you_mean, no_onnx
+from prlm_edge.retrieve.tokens import tokenize as tokenize
 from prlm_edge.types import Item, Retriever
 
 if TYPE_CHECKING:

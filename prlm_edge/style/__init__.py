@@ -6,7 +6,7 @@ observe.py (one text) -> counts.py (many) -> facts.py (what is steady) -> lines.
 from prlm_edge.style.counts import STYLE_VERSION, Counts, n_with_any, style_of
 from prlm_edge.style.facts import IMPLIES, TRAITS, Fact, Style, plural
 from prlm_edge.style.lines import Claim, check_line, example_line, judge_line, line_claims, style_line
-from prlm_edge.style.observe import content_words, observe
+from prlm_edge.style.observe import carries_meaning, content_words, observe
 
 __all__ = [
     "IMPLIES",
@@ -16,6 +16,7 @@ __all__ = [
     "Counts",
     "Fact",
     "Style",
+    "carries_meaning",
     "check_line",
     "content_words",
     "example_line",

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from prlm_edge.evaluate.metrics import METRICS
+from prlm_edge.evaluate.metrics import METRICS, cell
 from prlm_edge.evaluate.report.view import View
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.storage import atomic_write
@@ -83,6 +83,7 @@ def write_report(runs: Sequence[RunFolder], out: Path, *, title: str = "Evaluati
         title=title,
         sections=sections,
         metrics=METRICS,
+        cell=cell,
         headline=_HEADLINE,
         with_examples=examples,
     )
@@ -117,15 +118,7 @@ def _markdown(view: View) -> str:
     for condition in view.conditions:
         found = view.of(condition.name)
         tokens = found.get("prompt_tokens", {}).get("mean", 0)
-        cells = [_cell(found.get(name)) for name in _HEADLINE] + [f"{tokens:.0f}" if tokens else "-"]
+        cells = [cell(name, found.get(name)) for name in _HEADLINE] + [f"{tokens:.0f}" if tokens else "-"]
         label = f"*{condition.name}*" if condition.baseline else condition.name
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(found: Mapping[str, float] | None) -> str:
-    """Such as ".284 ±.047"."""
-    if not found:
-        return "-"
-    half = (found["high"] - found["low"]) / 2
-    return f"{found['mean']:.3f} ±{half:.3f}".replace("0.", ".")
