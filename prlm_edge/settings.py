@@ -134,6 +134,14 @@ class Settings:
     )
     seed: int = _setting(Sampling.seed, "the same seed and settings give the same text", high=2**32 - 1, request=True)
     best_of: int = _setting(1, "how many answers are written, of which the best is kept", low=1, high=64, request=True)
+    n: int = _setting(
+        1,
+        "how many different answers are shown to choose from, best first; as many are written, or best_of if that is "
+        "more",
+        low=1,
+        high=9,
+        request=True,
+    )
     select: str = _setting(
         "blend",
         "how the best of several answers is chosen",
@@ -168,6 +176,11 @@ class Settings:
     )
     tasks_dir: str | None = _setting(None, "folder of your own tasks, one TOML file each", path="DIR", example="tasks")
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def n_drawn(self) -> int:
+        """How many answers are drawn at first."""
+        return max(self.best_of, self.n)
 
 
 def _key(hint: Any, about: Mapping[str, Any]) -> Key:

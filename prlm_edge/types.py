@@ -300,7 +300,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the answers that best-of-n chooses from.
+    """One of several answers to a request.
 
     Attributes:
         answer: The answer.
@@ -311,6 +311,7 @@ class Candidate:
         reasoning_truncated: As in `Completion`.
         score: The scorer's score; higher is better, comparable among these candidates only. None for an empty
             answer, which is not scored.
+        why: What speaks for and against it, in clauses for people.
     """
 
     answer: str
@@ -320,13 +321,15 @@ class Candidate:
     finish_reason: FinishReason = "stop"
     reasoning_truncated: bool = False
     score: float | None = None
+    why: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Result:
     """One finished answer and how it was made.
 
-    `candidates` and `select` are those of best-of-n: all answers, best first, and the name of the scorer.
+    Where several answers were drawn, `candidates` has them, best first: all of them or, with the setting `n`, the
+    different ones to choose from. `select` names the scorer.
     """
 
     answer: str
@@ -461,6 +464,7 @@ class Scoring:
         style: The user's steady habits, from all texts that the task learns from.
         used: The past items that the prompt showed, in prompt order.
         past: What the user wrote for each of `used`.
+        shape: What the request is made of.
     """
 
     query: str
@@ -468,6 +472,7 @@ class Scoring:
     style: Style
     used: tuple[Hit, ...] = ()
     past: tuple[str, ...] = ()
+    shape: Shape = "text"
 
 
 class Scorer(Protocol):

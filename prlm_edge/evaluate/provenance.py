@@ -67,7 +67,7 @@ def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for condition in conditions:
         settings = settings_of(condition, "")
-        scorer = None if condition.baseline or settings.best_of == 1 else make_scorer(settings)
+        scorer = None if condition.baseline or settings.n_drawn == 1 else make_scorer(settings)
         if isinstance(scorer, LazyReward):
             sha256 = scorer.card()["sha256"]["model.onnx"]
             found[settings.reward_model or "bundled reward model"] = {"file": scorer.folder.name, "sha256": sha256}

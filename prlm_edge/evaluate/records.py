@@ -88,7 +88,7 @@ class Answer:
         reasoning_tokens: Drawn, of all candidates together.
         answer_tokens: Drawn, of all candidates together.
         seconds: From the prompt's first token to the last candidate's end; several rows share the machine meanwhile.
-        candidates: Of best-of-n, each {"answer", "reasoning", "seed", "logprob", "score"}, best first.
+        candidates: Where several were drawn, each {"answer", "reasoning", "seed", "logprob", "score"}, best first.
     """
 
     condition: str

@@ -1,14 +1,15 @@
 """Answers rows under conditions, many at a time, each answer kept as it comes: a stopped run goes on where it was.
 
 Retrieval, prompt and decoding are the runtime's own. Conditions that differ only in how many answers are drawn and how
-the best of them is chosen share their draws: the first of eight is the one that is drawn alone.
+the best of them is chosen share their draws: the first of eight is the one that is drawn alone. Rows whose answers are
+not enough to show (`writer.draw.enough`) get their spares when all others are answered.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from prlm_edge.backends import open_backend
 from prlm_edge.evaluate import baselines
@@ -17,11 +18,11 @@ from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.records import Answer, Condition, Row, Shown
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.prompt import Plan
-from prlm_edge.rerank import make_scorer, rank
+from prlm_edge.rerank import make_scorer
 from prlm_edge.settings import Settings
 from prlm_edge.storage import cut_torn_line
 from prlm_edge.types import Backend, Cancel, Candidate, Event, Request, Scorer
-from prlm_edge.writer import Asker, Reply
+from prlm_edge.writer import Asker, Reply, choose, enough
 
 _QUERY_CHARS = 2000  # kept of a query in an answer's line
 Progress = Callable[[int, int], None]
@@ -94,25 +95,40 @@ def _answered(
     run: RunFolder, backend: Backend, draw: _Draw, data: Dataset, seed: int, cancel: Cancel
 ) -> Iterator[list[Answer]]:
     """The answers of a draw, a row at a time; how long it took goes to timings.jsonl."""
-    requests = _Requests(backend, draw, data, seed)
-    scorers = {c.name: make_scorer(settings_of(c, "")) for c in draw.conditions if _best_of(c) > 1}
+    scorers = {c.name: make_scorer(settings_of(c, "")) for c in draw.conditions}
     started, n_rows = time.perf_counter(), 0
     try:
-        for place, event in backend.stream_many(requests, cancel):
-            finished = requests.take(place, event)
-            if finished and not any(reply.cancelled for reply in finished.replies):
-                n_rows += 1
-                yield [_answer(condition, finished, scorers.get(condition.name)) for condition in draw.conditions]
+        for asked in _rows(backend, _Requests(backend, draw, data, seed), draw, cancel):
+            n_rows += 1
+            yield [_answer(condition, asked, scorers[condition.name]) for condition in draw.conditions]
     finally:
         # Where conditions of several best_of share a draw, its time says nothing about any one of them.
-        if n_rows and len({_best_of(condition) for condition in draw.conditions}) == 1:
+        if n_rows and len({settings_of(condition, "").n_drawn for condition in draw.conditions}) == 1:
             names = [condition.name for condition in draw.conditions]
             run.append_timing(names, n_rows, time.perf_counter() - started)
 
 
+def _rows(backend: Backend, requests: _Requests, draw: _Draw, cancel: Cancel) -> Iterator[_Asked]:
+    """The rows whose answers are all there, as they come: those that need spares last."""
+    again: list[_Asked] = []
+    for place, event in backend.stream_many(requests, cancel):
+        asked = requests.take(place, event)
+        if asked is not None and not asked.cancelled:
+            asked.ask_spares(draw.conditions)
+            if asked.spares:
+                again.append(asked)
+            else:
+                yield asked
+    spares = [(asked, reply) for asked in again for reply in asked.spares]
+    for place, event in backend.stream_many([reply.request for _, reply in spares], cancel):
+        asked, reply = spares[place]
+        if asked.take(reply, event) and not asked.cancelled:
+            yield asked
+
+
 @dataclass
 class _Asked:
-    """A row being answered."""
+    """A row being answered: the replies to its plan's requests, and to its spares if they are asked too."""
 
     row: Row
     plan: Plan
@@ -120,6 +136,41 @@ class _Asked:
     n_open: int
     started: float
     seconds: float = 0.0
+    spares: list[Reply] = field(default_factory=list)
+
+    def take(self, reply: Reply, event: Event) -> bool:
+        """Note an event of one of its replies; whether it was the last of all that are open."""
+        reply.take(event)
+        if event.completion is not None:
+            self.n_open -= 1
+        if event.completion is None or self.n_open:
+            return False
+        self.seconds += time.perf_counter() - self.started
+        return True
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether any of its answers was cut short."""
+        return any(reply.cancelled for reply in (*self.replies, *self.spares))
+
+    def plan_of(self, condition: Condition) -> Plan:
+        """The plan as `condition` would have it alone."""
+        own = settings_of(condition, "")
+        return replace(self.plan, settings=replace(self.plan.settings, best_of=own.best_of, n=own.n))
+
+    def drawn(self, condition: Condition) -> list[Reply]:
+        """The replies that `condition` would have drawn alone."""
+        plan = self.plan_of(condition)
+        first = self.replies[: plan.settings.n_drawn]
+        return first if enough(plan, [one.candidate for one in first]) else first + self.spares[: len(plan.spares)]
+
+    def ask_spares(self, conditions: Sequence[Condition]) -> None:
+        """Ask what a condition needs besides the first replies."""
+        plans = [self.plan_of(condition) for condition in conditions]
+        first = [reply.candidate for reply in self.replies]
+        wanted = [list(map(Reply, plan.spares)) for plan in plans if not enough(plan, first[: plan.settings.n_drawn])]
+        self.spares = max(wanted, key=len, default=[])
+        self.n_open, self.started = len(self.spares), time.perf_counter()
 
 
 class _Requests(Sequence[Request]):
@@ -127,16 +178,16 @@ class _Requests(Sequence[Request]):
 
     def __init__(self, backend: Backend, draw: _Draw, data: Dataset, seed: int) -> None:
         self._backend, self._draw, self._data = backend, draw, data
-        most = max(draw.conditions, key=_best_of)
+        most = max(draw.conditions, key=lambda condition: settings_of(condition, "").n_drawn)
         self._settings = settings_of(most, draw.rows[0].task if draw.rows else "", seed)
         self._asked: dict[int, _Asked] = {}
         self._asker = Asker()
 
     def __len__(self) -> int:
-        return len(self._draw.rows) * self._settings.best_of
+        return len(self._draw.rows) * self._settings.n_drawn
 
     def __getitem__(self, place: int) -> Request:  # type: ignore[override] # nobody slices it
-        number, which = divmod(place, self._settings.best_of)
+        number, which = divmod(place, self._settings.n_drawn)
         if number not in self._asked:
             if not 0 <= number < len(self._draw.rows):
                 raise IndexError(place)
@@ -145,18 +196,11 @@ class _Requests(Sequence[Request]):
 
     def take(self, place: int, event: Event) -> _Asked | None:
         """Note an event; returns the row when that was the last event of its last answer."""
-        number, which = divmod(place, self._settings.best_of)
+        number, which = divmod(place, self._settings.n_drawn)
         if number not in self._asked:  # cancelled before it was begun
             return None
         asked = self._asked[number]
-        asked.replies[which].take(event)
-        if event.completion is None:
-            return None
-        asked.n_open -= 1
-        if asked.n_open:
-            return None
-        asked.seconds = time.perf_counter() - asked.started
-        return self._asked.pop(number)
+        return self._asked.pop(number) if asked.take(asked.replies[which], event) else None
 
     def _ask(self, row: Row) -> _Asked:
         """Rows of one user follow each other and share what was learned of their profile."""
@@ -167,12 +211,9 @@ class _Requests(Sequence[Request]):
         return _Asked(row, plan, replies, len(replies), time.perf_counter())
 
 
-def _answer(condition: Condition, asked: _Asked, scorer: Scorer | None) -> Answer:
-    plan, row = asked.plan, asked.row
-    replies = asked.replies[: _best_of(condition)]
-    candidates = tuple(reply.candidate for reply in replies)
-    if scorer is not None:
-        candidates = rank(candidates, scorer, plan.scoring)
+def _answer(condition: Condition, asked: _Asked, scorer: Scorer) -> Answer:
+    plan, row, replies = asked.plan_of(condition), asked.row, asked.drawn(condition)
+    candidates = choose(plan, [reply.candidate for reply in replies], scorer)
     best, usages = candidates[0], [reply.completion.usage for reply in replies]
     return Answer(
         condition=condition.name,
@@ -190,7 +231,7 @@ def _answer(condition: Condition, asked: _Asked, scorer: Scorer | None) -> Answe
         reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
         answer_tokens=sum(usage.answer_tokens for usage in usages),
         seconds=round(asked.seconds, 3),
-        candidates=tuple(map(_record, candidates)) if len(candidates) > 1 else (),
+        candidates=tuple(map(_record, candidates)) if len(replies) > 1 else (),
     )
 
 
@@ -221,13 +262,9 @@ def _draws(conditions: Sequence[Condition], missing: dict[str, tuple[Row, ...]])
 
     def key(condition: Condition) -> str:
         settings = replace(
-            settings_of(condition, ""), best_of=1, select="consensus", reward_model=None, blend_weights=None
+            settings_of(condition, ""), best_of=1, n=1, select="consensus", reward_model=None, blend_weights=None
         )
         return repr((settings, condition.profile, [row.id for row in missing[condition.name]]))
 
     for group in _grouped(conditions, key):
         yield _Draw(tuple(group), missing[group[0].name])
-
-
-def _best_of(condition: Condition) -> int:
-    return settings_of(condition, "").best_of

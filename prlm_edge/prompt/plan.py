@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prlm_edge.errors import UsageError
 from prlm_edge.settings import Settings
 from prlm_edge.tasks import Task
-from prlm_edge.types import Hit, Prompt, Request, Sampling, Scoring
+from prlm_edge.types import Hit, Prompt, Request, Sampling, Scoring, Shape
 
 OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
+SPARES: Mapping[Shape, int] = {"topic": 3, "text": 0, "change": 0}  # drawn where the answer of one line is none
+SPARE_WARMTH = 0.4  # by which spares' temperature is above that of the other answers
+_FIRST_SPARE = 64  # added to the seed of spares: beyond the seeds of the most answers that are drawn at first
 _SEEDS = 2**32
 _TAG_TOKENS = 24  # room for the tags that a backend puts around reasoning and answer
 _SMALLEST_PROMPT = 64  # tokens; less holds no system prompt and request
@@ -48,19 +52,40 @@ class Plan:
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """What the backend is asked: `best_of` requests that differ in how tokens are chosen alone.
+        """What the backend is asked: `n_drawn` requests that differ in how tokens are chosen alone.
 
         The first is the one that would be asked alone, so that its answer is among the candidates. The others have the
         seeds that follow, and `OTHER_TEMPERATURE` where the temperature is 0.
         """
-        s, multiline = self.settings, self.task.multiline
-        first = Sampling(s.temperature, s.top_k, s.top_p, s.min_p, s.repeat_penalty, s.seed)
-        others = replace(first, temperature=s.temperature or OTHER_TEMPERATURE)
-        drawn = [first, *(replace(others, seed=(s.seed + i) % _SEEDS) for i in range(1, s.best_of))]
-        budgets, prompt = (self.reasoning_tokens, self.answer_tokens), self.prompt
+        n = self.settings.n_drawn
+        return self._drawn([self._sampling, *(self._other(i) for i in range(1, n))], logprobs=n > 1)
+
+    @property
+    def spares(self) -> tuple[Request, ...]:
+        """What the backend is asked then, once, where the first answers are not enough to show.
+
+        As many as answers are to be shown, if those are several; else, for one line, as `SPARES` says.
+        """
+        n = self.settings.n if self.settings.n > 1 else SPARES[self.scoring.shape] * (not self.task.multiline)
+        warmer = self._other(0).temperature + SPARE_WARMTH
+        return self._drawn(
+            [replace(self._other(_FIRST_SPARE + i), temperature=warmer) for i in range(n)], logprobs=True
+        )
+
+    @property
+    def _sampling(self) -> Sampling:
+        s = self.settings
+        return Sampling(s.temperature, s.top_k, s.top_p, s.min_p, s.repeat_penalty, s.seed)
+
+    def _other(self, i: int) -> Sampling:
+        first = self._sampling
+        return replace(first, temperature=first.temperature or OTHER_TEMPERATURE, seed=(first.seed + i) % _SEEDS)
+
+    def _drawn(self, samplings: Sequence[Sampling], *, logprobs: bool) -> tuple[Request, ...]:
+        prompt, budgets = self.prompt, (self.reasoning_tokens, self.answer_tokens)
         return tuple(
-            Request(prompt.turns, each, *budgets, multiline, logprobs=s.best_of > 1, tokenized=prompt.tokenized)
-            for each in drawn
+            Request(prompt.turns, one, *budgets, self.task.multiline, logprobs=logprobs, tokenized=prompt.tokenized)
+            for one in samplings
         )
 
 

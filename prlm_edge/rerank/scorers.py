@@ -12,10 +12,13 @@ from dataclasses import replace
 
 from prlm_edge.errors import UsageError, nearest
 from prlm_edge.rerank.blend import Blend
+from prlm_edge.rerank.merits import flaw
 from prlm_edge.rerank.overlap import Counted, chrf, rouge
 from prlm_edge.rerank.reward.scorer import LazyReward
 from prlm_edge.settings import Settings
 from prlm_edge.types import Candidate, Scorer, Scoring
+
+SOUND = 3  # the highest value of `soundness`
 
 
 class Consensus:
@@ -112,8 +115,8 @@ def no_logprobs() -> UsageError:
 def rank(candidates: Sequence[Candidate], scorer: Scorer, context: Scoring) -> tuple[Candidate, ...]:
     """The candidates with their scores, best first; of equal ones the earliest.
 
-    Finished answers come before those cut at their limit, whatever their scores. Empty ones are not scored and come
-    last.
+    Whatever their scores, answers come before what is none (`merits.flaw`), that before what was cut at its limit, and
+    empty ones, which are not scored, last.
 
     Raises:
         UsageError: The scorer did not give one finite number a candidate, or can't work with these.
@@ -126,9 +129,13 @@ def rank(candidates: Sequence[Candidate], scorer: Scorer, context: Scoring) -> t
         )
     scored = iter(scores)
     rated = [replace(one, score=next(scored) if one.answer else None) for one in candidates]
-    return tuple(sorted(rated, key=lambda one: (-_soundness(one), -(one.score or 0.0))))
+    return tuple(sorted(rated, key=lambda one: (-soundness(one, context), -(one.score or 0.0))))
 
 
-def _soundness(candidate: Candidate) -> int:
-    """0 for an empty answer, 1 for one cut at its limit, 2 for a finished one."""
-    return 0 if not candidate.answer else 1 + (candidate.finish_reason == "stop")
+def soundness(candidate: Candidate, context: Scoring) -> int:
+    """`SOUND` for an answer, 2 for what is none (`merits.flaw`), 1 for one cut at its limit, 0 for an empty one."""
+    if not candidate.answer:
+        return 0
+    if candidate.finish_reason != "stop":
+        return 1
+    return 2 if flaw(candidate.answer, context) else SOUND

@@ -6,9 +6,10 @@ observe.py (one text) -> counts.py (many) -> facts.py (what is steady) -> lines.
 from prlm_edge.style.counts import STYLE_VERSION, Counts, n_with_any, style_of
 from prlm_edge.style.facts import IMPLIES, TRAITS, Fact, Style, plural
 from prlm_edge.style.lines import Claim, check_line, example_line, judge_line, line_claims, style_line
-from prlm_edge.style.observe import carries_meaning, content_words, observe
+from prlm_edge.style.observe import FUNCTION_WORDS, carries_meaning, content_words, observe
 
 __all__ = [
+    "FUNCTION_WORDS",
     "IMPLIES",
     "STYLE_VERSION",
     "TRAITS",

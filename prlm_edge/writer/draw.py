@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from prlm_edge.rerank import rank
-from prlm_edge.types import Candidate, Completion, Event, Request, Scorer, Scoring, Usage
+from prlm_edge.prompt import Plan
+from prlm_edge.rerank import SOUND, Blend, different, flaw, rank, reasons, soundness
+from prlm_edge.types import Candidate, Completion, Event, Request, Scorer, Usage
 
 _EMPTY = "the model gave an empty answer: try --temperature 0.7 with another --seed"
 _NONE_YET = Completion("cancelled", Usage())
@@ -48,42 +49,85 @@ class Reply:
         return self.completion.finish_reason == "cancelled"
 
 
-class Drawing:
-    """The answers to a plan's requests so far: it takes a backend's events and says what the user may see.
+def enough(plan: Plan, drawn: Sequence[Candidate]) -> bool:
+    """Whether among the answers are as many sound and different ones as are to be shown."""
+    sound = [one for one in drawn if soundness(one, plan.scoring) == SOUND]
+    return len(different(sound, plan.settings.n)) == plan.settings.n
+
+
+def choose(plan: Plan, drawn: Sequence[Candidate], scorer: Scorer) -> tuple[Candidate, ...]:
+    """The answers, best first: the different ones where several are to be shown, else all.
 
     Args:
-        requests: What the backend is asked; several differ in how tokens are chosen alone.
+        plan: What was asked.
+        drawn: The answers to its requests, then to its spares if those were asked too.
+        scorer: Ranks them. Where one answer was asked for, that one is first unless a spare is sounder.
+    """
+    if len(drawn) < 2:
+        return tuple(drawn)
+    if plan.settings.n_drawn == 1:
+        spares = rank(drawn[1:], Blend(), plan.scoring)
+        return tuple(sorted((drawn[0], *spares), key=lambda one: -soundness(one, plan.scoring)))
+    ranked = rank(drawn, scorer, plan.scoring)
+    return (different(ranked, plan.settings.n) or ranked[:1]) if plan.settings.n > 1 else ranked
+
+
+class Drawing:
+    """A plan's answers so far: says what to ask a backend, takes its events and says what the user may see.
+
+    There are two rounds at most: the plan's requests, then its spares, where the first answers are not `enough`.
+
+    Args:
+        plan: What is asked.
+        scorer: Chooses among several answers.
+
+    Attributes:
+        replies: The answers, in the order they were asked for.
+        live: Whether the answer is shown as it comes: it is the only one, and no spare could take its place.
     """
 
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self.replies = [Reply(request) for request in requests]
+    def __init__(self, plan: Plan, scorer: Scorer) -> None:
+        self.replies: list[Reply] = []
+        self.live = plan.settings.n_drawn == 1 and not plan.spares
+        self._plan, self._scorer = plan, scorer
+        self._rounds = [plan.spares, plan.requests]  # the next one last
+        self._n_before = 0  # replies of the rounds before this one
+        self._begun = False  # whether answers are being written in this round
         self._started, self._prefill_s = time.perf_counter(), 0.0
         self._n_read = self._n_finished = 0
 
-    def take(self, place: int, event: Event) -> Sequence[Event]:
-        """Note an event of the request at `place`; returns what to show.
+    def ask(self) -> Sequence[Request]:
+        """The requests of the next round; none where what is there is enough, or was cancelled."""
+        done = self.replies and (self.cancelled or enough(self._plan, [reply.candidate for reply in self.replies]))
+        requests = self._rounds.pop() if self._rounds and not done else ()
+        self._n_before, self._begun = len(self.replies), False
+        self.replies += map(Reply, requests)
+        return requests
 
-        Of one request that is all but its end. Of several it is the reading of the prompt they share, which only ever
-        grows, then a "candidate" event as each answer is finished.
+    def take(self, place: int, event: Event) -> Sequence[Event]:
+        """Note an event of this round's request at `place`; returns what to show.
+
+        Of an answer that is shown as it comes that is all but its end. Else it is the reading of the prompt that all
+        share, which only ever grows, then a "candidate" event as each of several answers is finished.
         """
-        reply = self.replies[place]
+        reply = self.replies[self._n_before + place]
         reply.take(event)
-        if len(self.replies) == 1:
+        if self.live:
             return (event,) if event.completion is None else ()
         if event.type == "prefill":
             if self._prefill_s or event.done <= self._n_read:
                 return ()
             self._n_read = event.done
             return (event,)
-        shown = []
-        if not self._prefill_s:
-            self._prefill_s = time.perf_counter() - self._started
-            shown.append(Event("candidate", total=len(self.replies)))
+        self._prefill_s = self._prefill_s or time.perf_counter() - self._started
+        shown, total = [], len(self.replies)
+        if not self._begun:
+            self._begun = True
+            shown.append(Event("candidate", done=self._n_finished, total=total))
         if event.completion is not None and not reply.cancelled:
             self._n_finished += 1
-            done, total = self._n_finished, len(self.replies)
-            shown.append(Event("candidate", text=reply.candidate.answer, done=done, total=total))
-        return shown
+            shown.append(Event("candidate", text=reply.candidate.answer, done=self._n_finished, total=total))
+        return shown if total > 1 else ()
 
     @property
     def cancelled(self) -> bool:
@@ -107,25 +151,35 @@ class Drawing:
             total_s=total_s,
         )
 
-    def choose(self, scorer: Scorer, scoring: Scoring) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
-        """The finished answers, best first by `scorer`, and what the user should know of the choice.
+    def chosen(self) -> tuple[Candidate, ...]:
+        """The finished answers to show, best first, with what speaks for and against each of several.
 
         One that was cancelled is among them only where no other was asked for.
         """
         if len(self.replies) == 1:
-            candidate = self.replies[0].candidate
-            return (candidate,), (() if candidate.answer or self.cancelled else (_EMPTY,))
-        candidates = rank([reply.candidate for reply in self.replies if not reply.cancelled], scorer, scoring)
-        return candidates, _notes(candidates, scorer.name)
+            return (self.replies[0].candidate,)
+        finished = [reply.candidate for reply in self.replies if not reply.cancelled]
+        scoring = self._plan.scoring
+        best_first = choose(self._plan, finished, self._scorer)
+        return tuple(replace(one, why=reasons(one.answer, scoring)) for one in best_first)
+
+    def notes(self, chosen: Sequence[Candidate]) -> list[str]:
+        """What the user should know of the answers that were chosen."""
+        if not any(one.answer for one in chosen):
+            return [] if self.cancelled else [_EMPTY]
+        n = self._plan.settings.n
+        said = flaw(chosen[0].answer, self._plan.scoring) if self._plan.spares else ""
+        notes = [f"the answer {said}: say more of what it is about"] if said else []
+        if n > 1:
+            few = f"{len(chosen)} different answers came, not {n}: --temperature 1.2 makes more of them differ"
+            return [*notes, *([few] if len(chosen) < n and not self.cancelled else [])]
+        return notes + _no_choice([one for one in chosen if one.answer], self._scorer.name)
 
 
-def _notes(candidates: Sequence[Candidate], select: str) -> tuple[str, ...]:
+def _no_choice(written: Sequence[Candidate], select: str) -> list[str]:
     """What to say of a choice that was none."""
-    written = [candidate for candidate in candidates if candidate.answer]
-    if candidates and not written:
-        return (_EMPTY,)
-    if len(written) > 1 and len({candidate.answer for candidate in written}) == 1:
-        return (f"all {len(written)} answers are the same: --temperature 1 makes them differ",)
-    if len(written) > 1 and len({candidate.score for candidate in written}) == 1:
-        return (f"select {select} found the answers equally good: the first was kept",)
-    return ()
+    if len(written) > 1 and len({one.answer for one in written}) == 1:
+        return [f"all {len(written)} answers are the same: --temperature 1 makes them differ"]
+    if len(written) > 1 and len({one.score for one in written}) == 1:
+        return [f"select {select} found the answers equally good: the first was kept"]
+    return []

@@ -122,8 +122,10 @@ class Writer:
         """Answer `query`, event by event: "loading", "retrieved", "prompt", "prefill", "reasoning", "answer", "done".
 
         The last event carries the Result, also when cancelled. Options are settings, for this request only.
-        With `best_of` above 1, "candidate" events tell how many answers are finished, then the best comes as a whole;
-        cancelled, it is the best of those that were finished.
+        Where several answers are drawn, "candidate" events tell how many are finished, then the best comes as a whole;
+        cancelled, it is the best of those that were finished. With `n` above 1 the result's `candidates` are the
+        different ones to choose from. The answer to a topic comes as a whole too: where it is none, such as the topic's
+        own words again, a few others are drawn (`prompt.plan.SPARES`).
 
         Raises:
             UsageError: An empty request, or an unknown option value.
@@ -138,13 +140,13 @@ class Writer:
         plan = self._plan(query, settings, scorer, backend, chosen=options.get("select") is not None)
         yield Event("retrieved", hits=plan.hits)
         yield Event("prompt", prompt=plan.prompt)
-        drawing = Drawing(requests := plan.requests)
-        for place, event in backend.stream_many(requests, cancel):
-            yield from drawing.take(place, event)
-        candidates, notes = drawing.choose(scorer, plan.scoring)
+        drawing = Drawing(plan, scorer)
+        while requests := drawing.ask():
+            for place, event in backend.stream_many(requests, cancel):
+                yield from drawing.take(place, event)
+        candidates = drawing.chosen()
         best = candidates[0] if candidates else Candidate("", finish_reason="cancelled")
-        several = len(requests) > 1
-        if several:
+        if not drawing.live:
             shown = (Event("reasoning", text=best.reasoning), Event("answer", text=best.answer))
             yield from (event for event in shown if event.text)
         usage = replace(drawing.usage, load_s=load_s, retrieve_s=plan.retrieve_s, total_s=time.perf_counter() - started)
@@ -160,9 +162,9 @@ class Writer:
             task=plan.task.name,
             retriever=settings.retriever,
             layout=settings.layout,
-            notes=plan.notes + notes + backend.notes,
-            candidates=candidates if several else (),
-            select=scorer.name if several else "",
+            notes=(*plan.notes, *drawing.notes(candidates), *backend.notes),
+            candidates=candidates if len(drawing.replies) > 1 else (),
+            select=scorer.name if settings.n_drawn > 1 else "",
         )
         yield Event("done", result=result)
 
@@ -197,13 +199,13 @@ class Writer:
             scorer = (self.scorer if select is None else None) or make_scorer(settings)
         else:
             scorer = select
-        if settings.best_of > 1:
+        if settings.n_drawn > 1:
             check_scorer(scorer)
         return settings, scorer
 
     def _plan(self, query: str, settings: Settings, scorer: Scorer, backend: Backend, *, chosen: bool) -> Plan:
         """The plan, and the notes on what was asked of choosing; `chosen`: the request itself says how to choose."""
-        if settings.best_of > 1 and scorer.needs_logprobs and not backend.reports_logprobs:
+        if settings.n_drawn > 1 and scorer.needs_logprobs and not backend.reports_logprobs:
             raise no_logprobs()
         plan = self._asker.plan(query, self.profile, settings, backend, backend.info)
         notes = _without_effect(settings, scorer, asked_for=chosen)
@@ -220,7 +222,7 @@ def _without_effect(settings: Settings, scorer: Scorer, *, asked_for: bool) -> l
         if key in given and scorer.name != select:
             notes.append(f"{key} has no effect on select {scorer.name}: add --select {select}")
             given.remove(key)
-    if given and settings.best_of == 1:
+    if given and settings.n_drawn == 1:
         notes.append("select chooses among several answers, and one is written: add --best-of 8")
     return notes
 

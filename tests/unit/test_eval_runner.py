@@ -119,6 +119,20 @@ def test_conditions_that_only_choose_otherwise_share_their_draws(tmp_path: Path,
     assert {answer for (condition, _), answer in found.items() if condition == "two"} == {"notes on it"}
 
 
+def test_rows_without_enough_answers_get_spares_last(tmp_path: Path, run: Run) -> None:
+    replies = [f"<answer>{text}</answer>" for text in ("notes on it", "notes on it", "the kettle", "a lid")]
+    later = [f"<answer>{text}</answer>" for text in ("notes on it", "the spout", "a handle")]
+    conditions = [make("three", {"n": 3}), make("two", {"n": 2}), make("one", {})]
+    backend = run(conditions, [*replies[:3], *(replies[:1] + replies[2:]) * 3, *later])
+    assert len(backend.requests) == 4 * 3 + 3  # the first row's draws are alike
+    found = {(line["condition"], line["row"]): line for line in lines(tmp_path)}
+    assert len(found) == 12
+    last = lines(tmp_path)[-1]["row"]
+    assert {line["row"] for line in lines(tmp_path)[-3:]} == {last}
+    n_shown = {name: len(found[name, last]["candidates"]) for name in ("three", "two", "one")}  # type: ignore[arg-type]
+    assert n_shown == {"three": 3, "two": 2, "one": 0}
+
+
 def test_baselines_need_no_model(tmp_path: Path, run: Run) -> None:
     assert len(run([make("b", {"baseline": "nearest_own"})]).requests) == 0
     assert len(lines(tmp_path)) == 4

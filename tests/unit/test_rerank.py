@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prlm_edge.errors import ConfigError, UsageError
-from prlm_edge.rerank import SCORERS, make_scorer, rank
+from prlm_edge.rerank import SCORERS, different, flaw, make_scorer, rank, reasons
 from prlm_edge.rerank.overlap import Counted, chrf, rouge, rouge_1, rouge_2, rouge_l, words
 from prlm_edge.settings import DEFAULTS, KEYS, Settings, load_settings
 from prlm_edge.style import Style, style_of
-from prlm_edge.types import Candidate, Scorer, Scoring
+from prlm_edge.types import Candidate, Scorer, Scoring, Shape
 
 PLAIN = Scoring("winter bread", "title", Style())
 ODD = "a review of seven kettles"
@@ -201,3 +201,72 @@ def test_style_prefers_what_the_user_would_write() -> None:
 
 def test_without_habits_style_keeps_the_first() -> None:
     assert best("style", candidates("b", "a")).answer == "b"
+
+
+# -- merits
+
+
+@pytest.mark.parametrize(
+    ("shape", "query", "answer", "flawed"),
+    [
+        ("topic", "winter sourdough", "Winter sourdough", True),
+        ("topic", "winter sourdough", "a winter sourdough.", True),
+        ("topic", "winter sourdough", "my post on Winter Sourdough", True),
+        ("topic", "Perl, Git", "Perl Git", True),
+        ("topic", "swimming in january", "january: swimming in January", True),
+        ("topic", "the", "The", True),
+        ("topic", "winter sourdough", "winter sourdough: slow", False),
+        ("topic", "Rust", "Why Rust is slow", False),
+        ("topic", "use it", "do not use it", False),
+        ("topic", "a guide to git worktrees", "git worktrees", False),
+        ("topic", "冬のパン", "冬のパン。", True),
+        ("text", "winter sourdough", "winter sourdough", False),
+        ("change", "oven.py: hotter", "oven.py: hotter", False),
+        ("text", "a long draft", "Rye wins: three flours", True),
+        ("topic", "rye", "rye wins, three flours", True),
+        ("topic", "rye", "rye wins: four flours", False),
+        ("topic", "rye", "...", False),
+    ],
+)
+def test_the_topic_again_and_a_past_text_again_are_no_answers(
+    shape: Shape, query: str, answer: str, flawed: bool
+) -> None:
+    context = Scoring(query, "title", style_of(()), past=("rye wins: three flours", "?!"), shape=shape)
+    assert bool(flaw(answer, context)) == flawed
+    good, cut = Candidate("the oven", logprob=-9.0), Candidate("half a", finish_reason="length")
+    ranked = rank([cut, Candidate(answer), good], Fixed(3, 2, 1), context)
+    assert (ranked[0] is not good and ranked[0].answer == answer) == (not flawed)
+    assert ranked[-1].answer == "half a"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("Winter bread", "winter bread.", True),
+        ("winter bread", '"Winter Bread"', True),
+        ("the book sale: i bought most of it", "a book sale: i bought it", True),
+        ("the library book sale: i bought most of it", "the book sale: i bought most of it", True),
+        ("docs: fix a typo in the oven guide", "docs: fix a typo in the kettle guide", False),
+        ("use the cache", "do not use the cache", False),
+        ("release 1.2", "release 1.3", False),
+        ("the", "a", False),
+        ("?", "?", True),
+        ("?", "!", False),
+    ],
+)
+def test_alike_answers_are_folded(one: str, other: str, alike: bool) -> None:
+    kept = different(candidates(one, "", other, "something else"), 9)
+    assert [candidate.seed for candidate in kept] == ([0, 3] if alike else [0, 2, 3])
+    assert different(candidates(one, other), 1)[0].answer == one
+
+
+def test_reasons_name_habits_and_flaws() -> None:
+    style = style_of([f"oven: part {n}, again and again" for n in range(6)])
+    context = Scoring("bread", "title", style, past=("oven: bread",), shape="topic")
+    kept, broken, echo = (reasons(text, context) for text in ("oven: part 3, again and again", "Bread Now.", "bread"))
+    assert len(kept) == 1
+    assert kept[0].startswith("keeps: ")
+    assert any(said.startswith("breaks: ") and "(it has 2)" in said for said in broken)
+    assert echo[0] == "says the request again"
+    assert reasons("", context) == ("is empty",)
+    assert reasons("anything", Scoring("bread", "title", style_of(()))) == ()

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,10 @@ import prlm_edge
 from prlm_edge import Cancel, Profile, Writer
 from prlm_edge.backends.scripted import Scripted
 from prlm_edge.errors import ConfigError, MissingError, UsageError
+from prlm_edge.prompt import Plan, plan
 from prlm_edge.settings import load_settings
 from prlm_edge.types import Candidate, Completion, Event, Item, Request, Result, Sampling, Scoring, Usage
+from prlm_edge.writer import Asker
 
 REPLY = "<think>short, a colon</think>\n<answer>winter bread: an experiment</answer>"
 ITEMS = [
@@ -486,3 +489,93 @@ def test_the_order_of_items_is_a_choice_of_the_request(profile: Profile) -> None
     assert w.plan(query).prompt.used[-1].item.id == "b"
     assert [hit.item.id for hit in w.plan(query, item_order="date").prompt.used] == ["a", "b", "c"]
     assert [hit.item.id for hit in w.plan(query, item_order="length").prompt.used] == ["b", "a", "c"]
+
+
+# -- several to choose from, and spares
+
+
+@pytest.fixture
+def topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every request counts as a topic."""
+    plan = Asker.plan
+
+    def shaped(*given: Any) -> Plan:
+        found = plan(*given)
+        return replace(found, scoring=replace(found.scoring, shape="topic"))
+
+    monkeypatch.setattr(Asker, "plan", shaped)
+
+
+def test_n_different_answers_are_shown_best_first(profile: Profile) -> None:
+    w = writer(profile, *replies("bread: slow", "Bread: slow.", "bread: cold", "cold loaves", "old loaves"), best_of=5)
+    result = w.generate("title for winter sourdough", n=3)
+    assert len(w.load().requests) == 5  # type: ignore[attr-defined]
+    assert result.candidates[0].answer == result.answer
+    assert {one.answer.lower().strip(".") for one in result.candidates} < {
+        "bread: slow",
+        "bread: cold",
+        "cold loaves",
+        "old loaves",
+    }
+    scores = [one.score for one in result.candidates]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
+    assert all(any(said.startswith(("keeps: ", "breaks: ")) for said in one.why) for one in result.candidates)
+    assert (result.select, result.notes) == ("blend", ())
+
+
+def test_where_too_few_differ_others_are_drawn_once(profile: Profile) -> None:
+    same = replies(*["bread: slow"] * 4)
+    w = writer(profile, *same, *replies("cold loaves", "bread: slow", "bread: slow", "the oven"))
+    events = list(w.stream("title for winter sourdough", n=4))
+    progress = [(event.done, event.total) for event in events if event.type == "candidate"]
+    assert progress == [*((i, 4) for i in range(5)), *((i, 8) for i in range(4, 9))]
+    result = last(events)
+    assert sorted(one.answer for one in result.candidates) == ["bread: slow", "cold loaves", "the oven"]
+    assert "3 different answers came, not 4" in result.notes[-1]
+    sampled = [request.sampling for request in w.load().requests]  # type: ignore[attr-defined]
+    assert [one.temperature for one in sampled] == pytest.approx([0.0, *[0.8] * 3, *[1.2] * 4])
+    assert len({one.seed for one in sampled}) == 8
+
+
+@pytest.mark.usefixtures("topics")
+@pytest.mark.parametrize(
+    ("answers", "shown", "n_drawn"),
+    [
+        (["rye: slow"], "rye: slow", 1),  # nothing wrong with it: no spare is drawn
+        (["My rye.", "rye", "the rye that waits", "Rye!"], "the rye that waits", 4),
+        (["rye wins: three flours", "rye", "rye and time", "rye"], "rye and time", 4),
+        (["", "rye", "rye and time", "rye"], "rye and time", 4),
+        (["My rye.", "rye", "", "Rye!"], "My rye.", 4),  # no spare is better
+    ],
+)
+def test_a_topic_again_gives_way_to_a_spare(profile: Profile, answers: list[str], shown: str, n_drawn: int) -> None:
+    w = writer(profile, *replies(*answers))
+    events = list(w.stream("title for rye"))
+    assert [event.text for event in events if event.type == "answer"] == [shown]
+    result = last(events)
+    assert (result.answer, result.candidates[0].answer if result.candidates else shown) == (shown, shown)
+    assert len(w.load().requests) == n_drawn  # type: ignore[attr-defined]
+    assert len(result.candidates) == (n_drawn if n_drawn > 1 else 0)
+    assert any("says the request again" in note for note in result.notes) == (shown == "My rye.")
+    assert result.select == ""
+
+
+def test_spares_can_be_turned_off_and_are_for_one_line(
+    profile: Profile, topics: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prose = writer(profile, "<answer>rye</answer>").generate("rye", task="write")
+    assert (prose.answer, prose.candidates) == ("rye", ())
+    monkeypatch.setitem(plan.SPARES, "topic", 0)
+    w = writer(profile, *replies("rye", "rye and time"))
+    types = [event.type for event in w.stream("title for rye")]
+    assert (types[-2], len(w.load().requests)) == ("answer", 1)  # type: ignore[attr-defined]
+
+
+def test_cancelled_there_are_no_spares(profile: Profile, topics: None) -> None:
+    cancel, w = Cancel(), writer(profile, *replies("rye", "rye and time"))
+    for event in w.stream("title for rye", cancel=cancel):
+        if event.type == "prefill":
+            cancel.cancel()
+    assert event.result is not None
+    assert (event.result.finish_reason, len(w.load().requests)) == ("cancelled", 1)  # type: ignore[attr-defined]

@@ -48,7 +48,7 @@ class Check:
 
 def chooses_by_reward(found: Settings) -> bool:
     """Whether `generate`, with the settings as they are, asks the reward model."""
-    return found.select == "reward" and found.best_of > 1
+    return found.select == "reward" and found.n_drawn > 1
 
 
 def check_settings(config: Path | None) -> tuple[Settings, list[Check]]:

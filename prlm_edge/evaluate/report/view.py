@@ -178,8 +178,9 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _swept(condition: Condition) -> dict[str, Any]:
-    settings = asdict(settings_of(condition, ""))
-    if settings["best_of"] == 1:
+    found = settings_of(condition, "")
+    settings = asdict(found)
+    if found.n_drawn == 1:
         settings["select"] = ""
     return {key: value for key, value in settings.items() if key not in _UNSWEPT}
 
