@@ -5,7 +5,9 @@ rank(candidates, make_scorer(settings), scoring)[0]
 
 from prlm_edge.rerank.blend import Blend as Blend
 from prlm_edge.rerank.merits import different as different
+from prlm_edge.rerank.merits import echo as echo
 from prlm_edge.rerank.merits import flaw as flaw
+from prlm_edge.rerank.merits import is_copy as is_copy
 from prlm_edge.rerank.merits import reasons as reasons
 from prlm_edge.rerank.scorers import SCORERS as SCORERS
 from prlm_edge.rerank.scorers import SOUND as SOUND

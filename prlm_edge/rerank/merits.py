@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from prlm_edge.rerank.overlap import Counted, rouge_1, words
-from prlm_edge.style import FUNCTION_WORDS, observe
+from prlm_edge.style import FUNCTION_WORDS, carries_meaning, observe
 from prlm_edge.types import Candidate, Scoring
 
 ECHO = "says the request again"
 COPY = "is one of the past texts shown, word for word"
-ALIKE = (
-    0.85  # ROUGE-1 of the words that carry meaning: "the book sale: i bought it", "a library book sale: i bought it"
-)
-# Small words that turn a meaning round.
-_TURNING = {
-    "after",
-    "against",
-    "before",
-    "cannot",
-    "down",
-    "no",
-    "nor",
-    "not",
-    "off",
-    "out",
-    "over",
-    "under",
-    "up",
-    "without",
-}
+ALIKE = 0.85  # ROUGE-1 of the words that carry meaning: 3 of 4 are shared, or all but one of 7
+_TURNING = {"after", "against", "before", "cannot", "no", "nor", "not", "off", "out", "over", "under", "without"}
 _SMALL = FUNCTION_WORDS - _TURNING
-# What a topic is for: "my post on winter sourdough" says no more than "winter sourdough".
-_WRITING = {"article", "blog", "entry", "essay", "paper", "piece", "post", "subject", "talk", "text", "title"}
+_SHORT = 30  # words: a longer request is a text, of which a title may well be made of words of it alone
+_FEW = 8  # words that mean something: an answer with less than two thirds of those of a longer request condenses it
+_FILLER = {"post", "blog", "article", "talk", "title", "note", "s", "t", "re", "ll", "ve"}
+_ENDING = re.compile(r"(?<=\w\w)(\w)\1?(?:ing|ed|es|s|e)$")  # "plans", "planned" and "planning" are one word
+
+
+def echo(answer: str, request: str) -> bool:
+    """Whether the answer is the request again.
+
+    It is where both are equal but for case, punctuation, endings, function words and filler ("my post about ..."), and
+    where the request has at most 30 words and the answer has none that the request lacks; of a request of more than
+    eight words that mean something it must have two thirds of them.
+    """
+    ours, asked = _told(answer), _told(request)
+    if not ours:
+        return False
+    few = len(asked) <= _FEW or 3 * len(ours) >= 2 * len(asked)
+    return ours == asked or (few and len(request.split()) <= _SHORT and ours <= asked)
+
+
+def is_copy(text: str, past: Iterable[str]) -> bool:
+    """Whether `text` is one of the past texts, word for word."""
+    ours = words(text)
+    return bool(ours) and any(words(one) == ours for one in past)
 
 
 def flaw(answer: str, context: Scoring) -> str:
     """Why `answer` is no answer, in a clause; "" where it is one.
 
-    A topic's own words again are none, whatever their case, order, punctuation and small words; neither is, word for
-    word, what the user wrote for a past item that was shown.
+    A topic that is said again is none; neither is, word for word, what the user wrote for a past item that was shown.
     """
-    ours = words(answer)
-    if ours and any(words(past) == ours for past in context.past):
+    if is_copy(answer, context.past):
         return COPY
-    if context.shape == "topic" and _said(ours) == _said(words(context.query)):
-        return ECHO
-    return ""
+    return ECHO if context.shape == "topic" and echo(answer, context.query) else ""
 
 
 def different(candidates: Iterable[Candidate], n: int) -> tuple[Candidate, ...]:
@@ -88,6 +89,6 @@ def _content(all_words: Sequence[str]) -> list[str]:
     return [word for word in all_words if word not in _SMALL] or list(all_words)
 
 
-def _said(all_words: Sequence[str]) -> frozenset[str]:
-    """What a topic, or an answer to it, is about."""
-    return frozenset(_content([word for word in all_words if word not in _WRITING]))
+def _told(text: str) -> set[str]:
+    """The text's words that say something, without their endings."""
+    return {_ENDING.sub(r"\1", w) for w in words(text) if w not in _FILLER and (w.isdigit() or carries_meaning(w))}

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from prlm_edge.evaluate.metrics import METRICS, score_answer
-from prlm_edge.evaluate.metrics.request import Known, echo
+from prlm_edge.evaluate.metrics.request import Known
 from prlm_edge.evaluate.metrics.target import _jieba
 from prlm_edge.evaluate.records import Answer, Condition, Shown
 from prlm_edge.evaluate.signatures import signatures
+from prlm_edge.rerank import echo
 from prlm_edge.storage import cache_dir
 from prlm_edge.style import style_of
 

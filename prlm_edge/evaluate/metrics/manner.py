@@ -27,12 +27,6 @@ def copy_rate(text: str, sources: Iterable[str]) -> float | None:
     return len(copied) / len(run)
 
 
-def is_copy(text: str, past: Iterable[str]) -> bool:
-    """Whether `text` is one of the past texts, word for word."""
-    ours = words(text)
-    return bool(ours) and any(words(one) == ours for one in past)
-
-
 def format_ok(answer: Answer) -> bool:
     """Whether the answer ended by itself, is not empty, and holds none of the tags around it."""
     text = answer.answer

@@ -1,18 +1,12 @@
-"""An answer against what was asked: whether it only says the request again, and which names in it are made up."""
+"""An answer against what was asked: which names in it are made up."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from prlm_edge.rerank.overlap import words
 from prlm_edge.retrieve import tokenize
 from prlm_edge.style import carries_meaning, observe
-
-_SHORT = 30  # words: a longer request is a text, of which a title may well be made of words of it alone
-_FEW = 8  # words that mean something: an answer with less than two thirds of those of a longer request condenses it
-_FILLER = {"post", "blog", "article", "talk", "title", "note", "s", "t", "re", "ll", "ve"}
-_ENDING = re.compile(r"(?<=\w\w)(\w)\1?(?:ing|ed|es|s|e)$")  # "plans", "planned" and "planning" are one word
 
 _CODE = re.compile(r"(`+)([^`]+)\1")
 _PIECE = re.compile(r"[^\s\-–—,;()\[\]{}\"“”«»<>|=*]+")  # dashes of all lengths
@@ -24,20 +18,6 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _BORDER = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _SPELLED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _STEM = 4  # letters: names are known by their beginning, "Bayesian" by "Bayes"; shorter ones must be there whole
-
-
-def echo(answer: str, request: str) -> bool:
-    """Whether the answer is the request again.
-
-    It is where both are equal but for case, punctuation, endings, function words and filler ("my post about ..."), and
-    where the request has at most 30 words and the answer has none that the request lacks; of a request of more than
-    eight words that mean something it must have two thirds of them.
-    """
-    ours, asked = _told(answer), _told(request)
-    if not ours:
-        return False
-    few = len(asked) <= _FEW or 3 * len(ours) >= 2 * len(asked)
-    return ours == asked or (few and len(request.split()) <= _SHORT and ours <= asked)
 
 
 class Known:
@@ -74,11 +54,6 @@ class Known:
             return True
         stem = term[: max(_STEM, len(term) - 3)]
         return len(term) >= _STEM and any(known.startswith(stem) for known in self._terms)
-
-
-def _told(text: str) -> set[str]:
-    """The text's words that say something, without their endings."""
-    return {_ENDING.sub(r"\1", w) for w in words(text) if w not in _FILLER and (w.isdigit() or carries_meaning(w))}
 
 
 def _terms(text: str) -> list[str]:

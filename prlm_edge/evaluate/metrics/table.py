@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from prlm_edge.evaluate.metrics.manner import copy_rate, faithfulness, format_ok, grounded, is_copy, style_match
-from prlm_edge.evaluate.metrics.request import Known, echo
+from prlm_edge.evaluate.metrics.manner import copy_rate, faithfulness, format_ok, grounded, style_match
+from prlm_edge.evaluate.metrics.request import Known
 from prlm_edge.evaluate.metrics.target import overlap, paper
 from prlm_edge.evaluate.records import Answer
+from prlm_edge.rerank import echo, is_copy
 from prlm_edge.style import Style
 
 
