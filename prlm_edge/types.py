@@ -59,7 +59,7 @@ class Item:
 
     @property
     def change(self) -> str:
-        """A compact account of a commit's diff; "" where it isn't kept."""
+        """A commit's diff as a request's diff is told, in a few hundred characters; "" where it isn't kept."""
         return self._meta_text("change")
 
     def _meta_text(self, key: str) -> str:
@@ -68,8 +68,9 @@ class Item:
 
     @property
     def searchable(self) -> str:
-        """The text that retrieval indexes: title, topic, text and change, one line apart."""
-        return "\n".join(part for part in (self.title, self.topic, self.text, self.change) if part).strip()
+        """The text that retrieval indexes: title, topic, text, and the lines of the change that the text lacks."""
+        change = (line for line in self.change.split("\n") if line not in self.text)
+        return "\n".join(part for part in (self.title, self.topic, self.text, *change) if part).strip()
 
 
 def _digest(*texts: str) -> str:

@@ -66,8 +66,8 @@ def diff_to_text(text: str) -> str:
         elif diff_forms.has_marks(marked):
             reading = _read(marked.split("\n"), words=True)
     names = [file.name for file in reading.files] or reading.names
-    changed = redact(account(reading.files, CHANGE_CHARS))
-    return change_text(list(dict.fromkeys(names)), "\n\n".join(part for part in (*reading.messages, changed) if part))
+    told = (*reading.messages, account(reading.files, CHANGE_CHARS))
+    return redact(change_text(list(dict.fromkeys(names)), "\n\n".join(part for part in told if part)))
 
 
 @dataclass

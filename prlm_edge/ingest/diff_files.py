@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from prlm_edge.ingest.message import redact
+
 MAX_LINE_CHARS = 400  # of a changed line
+_READ_CHARS = 8192  # of a line; more than is kept, so that no part of an e-mail address stands at its end
 _KEPT_LINES = 200  # per file, before the fair choice among files
+_KEPT_FILES = 500  # whose lines are kept; of others only names and counts
 _MAX_HEADER_CHARS = 8192  # of a header line whose two names are told apart at every blank
 
 _HUNK = re.compile(r"(@@@*)((?: -\d+(?:,\d+)?)+) \+(\d+(?:,\d+)?) \1(?!@)")
@@ -34,27 +38,37 @@ class FileChange:
 
     Attributes:
         path: Its path.
-        lines: Its first changed lines, each beginning with + or -.
+        lines: Its first changed lines, each beginning with + or -, without e-mail addresses.
         kinds: What happened beside changed lines, such as "new", "deleted", "renamed from old.txt", "binary".
         hunks: For each hunk the place in `lines` where it begins, and what its header says behind the second "@@":
             mostly the function that it is in.
+        added: How many lines came, kept or not.
+        deleted: How many went.
     """
 
     path: str = ""
     lines: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     hunks: list[tuple[int, str]] = field(default_factory=list, compare=False)
+    added: int = field(default=0, compare=False)
+    deleted: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:
         """The path with the kinds of change in brackets."""
         return f"{self.path} ({', '.join(self.kinds)})" if self.kinds else self.path
 
-    def add(self, sign: str, text: str) -> None:
-        """Keep a changed line that says something."""
-        text = " ".join(text.split())
-        if len(self.lines) < _KEPT_LINES and any(c.isalnum() for c in text) and not _POINTER.fullmatch(text):
-            self.lines.append(f"{sign} {text[:MAX_LINE_CHARS]}")
+    def add(self, sign: str, text: str, *, keep: bool = True) -> None:
+        """Count a changed line, and keep it if it says something."""
+        if sign == "-":
+            self.deleted += 1
+        else:
+            self.added += 1
+        if not keep or len(self.lines) >= _KEPT_LINES:
+            return
+        text = " ".join(text[:_READ_CHARS].split())
+        if any(c.isalnum() for c in text) and not _POINTER.fullmatch(text):
+            self.lines.append(f"{sign} {redact(text)[:MAX_LINE_CHARS]}")
 
     def mark(self, kind: str) -> None:
         """Note a kind of change."""
@@ -117,7 +131,7 @@ class _Parser:
             self._old[i] -= sign == "-" or (sign == " " and not removed)
         self._new -= not removed
         if removed or added:
-            self.files[-1].add("-" if removed else "+", line[columns:])
+            self.files[-1].add("-" if removed else "+", line[columns:], keep=len(self.files) <= _KEPT_FILES)
 
     def _word_content(self, line: str) -> None:
         for sign, gone, mark in (("-", 2, "[-"), ("+", 1, "{+")):
@@ -159,7 +173,8 @@ class _Parser:
     def _of_file(self, line: str, file: FileChange) -> None:
         if match := _HUNK.match(line):
             *self._old, self._new = (int(part.partition(",")[2] or 1) for part in f"{match[2]} {match[3]}".split())
-            file.hunks.append((len(file.lines), line[match.end() :].strip()))
+            if len(file.hunks) < _KEPT_LINES and len(self.files) <= _KEPT_FILES:
+                file.hunks.append((len(file.lines), redact(line[match.end() :][:_READ_CHARS].strip())))
             file.mark("new" if self._undated[0] and not any(self._old) else "")
             file.mark("deleted" if self._undated[1] and not self._new else "")
         elif match := _MODE.fullmatch(line):

@@ -1,14 +1,15 @@
-"""A user's own commits as Items: changed files and message body -> subject line.
+"""A user's own commits as Items: changed files and message body -> subject line, and an account of the change.
 
-Only the user's commits are read, and no e-mail address is kept.
+Only the user's commits are read, and no e-mail address is kept. A change is read by what reads `git diff --staged` of a
+request, so that the two are told in the same words.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -16,16 +17,15 @@ from prlm_edge.errors import UsageError
 from prlm_edge.ingest.common import OnProgress, OnSkip, ignore_progress, ignore_skip
 from prlm_edge.ingest.condense import account
 from prlm_edge.ingest.diff import CHANGE_CHARS, change_text
-from prlm_edge.ingest.diff_files import FileChange, parse_diff
-from prlm_edge.ingest.git_process import DIFF_FLAGS, PartialCloneError, git, git_stream
+from prlm_edge.ingest.diff_files import FileChange, parse_diff, unquoted
+from prlm_edge.ingest.git_process import DIFF_FLAGS, PartialCloneError, git, git_lines
 from prlm_edge.ingest.message import clean_body, redact
 from prlm_edge.types import Item
 
 _BATCH = 256
 _MAX_DIFF = 2000  # changed lines beyond which a diff says less than its file names
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_RAW = re.compile(r"\n?:(\d{6}) (\d{6}) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*")
-_NUMSTAT = re.compile(r"\n?(\d+|-)\t(\d+|-)\t(.*)", re.DOTALL)
+_RAW = re.compile(r":(\d{6}) (\d{6}) [0-9a-f.]+ [0-9a-f.]+ ([A-Z])\d*\t([^\t]+)(?:\t([^\t]+))?")
 _BY_GIT = re.compile(
     r'(?:fixup|squash|amend)! |(?:Revert|Reapply) "|Squashed commit of the following:'
     r"|Merge (?:remote-tracking |remote )?(?:branch|branches|tag|tags|commit|commits) '"
@@ -39,16 +39,14 @@ _CUT_OFF = "at the edge of a shallow clone, where its changes are unknown (git f
 
 @dataclass
 class Commit:
-    """One commit as git tells it. `counted` says whether git could count the changed lines."""
+    """One commit as git tells it. `has_diff` is False where only the names of its files are here."""
 
     hash: str
     date: str
     subject: str
     body: str
-    files: dict[str, FileChange] = field(default_factory=dict)
-    added: int = 0
-    deleted: int = 0
-    counted: bool = True
+    files: list[FileChange]
+    has_diff: bool
 
 
 def read(
@@ -94,33 +92,37 @@ def read(
 
 
 def _items(repo: Path, hashes: Sequence[str], source: str, on_skip: OnSkip) -> Iterator[Item]:
-    commits = []
     for commit in _commits(repo, hashes) if hashes else ():
-        commit.subject = _BY_SERVER.sub("", commit.subject.strip())
-        commit.body = clean_body(commit.body)
-        if not commit.subject:
+        subject, body = _BY_SERVER.sub("", commit.subject.strip()), clean_body(commit.body)
+        if not subject:
             on_skip(commit.hash[:12], "no subject")
-        elif _BY_GIT.match(commit.subject):
+        elif _BY_GIT.match(subject):
             on_skip(commit.hash[:12], "written by git (fixup, revert or merge)")
-        elif "\ufffd" in commit.subject + commit.body:
+        elif "\ufffd" in subject + body:
             on_skip(commit.hash[:12], _NOT_UTF8)
         else:
-            commits.append(commit)
-    # Where nothing was said, what was done has to speak, as it does for the diff at hand.
-    silent = [c.hash for c in commits if not c.body and c.counted and 0 < c.added + c.deleted <= _MAX_DIFF]
-    changed = _changed_lines(repo, silent)
-    for commit in commits:
-        counts = {"insertions": commit.added, "deletions": commit.deleted} if commit.counted else {}
-        names = [file.name for file in commit.files.values()]
-        yield Item(
-            id=f"c{commit.hash[:12]}",
-            text=change_text(names, commit.body or redact(changed.get(commit.hash, ""))),
-            title=redact(commit.subject),
-            date=commit.date,
-            kind="commit",
-            source=source,
-            meta={"files": len(names), **counts},
-        )
+            yield _item(commit, subject, body, source)
+
+
+def _item(commit: Commit, subject: str, body: str, source: str) -> Item:
+    names = list(dict.fromkeys(file.name for file in commit.files))
+    meta: dict[str, int | str] = {"files": len({file.path for file in commit.files})}
+    if commit.has_diff:
+        added, deleted = (sum(getattr(file, name) for file in commit.files) for name in ("added", "deleted"))
+        meta |= {"insertions": added, "deletions": deleted}
+        done = account(commit.files, CHANGE_CHARS)
+        meta |= {"change": redact(change_text(names, done))} if names else {}
+        if not body and added + deleted <= _MAX_DIFF:  # where nothing was said, what was done has to speak
+            body = done
+    return Item(
+        id=f"c{commit.hash[:12]}",
+        text=redact(change_text(names, body)),
+        title=redact(subject),
+        date=commit.date,
+        kind="commit",
+        source=source,
+        meta=meta,
+    )
 
 
 def _own_commits(repo: Path, wanted: Sequence[str], rev: str, since: str) -> list[str]:
@@ -128,9 +130,7 @@ def _own_commits(repo: Path, wanted: Sequence[str], rev: str, since: str) -> lis
     names: Counter[str] = Counter()
     hashes = []
     form = "--format=%H%x00%as%x00%an%x00%aN%x00%ae%x00%aE"
-    for line in git_stream(
-        repo, ["log", "--no-merges", "--reverse", form, "--end-of-options", rev, "--"], separator=b"\n"
-    ):
+    for line in git_lines(repo, ["log", "--no-merges", "--reverse", form, "--end-of-options", rev, "--"]):
         sha, date, name, *others = line.split("\0")
         names[name] += 1
         if date >= since and any(who.casefold() in wanted for who in (name, *others)):
@@ -153,66 +153,59 @@ def _cut_off(repo: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _commits(repo: Path, hashes: Sequence[str]) -> list[Commit]:
-    """The commits of these hashes; in a partial clone without what only file contents tell."""
+def _commits(repo: Path, hashes: Sequence[str]) -> Iterator[Commit]:
+    """The commits of these hashes, one at a time; in a partial clone without what only file contents tell."""
+    done = 0
     try:
-        return list(_logged(repo, hashes, ["--numstat", "-M"]))
+        for commit in _logged(repo, hashes, ["-p", "-M"], lambda lines: parse_diff(lines)[0], has_diff=True):
+            yield commit
+            done += 1
     except PartialCloneError:
-        commits = list(_logged(repo, hashes, ["-M100%"]))
-        for commit in commits:
-            commit.counted = False
-        return commits
+        yield from _logged(repo, hashes[done:], ["--raw", "-M100%"], _listed, has_diff=False)
 
 
-def _logged(repo: Path, hashes: Sequence[str], options: Sequence[str]) -> Iterator[Commit]:
-    """What git logs of these commits. A path can hold anything but NUL, so fields are cut at NUL alone."""
-    form = "--format=%H%x00%as%x00%s%x00%b%x00"
-    args = ["log", "--stdin", "--no-walk=unsorted", "-z", "--raw", *DIFF_FLAGS, *options, form]
-    tokens = git_stream(repo, args, hashes, separator=b"\0")
-    commit: Commit | None = None
-    for token in tokens:
-        if commit and (raw := _RAW.fullmatch(token)):
-            before, after, status = raw.groups()
-            path = old = next(tokens, "")
-            if status in "RC":
-                path = next(tokens, "")
-            file = commit.files[path] = FileChange(path)
+def _logged(
+    repo: Path,
+    hashes: Sequence[str],
+    options: Sequence[str],
+    read_files: Callable[[Iterable[str]], list[FileChange]],
+    *,
+    has_diff: bool,
+) -> Iterator[Commit]:
+    """What git logs of these commits. Only a commit's first line and the line behind its message begin with NUL."""
+    form = "--format=%x00%H%n%as%n%s%n%b%n%x00"
+    prefixes = ("--src-prefix=a/", "--dst-prefix=b/")
+    lines = git_lines(repo, ["log", "--stdin", "--no-walk=unsorted", *DIFF_FLAGS, *prefixes, *options, form], hashes)
+    first = next(lines, "")
+    while first:
+        date, subject = next(lines, ""), next(lines, "")
+        body = "\n".join(iter(lambda: next(lines, "\0"), "\0"))
+        behind: list[str] = []
+        yield Commit(first[1:], date, subject, body, read_files(_until_next(lines, behind)), has_diff)
+        first = "".join(behind)
+
+
+def _until_next(lines: Iterable[str], behind: list[str]) -> Iterator[str]:
+    """The lines up to the next commit; its first line goes to `behind`."""
+    for line in lines:
+        if line.startswith("\0"):
+            behind.append(line)
+            return
+        yield line
+
+
+def _listed(lines: Iterable[str]) -> list[FileChange]:
+    """The files of `git log --raw`."""
+    files = []
+    for line in lines:
+        if match := _RAW.fullmatch(line):
+            before, after, status, old, new = match.groups()
+            file = FileChange(unquoted(new or old))
             file.mark(_STATUS.get(status, ""))
-            file.mark({"R": f"renamed from {old}", "C": f"copied from {old}"}.get(status, ""))
+            file.mark(f"{'renamed' if status == 'R' else 'copied'} from {unquoted(old)}" if new else "")
             file.mark_mode(before, after)
-        elif commit and (stat := _NUMSTAT.fullmatch(token)):
-            added, deleted, path = stat.groups()
-            if not path:  # a rename: the old and the new path follow
-                next(tokens, "")
-                path = next(tokens, "")
-            commit.added += int(added) if added != "-" else 0
-            commit.deleted += int(deleted) if deleted != "-" else 0
-            if added == "-" and path in commit.files:
-                commit.files[path].mark("binary")
-        elif _HASH.fullmatch(token):
-            if commit is not None:
-                yield commit
-            commit = Commit(token, next(tokens, ""), next(tokens, ""), next(tokens, ""))
-    if commit is not None:
-        yield commit
-
-
-def _changed_lines(repo: Path, hashes: Sequence[str]) -> Mapping[str, str]:
-    """The first changed lines of each of these commits."""
-    result: dict[str, str] = {}
-    if not hashes:
-        return result
-    args = ["diff-tree", "--stdin", "--root", "-r", "-p", "-U0", "--src-prefix=a/", "--dst-prefix=b/"]
-    current = ""
-    lines: list[str] = []
-    for line in (*git_stream(repo, [*args, *DIFF_FLAGS, "-M"], hashes, separator=b"\n"), ""):
-        if _HASH.fullmatch(line) or not line:  # a line of a diff always begins with its mark or its keyword
-            if current and lines:
-                result[current] = account(parse_diff(lines)[0], CHANGE_CHARS)
-            current, lines = line, []
-        else:
-            lines.append(line)
-    return result
+            files.append(file)
+    return files
 
 
 def _name(path: Path) -> str:

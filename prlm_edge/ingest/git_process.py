@@ -11,6 +11,7 @@ from pathlib import Path
 from prlm_edge.errors import MissingError, PrlmError, UsageError
 
 _CHUNK_BYTES = 1 << 16
+_MAX_LINE_BYTES = 1 << 20
 _SAFE = (
     "--no-pager",
     "--no-replace-objects",
@@ -70,8 +71,8 @@ def git(repo: Path, args: Sequence[str], *, ok: tuple[int, ...] = (0,)) -> str:
     return done.stdout.decode("utf-8", "replace").strip()
 
 
-def git_stream(repo: Path, args: Sequence[str], lines: Iterable[str] = (), *, separator: bytes) -> Iterator[str]:
-    """Yield the output of `git -C repo args`, fed with `lines` on stdin, cut at `separator`.
+def git_lines(repo: Path, args: Sequence[str], lines: Iterable[str] = ()) -> Iterator[str]:
+    """Yield the lines that `git -C repo args` writes, fed with `lines` on stdin. Of a line a MiB is read.
 
     Raises:
         PrlmError: git fails.
@@ -89,10 +90,15 @@ def git_stream(repo: Path, args: Sequence[str], lines: Iterable[str] = (), *, se
             raise _no_git() from None
         try:
             assert process.stdout is not None
-            rest = b""
+            rest = bytearray()
             while chunk := process.stdout.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
-                *parts, rest = (rest + chunk).split(separator)
-                yield from (part.decode("utf-8", "replace") for part in parts)
+                first, *others = chunk.split(b"\n")
+                if len(rest) < _MAX_LINE_BYTES:
+                    rest += first
+                if others:
+                    yield rest.decode("utf-8", "replace")
+                    yield from (part.decode("utf-8", "replace") for part in others[:-1])
+                    rest = bytearray(others[-1])
             if rest:
                 yield rest.decode("utf-8", "replace")
             if process.wait() != 0:

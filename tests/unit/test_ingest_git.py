@@ -32,7 +32,7 @@ class Repo:
             subprocess.run(
                 ["git", "-C", str(self.path), *args], check=True, capture_output=True, env={**os.environ, **(env or {})}
             )
-            .stdout.decode()
+            .stdout.decode("utf-8", "replace")
             .strip()
         )
 
@@ -88,7 +88,7 @@ def test_own_commits_oldest_first_without_merges(repo: Repo) -> None:
         ("Side: work", "2024-02-01", "commit", "git:tool"),
     ]
     assert items[0].text == "Changed files: docs/x.md (new), src/parse.py (new)\n\nIt reads lines."
-    assert items[0].meta == {"files": 2, "insertions": 3, "deletions": 0}
+    assert {**items[0].meta, "change": ""} == {"files": 2, "insertions": 3, "deletions": 0, "change": ""}
     assert items[0].id == "c" + repo.git("rev-list", "--max-parents=0", "HEAD")[:12]
 
 
@@ -139,6 +139,59 @@ def test_the_kinds_of_change_are_told_as_in_a_diff(repo: Repo) -> None:
     text = "a (deleted), c.sh (now executable), d.bin (binary), e (renamed from b), f (new)"
     assert list(git.read(repo.path))[1].text == f"Changed files: {text}\n\nWhy."
     assert diff_to_text(repo.git("show", "--format=")).startswith(f"Changed files: {text}\n\n")
+
+
+CHANGES: dict[str, dict[str, str | bytes | None]] = {
+    "words": {"a.py": "".join(f"def f{i}():\n    return {i + (i == 7)}\n\n" for i in range(12))},
+    "renamed and edited": {"a.py": None, "src/b.py": "".join(f"def f{i}():\n    return {i}\n\n" for i in range(11))},
+    "odd names": {"dir with space/é\t.txt": "words here\n", 'quo"te\n.md': "text\n", "\udce9.txt": "latin name\n"},
+    "no UTF-8, NUL bytes, odd line ends": {
+        "latin.txt": "Größe war hier\n".encode("latin-1"),
+        "late.txt": b"line\n" * 2000 + b"nul \0 here\n\0" + b"a" * 40 + b"\n",
+        "mac.txt": b"one\rtwo\r\nthree\x85four\n",
+    },
+    "binary": {"b.bin": b"\0\1\2", "more.bin": b"\0" * 99},
+    "like git's own words": {"hashes": "a" * 40 + "\n\n-- a/x\ndiff --git a/z b/z\n@@ -1 +1 @@\n"},
+    "one very long line": {"min.js": "let a=1;" * 400_000},
+    "many lines": {"long.txt": "".join(f"line {i} of many\n" for i in range(5000))},
+    "many files": {f"d/{i}.txt": f"text of file {i}\n" * 3 for i in range(600)},
+    "an address": {"AUTHORS": "Ann Lee <ann@example.org>\n", "x@example.org.md": "mail bob@example.org\n"},
+    "a link where a file was": {"latin.txt": None},
+    "executable": {"hashes": None},
+    "empty": {"empty.txt": ""},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("config", [{}, {"algorithm": "histogram", "context": "1", "noprefix": "1"}])
+def test_the_account_of_a_commit_is_that_of_its_diff(repo: Repo, config: dict[str, str]) -> None:
+    for key, value in config.items():
+        repo.git("config", f"diff.{key}", value)
+    before = {"a.py": "".join(f"def f{i}():\n    return {i}\n\n" for i in range(12)), "mac.txt": "one\n"}
+    repo.commit("Start", {**before, "hashes": "x\n", "latin.txt": "y\n"}, "body")
+    for subject, files in CHANGES.items():
+        for name in [name for name, content in files.items() if content is None]:
+            (repo.path / name).unlink()
+        if subject == "a link where a file was":
+            (repo.path / "latin.txt").symlink_to("hashes")
+        elif subject == "executable":
+            (repo.path / "hashes").write_text("x\n")
+            (repo.path / "hashes").chmod(0o755)
+        repo.commit(subject, {name: content for name, content in files.items() if content is not None}, "body")
+    items = {item.title: item for item in git.read(repo.path)}
+    assert list(items) == ["Start", *CHANGES]
+    for line in repo.git("log", "--format=%H %s").splitlines():
+        sha, _, subject = line.partition(" ")
+        shown = ["git", "-C", str(repo.path), "show", "--format=", sha]
+        diff = subprocess.run(shown, check=True, capture_output=True).stdout.decode("utf-8", "replace")
+        item = items[subject]
+        assert item.change == diff_to_text(diff).strip(), subject
+        stat = repo.git("log", "-1", "--format=", "--numstat", sha).split("\n") if item.change else []
+        counted = [sum(int(row.split("\t")[side].replace("-", "0")) for row in stat) for side in (0, 1)]
+        assert [item.meta["insertions"], item.meta["deletions"]] == counted, subject
+        assert len(item.change) <= 600, subject
+        assert "@example" not in item.change + item.text, subject
+        assert bool(item.change) == (subject != "nothing")
 
 
 def test_commits_at_the_edge_of_a_shallow_clone_are_left_out(repo: Repo, tmp_path: Path) -> None:
