@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from prlm_edge.errors import BAD_DATA, ConfigError, UsageError, did_you_mean
 from prlm_edge.storage import read_yaml
+from prlm_edge.types import Shape
 
 PairKind = Literal["zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near", "paper"]
 Stage = Literal["warmstart", "reward", "rejection", "grpo", "blend"]
@@ -77,6 +78,9 @@ class DataConfig(_Section):
     limit: Count | None = Field(None, description="users of each file, drawn by the seed")
     dev_limit: Count = Field(60, description="dev users of each file")
     more_per_user: NotNegativeInt = Field(0, description="further examples: newest past items, as requests")
+    more_shapes: Annotated[tuple[Shape, ...], Field(min_length=1)] = Field(
+        ("text",), description="what those ask with, by turns: a topic, a text, or a change"
+    )
     k: Annotated[int, Field(ge=1, le=64)] = Field(3, description="past items shown")
     retriever: Literal["bm25", "recency", "random", "none"] = Field("bm25", description="which past items")
     item_words: Count = Field(40, description="words of an item's text")

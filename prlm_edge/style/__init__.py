@@ -1,12 +1,14 @@
 """A user's habits: observed in each past text, counted to steady facts, said in reasoning lines, checked in new texts.
 
-observe.py (one text) -> counts.py (many) -> facts.py (what is steady) -> lines.py (what is said of it)
+observe.py (one text) -> counts.py (many) -> facts.py (what is steady) -> lines.py (what is said of it); phrases.py says
+what a text is about
 """
 
 from prlm_edge.style.counts import STYLE_VERSION, Counts, n_with_any, style_of
 from prlm_edge.style.facts import IMPLIES, TRAITS, Fact, Style, plural
 from prlm_edge.style.lines import Claim, check_line, example_line, judge_line, line_claims, style_line
 from prlm_edge.style.observe import FUNCTION_WORDS, carries_meaning, content_words, observe
+from prlm_edge.style.phrases import key_phrases
 
 __all__ = [
     "FUNCTION_WORDS",
@@ -22,6 +24,7 @@ __all__ = [
     "content_words",
     "example_line",
     "judge_line",
+    "key_phrases",
     "line_claims",
     "n_with_any",
     "observe",

@@ -12,11 +12,26 @@ from pathlib import Path
 
 from prlm_edge import storage
 from prlm_edge.errors import ConfigError, UsageError, did_you_mean
+from prlm_edge.tasks._filler import without_filler
 from prlm_edge.tasks._read import copied, read_task, valid_name
 from prlm_edge.tasks._route import FALLBACK, route
 from prlm_edge.tasks._task import Task
+from prlm_edge.tasks._topic import CHANGE, is_topic
 
-__all__ = ["Task", "copied", "get_task", "load_tasks", "read_task", "route", "task_for", "user_folder", "valid_name"]
+__all__ = [
+    "CHANGE",
+    "Task",
+    "copied",
+    "get_task",
+    "is_topic",
+    "load_tasks",
+    "read_task",
+    "route",
+    "task_for",
+    "user_folder",
+    "valid_name",
+    "without_filler",
+]
 
 
 def user_folder() -> Path:
@@ -52,13 +67,19 @@ def get_task(name: str, folder: Path | None = None) -> Task:
 def task_for(name: str, query: str, folder: Path | None = None) -> tuple[Task, str]:
     """The task called `name`, and what is asked of it; where that is "write", the task that the request begins with.
 
+    A few words may begin with the task's own name, too ("title for ..."): that says nothing new, and goes.
+
     Raises:
         UsageError: There is no such task.
         ConfigError: As `load_tasks`.
     """
     tasks = load_tasks(folder)
     task = _named(name, tasks)
-    return route(query, tasks) if task.name == FALLBACK else (task, query)
+    if task.name == FALLBACK:
+        return route(query, tasks)
+    if task.learns_from == "title" and is_topic(query):
+        return task, route(query, {name: task, FALLBACK: tasks[FALLBACK]})[1]
+    return task, query
 
 
 def _named(name: str, tasks: Mapping[str, Task]) -> Task:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prlm_edge.style import content_words
-from prlm_edge.types import Item
+from prlm_edge.tasks._topic import topic_of
+from prlm_edge.types import Item, Shape
 
 PLACEHOLDER = "{text}"
 KEY_WORDS = 6  # key words that take the place of an item's empty field
@@ -69,13 +70,19 @@ class Task:
         answer = (item.title if self.learns_from == "title" else item.text).strip()
         return answer if self.multiline else " ".join(answer.split())
 
-    def input_of(self, item: Item) -> str:
+    def input_of(self, item: Item, shape: Shape = "text") -> str:
         """What it was written for, as the item's past turn asks it: the item's other field.
+
+        A task that learns from titles asks in the shape of the request at hand: with what the item is about in a few
+        words, with its text, or with what is kept of its diff.
 
         Where that is empty (a list of titles, a tweet), the answer's own key words, much like a short request; "" where
         there are none.
         """
-        return (item.text if self.learns_from == "title" else item.title).strip() or self._key_words(item)
+        if self.learns_from == "text":
+            return item.title.strip() or self._key_words(item)
+        short = topic_of(item) if shape == "topic" else item.change if shape == "change" else ""
+        return short or item.text.strip() or self._key_words(item)
 
     def examples(self, items: Sequence[Item]) -> list[Item]:
         """The items to learn from, in their order: those with an answer, of `kinds` if any, else none of `avoid_kinds`.

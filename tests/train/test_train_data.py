@@ -115,6 +115,15 @@ def test_further_examples_see_only_what_is_older(tokens, rows_file):
     assert row.profile[-1].title not in text and row.target not in text
 
 
+def test_further_examples_ask_in_the_shapes_of_the_recipe_by_turns(tokens, rows_file):
+    config = replace_config(more_shapes=("topic", "text"))
+    found = read(tokens, rows_file, config, more_per_user=2).examples
+    newest, older = (load(rows_file).rows[0].profile[place] for place in (-1, -2))
+    asked = [tokens.tokenizer.decode(one.ids[: one.n_prompt]).rpartition("subject for: ")[2] for one in found[1:3]]
+    assert asked[0].startswith(newest.text.partition("\n\n")[2] + "<|im_end|>")  # what was said of the change
+    assert asked[1].startswith(older.text)
+
+
 def test_prompts_fit(tokens, rows_file):
     small = replace(tokens.info, n_ctx_max=256)
     tight = base.Tokens(tokens.tokenizer, small.n_ctx_max)

@@ -23,6 +23,7 @@ from prlm_edge.settings import load_settings
 from prlm_edge.tasks import get_task
 from prlm_edge.types import Item, Turn
 from prlm_edge.writer import Asker, as_text
+from prlm_edge.writer.asker import ENOUGH_OF_KIND
 
 DIFF = """diff --git a/ovens/steam.py b/ovens/steam.py
 --- a/ovens/steam.py
@@ -62,6 +63,24 @@ def test_another_profile_takes_the_place_of_the_one_before() -> None:
     assert asker.pool(list(ITEMS), task) is first  # the same items, read again
     assert asker.pool(ITEMS[:3], task).items == ITEMS[:3]
     assert asker.pool(ITEMS, task) is not first
+
+
+def test_past_items_are_shown_in_the_shape_of_the_request() -> None:
+    settings = load_settings(flags={"task": "title", "k": 1})
+    item = Item("long", text="I keep rye for people with time. " * 5, title="patience", meta={"topic": "slow bread"})
+    for query, shown in (("my post on rye", "slow bread"), ("I keep rye.\n\nIt is sticky.", item.text.strip())):
+        plan = Asker().plan(query, [item], settings, BACKEND, BACKEND.info)
+        assert plan.prompt.turns[-3].text == f"Write a title for: {shown}"
+        assert plan.scoring.shape == ("topic" if shown == item.topic else "text")
+    assert Asker().plan("my post on rye", [item], settings, BACKEND, BACKEND.info).scoring.query == "rye"
+
+
+@pytest.mark.parametrize(("n_talks", "kinds"), [(ENOUGH_OF_KIND, {"talk"}), (ENOUGH_OF_KIND - 1, {"talk", "post"})])
+def test_a_kind_that_the_request_names_is_learned_from_alone_where_there_are_enough(n_talks: int, kinds: set) -> None:
+    talks = [Item(f"t{i}", text="a talk", title=f"rye, part {i}", kind="talk") for i in range(n_talks)]
+    settings = load_settings(flags={"task": "title", "k": 20})
+    plan = Asker().plan("my talk about rye", [*ITEMS, *talks], settings, BACKEND, BACKEND.info)
+    assert {hit.item.kind for hit in plan.hits} == kinds
 
 
 def asked_in_evaluation(path: Path, query: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Turn, ...]:

@@ -174,7 +174,7 @@ def test_a_context_too_small_for_the_budgets_is_refused_with_advice(profile: Pro
 
 def test_cancelling_keeps_what_there_is(profile: Profile) -> None:
     cancel, result = Cancel(), None
-    for event in writer(profile).stream("title for x", cancel=cancel):
+    for event in writer(profile).stream("title for this:\n\nIt rose.\n\nTwice.", cancel=cancel):
         if event.type == "answer":
             cancel.cancel()
         result = event.result or result

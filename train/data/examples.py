@@ -19,7 +19,7 @@ from prlm_edge.train.config import DataConfig
 from prlm_edge.train.data.order import lay_out, n_steps
 from prlm_edge.train.data.rows import Planner, one_line, read_rows, say_skipped, settings_of
 from prlm_edge.train.data.tokens import Tokens
-from prlm_edge.types import TokenizedPrompt
+from prlm_edge.types import Shape, TokenizedPrompt
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def read(
     found = Examples(skipped=data.skipped, sha256=data.sha256)
     maker = _Maker(tokens, Planner(tokens, config, settings_of(config, seed)), loss_on)
     for done, row in enumerate(data.rows, 1):
-        for one in (row, *_earlier(row, more_per_user)):
+        for one in (row, *_earlier(row, more_per_user, config.more_shapes)):
             example = maker.make(one)
             if isinstance(example, str):
                 found.skipped[example] += 1
@@ -151,14 +151,17 @@ class _Maker:
 def _reasoning(plan: Plan, answer: str) -> str:
     """A true reasoning line for what the user really wrote, in the words of the examples before it."""
     earlier = [
-        (number, f"{plan.task.input_of(hit.item)} {plan.task.answer_of(hit.item)}")
+        (number, f"{plan.task.input_of(hit.item, plan.scoring.shape)} {plan.task.answer_of(hit.item)}")
         for number, hit in enumerate(plan.prompt.used, 1)
     ]
     return example_line(len(earlier) + 1, answer, plan.scoring.query, earlier, plan.scoring.style)
 
 
-def _earlier(row: Row, n: int) -> Iterator[Row]:
-    """Rows made of the `n` newest past items that have a text, each with what is older as its profile."""
+def _earlier(row: Row, n: int, shapes: Sequence[Shape]) -> Iterator[Row]:
+    """Rows made of the `n` newest past items that have a text, each with what is older as its profile.
+
+    They are asked for in `shapes` by turns.
+    """
     task = get_task(row.task)
     made = 0
     for place in range(len(row.profile) - 1, 0, -1):
@@ -167,6 +170,6 @@ def _earlier(row: Row, n: int) -> Iterator[Row]:
         if made == n:
             return
         if text.strip() and task.answer_of(item):
+            asked, older = task.input_of(item, shapes[made % len(shapes)]), row.profile[:place]
             made += 1
-            older = row.profile[:place]
-            yield replace(row, id=f"{row.id}/-{made}", query=text, target=task.answer_of(item), profile=older)
+            yield replace(row, id=f"{row.id}/-{made}", query=asked, target=task.answer_of(item), profile=older)
