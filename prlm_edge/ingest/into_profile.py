@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field, replace
 
-from prlm_edge.profile import Profile
+from prlm_edge.profile import Profile, as_stored
 from prlm_edge.types import Item
 
 BATCH = 500
@@ -22,8 +22,8 @@ class Report:
     Attributes:
         read: Items that the importer yielded.
         added: Items added.
-        updated: Items replaced by a newer text of the same source.
-        changed: Items whose source has a newer text that was not taken.
+        updated: Items brought up to date with their source.
+        changed: Items of whose source a newer text, or more facts, were not taken.
         duplicates: Items whose title and text are in the profile already.
         skipped: Number of things left out, by reason.
         undated: Items whose date can't be told for sure, such as 01/02/2024; it is kept as written in `meta`.
@@ -59,12 +59,23 @@ def import_items(
     *,
     update: bool = False,
     dry_run: bool = False,
+    fixed: bool = False,
     batch: int = BATCH,
 ) -> None:
     """Add `items` to `profile`, `batch` at a time, and keep `report` true at every moment.
 
-    An item whose id and source are in the profile with another content is a newer text of the same thing: it is
-    counted as changed, and with `update` replaces the old one at the end.
+    An item whose id and source are in the profile with another text or other facts is the same thing, told anew: it is
+    counted as changed, and with `update` brings the old one up to date, all of them in one step at the end.
+
+    Args:
+        profile: The profile.
+        items: What was imported.
+        report: Brought up to date.
+        update: Also bring items of the profile up to date.
+        dry_run: Write nothing.
+        fixed: What is imported never changes and its id is its own, as a commit's is, whatever the source is called: a
+            title or text that differs was edited in the profile, and stays.
+        batch: Items written at a time.
 
     Raises:
         PrlmError: The profile can't be written; what was added before stays.
@@ -81,11 +92,14 @@ def import_items(
             report.undated += not item.date and "date" in item.meta
             if len(item.text) + len(item.title) > MAX_ITEM_CHARS:
                 report.skip(item.id, f"longer than {MAX_ITEM_CHARS:,} characters")
+            elif (old := profile.get(item.id)) is not None and _is_same(old, item, seen, profile, fixed=fixed):
+                seen.add(item.content_hash)
+                if (told := _told_anew(old, item, fixed=fixed)) == old or as_stored(told) == old:
+                    report.duplicates += 1
+                else:
+                    newer.append(told)
             elif item.content_hash in seen or profile.has_content(item):
                 report.duplicates += 1
-            elif (old := profile.get(item.id)) is not None and old.source == item.source:
-                seen.add(item.content_hash)
-                newer.append(item)
             else:
                 seen.add(item.content_hash)
                 pending.append(item)
@@ -102,6 +116,20 @@ def import_items(
             profile.refresh()
             report.added = len(profile) - before
         raise
+
+
+def _is_same(old: Item, item: Item, seen: Container[str], profile: Profile, *, fixed: bool) -> bool:
+    """Whether `item` is what `old` was made of, and no other item has its content."""
+    if not (fixed or old.source == item.source) or item.content_hash in seen:
+        return False
+    return old.content_hash == item.content_hash or not profile.has_content(item)
+
+
+def _told_anew(old: Item, item: Item, *, fixed: bool) -> Item:
+    """`old` with what `item` knows of the same thing; what only `old` knows stays."""
+    first, second = (old, item) if fixed or old.content_hash == item.content_hash else (item, old)
+    meta = {**old.meta, **item.meta}
+    return replace(first, date=first.date or second.date, kind=first.kind or second.kind, meta=meta)
 
 
 def _flush(profile: Profile, pending: list[Item], report: Report) -> None:

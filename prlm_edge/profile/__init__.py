@@ -11,12 +11,13 @@ from prlm_edge.profile.lines import (
     parse_object,
     raw_lines,
 )
-from prlm_edge.profile.store import Profile
+from prlm_edge.profile.store import Profile, as_stored
 
 __all__ = [
     "MAX_LINE_BYTES",
     "LineError",
     "Profile",
+    "as_stored",
     "clean",
     "fields_of",
     "finite",

@@ -314,6 +314,15 @@ class Profile:
         raise PrlmError(f"{self.path}: another program keeps writing to it", "end it, then try again")
 
 
+def as_stored(item: Item) -> Item:
+    """The item as it will be read again: JSON has no form for all that an Item may hold, such as lone surrogates.
+
+    Raises:
+        UsageError: It can't be a profile line.
+    """
+    return parse_line(_line_of(item))
+
+
 def _clean(item: Item) -> Item:
     """The item as it will be read again: no lone surrogates, so that its content hash is the stored one's."""
     text, title = clean(item.text), clean(item.title)

@@ -290,7 +290,7 @@ def test_import_git_markdown_and_lamp(run: Run, me: Path, tmp_path: Path) -> Non
     assert run("import", "markdown", vault, "--drafts").out == "2 read, 1 added, 1 duplicate, 0 skipped\n"
     (vault / "a.md").write_text("# A\n\nbetter text")
     changed = run("import", "markdown", vault)
-    assert "1 item changed at the source since: --update takes the newer text" in changed.err
+    assert "1 item newer, or told with more, at the source: --update takes that" in changed.err
     assert run("import", "markdown", vault, "--update").out.startswith("1 read, 0 added, 1 updated")
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"user_id": "u", "profile": [{"id": "1", "text": "x", "title": "y"}]}) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -340,6 +341,42 @@ def test_stopping_early_ends_git(repo: Repo) -> None:
     items = git.read(repo.path)
     next(items)
     items.close()  # type: ignore[attr-defined]
+
+
+def test_update_gives_old_items_their_changes_and_loses_nothing(repo: Repo, tmp_path: Path) -> None:
+    for i in range(6):
+        repo.commit(f"Commit {i}", {"a.py": f"x = {i}\n"}, "body" if i % 2 else "")
+    path = tmp_path / "me.jsonl"
+    import_items(Profile.open(path, create=True), git.read(repo.path), Report())
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for line in lines:  # as older versions wrote them
+        del line["meta"]["change"]
+    lines[0]["text"] = "Changed files: a.py (new)\n\n+ x = 0"
+    lines[1] |= {"title": "My own words", "stars": 5}  # edited since
+    lines[2]["meta"] = {"mine": [1]}
+    lines[3]["source"] = "git:another-folder"
+    lines.insert(2, {"id": "z", "text": "Not of git", "meta": {"change": "+ mine"}})
+    before = "".join(json.dumps(line) + "\n" for line in lines)
+    path.write_text(before)
+
+    def run(**options: bool) -> tuple[int, int, int, int]:
+        report = Report()
+        import_items(Profile.open(path), git.read(repo.path), report, fixed=True, **options)
+        return report.added, report.updated, report.changed, report.duplicates
+
+    assert run() == (0, 0, 6, 0)
+    assert run(update=True, dry_run=True) == (0, 6, 0, 0)
+    assert path.read_text() == before
+    assert run(update=True) == (0, 6, 0, 0)
+    told = {item.id: item.change for item in git.read(repo.path)}
+    for old, new in zip(lines, map(json.loads, path.read_text("utf-8").splitlines()), strict=True):
+        expected = {**old.get("meta", {}), "change": told[old["id"]]} if old["id"] in told else old["meta"]
+        assert {**old, "meta": {}} == {**new, "meta": {}}
+        assert expected == {key: value for key, value in new["meta"].items() if key in expected}
+    assert "[4 -> 5]" in told[lines[-1]["id"]]
+    after = path.read_bytes()
+    assert run(update=True) == run() == (0, 0, 0, 6)
+    assert path.read_bytes() == after
 
 
 def test_importing_twice_adds_nothing(repo: Repo, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -535,6 +536,40 @@ def test_real_gzipped_rows() -> None:
     with gzip.open(path, "rt") as stream:
         first = json.loads(next(stream))
     assert len(list(lamp.read(path, user=first["user_id"]))) >= len(first["profile"])
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"meta": {"topic": "rye"}}, {"meta": {"mine": 1, "tags": ["a"], "topic": "rye"}}),
+        ({"meta": {"tags": ["b"]}}, {"meta": {"mine": 1, "tags": ["b"]}}),
+        ({"kind": "post", "date": "2024"}, {"kind": "post"}),
+        ({"text": "newer", "date": "2024"}, {"text": "newer", "date": "2024"}),
+        (
+            {"text": "newer", "meta": {"topic": "x\udce9"}},
+            {"text": "newer", "meta": {"mine": 1, "tags": ["a"], "topic": "x\ufffd"}},
+        ),
+        ({"text": "of another"}, None),
+        ({"source": "other", "text": "old"}, None),
+        ({}, None),
+    ],
+)
+def test_update_takes_what_the_source_says_and_keeps_the_rest(
+    tmp_path: Path, told: dict[str, Any], expected: dict[str, Any] | None
+) -> None:
+    profile = Profile.open(tmp_path / "me.jsonl", create=True)
+    old = Item("1", "old", "T", date="2023", source="s", meta={"mine": 1, "tags": ["a"]})
+    profile.append([old, Item("2", "of another", "T", source="s")])
+    item = replace(Item("1", "old", "T", source="s"), **told)
+    for update, n in ((False, 0), (True, expected is not None), (True, 0)):
+        report = Report()
+        import_items(profile, [item], report, update=update)
+        assert (report.added, report.updated) == (0, n)
+        assert report.duplicates + report.changed + report.updated == 1
+        if not update:
+            assert report.changed == (expected is not None)
+    assert Profile.open(profile.path).items[0] == replace(old, **expected or {})
+    assert len(Profile.open(profile.path)) == 2
 
 
 def test_an_import_counts_everything_once(tmp_path: Path) -> None:

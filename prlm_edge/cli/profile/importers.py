@@ -35,14 +35,19 @@ Map = Annotated[
 class _Import:
     """How an import is done and reported; each field is an option of every kind."""
 
-    update: Annotated[bool, typer.Option("--update", help="Replace items whose source has a newer text.")] = False
+    update: Annotated[bool, typer.Option("--update", help="Also bring items up to date that are there already.")] = (
+        False
+    )
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count, but write nothing.")] = False
     user: UserOption = None
     config: ConfigFile = None
     json: JsonFlag = False
 
-    def run(self, unit: str, read: Callable[..., Iterator[Item]]) -> None:
-        """Import what `read(on_skip=, on_progress=)` yields, counted in `unit`, and say what became of it."""
+    def run(self, unit: str, read: Callable[..., Iterator[Item]], *, fixed: bool = False) -> None:
+        """Import what `read(on_skip=, on_progress=)` yields, counted in `unit`, and say what became of it.
+
+        `fixed` is that of `import_items`.
+        """
         from prlm_edge.ingest.into_profile import Report, import_items
 
         profile = open_or_create(self.user, self.config)
@@ -50,7 +55,7 @@ class _Import:
         try:
             with progress("importing", unit) as bar:
                 items = read(on_skip=report.skip, on_progress=bar)
-                import_items(profile, items, report, update=self.update, dry_run=dry_run)
+                import_items(profile, items, report, update=self.update, dry_run=dry_run, fixed=fixed)
         except KeyboardInterrupt:
             console.note(
                 f"interrupted: {count(report.added, 'item')} added, and they stay; "
@@ -87,7 +92,8 @@ def git(
     from prlm_edge.ingest import git as importer
 
     start = day(since, "--since")
-    into.run("commits", partial(importer.read, source, authors=author or (), rev=rev, since=start, limit=limit))
+    read = partial(importer.read, source, authors=author or (), rev=rev, since=start, limit=limit)
+    into.run("commits", read, fixed=True)
 
 
 @imports.command()
@@ -176,7 +182,7 @@ def _show(report: Any) -> None:
         reasons = ", ".join(f"{why} ({n:,})" for why, n in report.skipped.most_common(5))
         console.note(f"and {unnamed:,} more; most often: {reasons}")
     if report.changed:
-        console.note(f"{count(report.changed, 'item')} changed at the source since: --update takes the newer text")
+        console.note(f"{count(report.changed, 'item')} newer, or told with more, at the source: --update takes that")
 
 
 def _summary(report: Any) -> str:
