@@ -93,7 +93,7 @@ def run(
         recipe.data.files,
         (asked,),
         users=recipe.blend.users,
-        seed=recipe.seed,
+        recipe=recipe,
         command="prlm-edge train blend",
         cancel=cancel,
         bars=bars,

@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prlm_edge.errors import BAD_DATA, ConfigError, UsageError, did_you_mean
+from prlm_edge.evaluate.records import QueryForm
 from prlm_edge.storage import read_yaml
 from prlm_edge.types import Shape
 
@@ -75,11 +76,14 @@ class DataConfig(_Section):
 
     files: tuple[str, ...] = Field((), description="data sets as `prlm-edge eval` reads them; several make a mixture")
     dev_files: tuple[str, ...] = Field((), description="of other users; judged, never learned from")
+    ask: tuple[QueryForm, ...] = Field(
+        (), description="what of a row to ask with: short, text, diff, or several; by default its diff, else its text"
+    )
     limit: Count | None = Field(None, description="users of each file, drawn by the seed")
     dev_limit: Count = Field(60, description="dev users of each file")
     more_per_user: NotNegativeInt = Field(0, description="further examples: newest past items, as requests")
-    more_shapes: Annotated[tuple[Shape, ...], Field(min_length=1)] = Field(
-        ("text",), description="what those ask with, by turns: a topic, a text, or a change"
+    more_shapes: tuple[Shape, ...] = Field(
+        (), description="what those ask with, by turns: a topic, a text, or a change; by default as the user's row"
     )
     k: Annotated[int, Field(ge=1, le=64)] = Field(3, description="past items shown")
     retriever: Literal["bm25", "recency", "random", "none"] = Field("bm25", description="which past items")

@@ -61,7 +61,8 @@ def score(model: Path, recipe: Recipe, files: Sequence[str], n_users: int, out: 
     asked = _asked(model, recipe)
     found: dict[str, tuple[str, float, float]] = {}
     for file in files:
-        data = load(Path(file), limit=-(-n_users // len(files)), per_user=1, seed=recipe.seed)
+        limit = -(-n_users // len(files))
+        data = load(Path(file), limit=limit, per_user=1, seed=recipe.seed, asks=recipe.data.ask)
         about = header(data, [asked], recipe.seed, "prlm-edge export gguf")
         # Named by what is asked, of which file: after a change of either, other answers are wanted.
         name = hashlib.sha256(json.dumps(about["asked"], sort_keys=True).encode()).hexdigest()[:16]

@@ -87,7 +87,7 @@ def make_reference(source: Trained, material: Material, of: MergeBase = "origina
 def _texts(files: Sequence[str], recipe: Recipe, limit: int) -> list[str]:
     found = dict.fromkeys(base.ODD_TEXTS)
     for file in files:
-        for row in load(Path(file), limit=limit, seed=recipe.seed).rows:
+        for row in load(Path(file), limit=limit, seed=recipe.seed, asks=recipe.data.ask).rows:
             found |= dict.fromkeys((row.query, row.target, *(item.title for item in row.profile)))
     return _spread([text for text in found if text.strip()], N_TEXTS)
 

@@ -15,6 +15,7 @@ from prlm_edge.cli.shared.options import JsonFlag, adds, new_app, setting_flags
 from prlm_edge.cli.shared.progress import Update, no_update, progress
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import MissingError, UsageError
+from prlm_edge.evaluate.records import QueryForm
 from prlm_edge.settings import KEYS, flag, parse
 from prlm_edge.types import Cancel
 
@@ -61,6 +62,10 @@ def run(
     per_user: Annotated[int | None, typer.Option(min=1, help="Rows of each user.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draw of users and of sampling.")] = None,
     task: Annotated[str | None, typer.Option("--task", "-t", help="The task of rows that name none.")] = None,
+    ask: Annotated[
+        QueryForm | None,
+        typer.Option(help="What of each row is asked with; by default its diff, else its text."),
+    ] = None,
     profile: Annotated[str | None, typer.Option(help="Whose past items: own, other, neighbour, none.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUES", help="Any other setting; may be repeated.")
@@ -81,9 +86,11 @@ def run(
     asked = cond.unique(chosen)
     seed = seed if seed is not None else (read.seed if read else None) or 0
     limit = limit if limit is not None else read.limit if read else None
+    source = {"path": str(data), "limit": limit, "per_user": per_user, "task": task, "ask": ask}
     with progress("reading the data", unit="rows") as update:
-        data_set = _load(data, {"limit": limit, "per_user": per_user, "seed": seed, "task": task}, update)
-    source = {"path": str(data), "limit": limit, "per_user": per_user, "task": task}
+        data_set = _load(data, source, seed, update)
+    if data_set.skipped:
+        console.note(f"left out: {data_set.skipped} rows without {ask or 'query'} or target, or unreadable past items")
     folder = RunFolder.create(out, {**header(data_set, asked, seed, command_line()), "source": source})
     cancel = Cancel()
     with cancel_on_interrupt(cancel), progress("answering", unit="answers", at_once=True) as update:
@@ -104,8 +111,7 @@ def score(
 
     folder = RunFolder(run)
     source, seed = folder.source, int(folder.header["seed"])
-    options = {key: source[key] for key in ("limit", "per_user", "task")}
-    data_set = _load(data or Path(source["path"]), {**options, "seed": seed})
+    data_set = _load(data or Path(source["path"]), source, seed)
     if data_set.sha256 != folder.header["asked"]["data"]["sha256"]:
         raise UsageError(f"{data or source['path']}: not the data of this run", "name them with --data")
     _score(run, data_set, seed, json=json)
@@ -219,10 +225,13 @@ def _values(key: str, text: str) -> list[Any]:
     return [parse(key, part, key) if key in KEYS else part for part in parts]
 
 
-def _load(path: Path, options: Mapping[str, Any], update: Update = no_update) -> Dataset:
+def _load(path: Path, source: Mapping[str, Any], seed: int, update: Update = no_update) -> Dataset:
+    """What was or is to be taken of the file at `path`, by the names of `RunFolder.source`."""
     from prlm_edge.evaluate.data import load
 
-    return load(path, **options, on_progress=update)
+    options = {key: source[key] for key in ("limit", "per_user", "task")}
+    asks = [source["ask"]] if source["ask"] else []
+    return load(path, **options, asks=asks, seed=seed, on_progress=update)
 
 
 def _score(path: Path, data_set: Dataset, seed: int, *, json: bool) -> None:

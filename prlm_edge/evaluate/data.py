@@ -1,4 +1,8 @@
-"""Reads personalized data sets: rows with `user_id`, `query`, `target` and `profile`, or files of LaMP-4, 5 and 7."""
+"""Reads personalized data sets: rows with `user_id`, `query`, `target` and `profile`, or files of LaMP-4, 5 and 7.
+
+A query has a `text`, and may have `short`, the same in a few words, and `diff`, as git prints it: a row can be asked
+with any of them.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge.errors import UsageError
-from prlm_edge.evaluate.records import Owner, Row
-from prlm_edge.ingest.lamp import INSTRUCTION, KINDS, MAX_ROW_BYTES, owner_of, read_golds
-from prlm_edge.ingest.mapping import complete
+from prlm_edge.evaluate.records import Owner, QueryForm, Row
+from prlm_edge.ingest.lamp import INSTRUCTION, KINDS, MAX_ROW_BYTES, owner_of, past_item, read_golds
 from prlm_edge.ingest.records import read_records
-from prlm_edge.profile import LineError, item_from
+from prlm_edge.profile import LineError
 from prlm_edge.types import Item
 from prlm_edge.writer import as_text
 
@@ -23,6 +26,8 @@ TASKS = {
     "acl_title": "title",
     "commit_subject": "commit",
     "release_note": "note",
+    "commit_diff": "commit",
+    "blog_title": "title",
     "LaMP_4": "headline",
     "LaMP_5": "title",
     "LaMP_7": "paraphrase",
@@ -40,7 +45,8 @@ class Dataset:
         task: What the file says, such as "acl_title" or "LaMP_5".
         rows: The chosen users' rows.
         n_users: How many users `rows` are of.
-        skipped: Rows left out because they lack a query or a target, and profile items that can't be read.
+        skipped: Rows left out because they lack what is asked or a target, and profile items that can't be read.
+        asks: What rows were to be asked with; () for the diff where there is one, else the text.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Dataset:
     rows: tuple[Row, ...]
     n_users: int
     skipped: int = 0
+    asks: tuple[QueryForm, ...] = ()
 
     def other(self, row: Row, *, same_domain: bool = False) -> tuple[Item, ...] | None:
         """The profile of another user: the next one in the order of the seed; None where there is no other user.
@@ -88,6 +95,7 @@ def load(
     per_user: int | None = None,
     seed: int = 0,
     task: str | None = None,
+    asks: Sequence[QueryForm] = (),
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Dataset:
     """Read the data set in `path`.
@@ -95,60 +103,79 @@ def load(
     Args:
         path: JSON lines or a LaMP `*_questions.json`, gzipped or not.
         limit: Take this many users, drawn by `seed`: a smaller draw is part of a larger one.
-        per_user: Take this many rows of each user, the first ones.
+        per_user: Take this many of each user's rows in the file, the first ones.
         seed: Of the draw, and of the order in which users follow each other.
         task: Answer with this task of ours instead of what the file's own name says.
+        asks: What of each row to ask with. With several, each row of the file becomes as many rows, those that it has.
         on_progress: Told of rows read.
 
     Raises:
         UsageError: No such file, no such data, or a task of a name we don't know and none given.
     """
     golds, lamp_task = read_golds(path)
-    by_user: dict[str, list[Row]] = {}
+    by_user: dict[str, list[list[Row]]] = {}
     skipped, name = 0, lamp_task
     for done, record in enumerate(read_records(path, max_line_bytes=MAX_ROW_BYTES), 1):
         value = record.value
         if value is None or not isinstance(value.get("profile"), list) or not owner_of(value):
             raise UsageError(f"{path}: {record.where}: {record.error or 'no id and profile in it'}", _HINT)
         name = str(value.get("task") or name)
-        row, bad = _row(value, golds, name, task or _task_of(path, name))
+        rows, bad = _rows(value, golds, name, task or _task_of(path, name), asks)
         skipped += bad
-        if row:
-            by_user.setdefault(row.user, []).append(row)
+        if rows:
+            by_user.setdefault(rows[0].user, []).append(rows)
         on_progress(done)
     order = sorted(by_user, key=lambda user: blake2b(f"{seed}\0{user}".encode(), digest_size=8).digest())
     chosen = order[:limit]
     if not chosen:
-        raise UsageError(f"{path}: no row with a query and a target", _HINT)
-    rows = tuple(row for user in chosen for row in by_user[user][:per_user])
+        query = f"a query's {' or '.join(asks)}" if asks else "a query"
+        raise UsageError(f"{path}: no row with {query} and a target", _HINT)
+    rows = [row for user in chosen for several in by_user[user][:per_user] for row in several]
     with path.open("rb") as stream:
         sha256 = file_digest(stream, "sha256").hexdigest()
-    return Dataset(path.name, sha256, name, rows, len(chosen), skipped)
+    return Dataset(path.name, sha256, name, tuple(rows), len(chosen), skipped, tuple(asks))
 
 
-def _row(value: Mapping[str, Any], golds: Mapping[str, str], name: str, task: str) -> tuple[Row | None, int]:
-    """The row, and how many of its parts can't be used."""
+def _rows(
+    value: Mapping[str, Any], golds: Mapping[str, str], name: str, task: str, asks: Sequence[QueryForm]
+) -> tuple[list[Row], int]:
+    """A row for each of `asks` that the file's row has, and how many of these and of its items can't be used."""
     user = owner_of(value)
     query = value.get("query")
     if isinstance(query, dict):
-        text, target, date = str(query.get("text") or ""), str(value.get("target") or ""), str(query.get("date") or "")
+        target, date = str(value.get("target") or ""), str(query.get("date") or "")
         row_id = f"{user}/{query.get('id') or value.get('sample') or 0}"
     else:
-        text, date, row_id = str(value.get("input") or ""), "", user
+        text = INSTRUCTION.sub("", str(value.get("input") or ""), count=1)  # our task asks for it in its own words
+        query, date, row_id = {"text": text}, "", user
         target = str(golds.get(str(value.get("id")), ""))
-        text = INSTRUCTION.sub("", text, count=1)  # our task asks for it in its own words
-    if not as_text(text) or not target.strip():
-        return None, 1
-    items = list(_items(value["profile"], KINDS.get(name, "")))
-    missing = len(value["profile"]) - len(items)
-    return Row(row_id, user, task, text, target, tuple(items), date, str(value.get("domain") or "")), missing
+    wanted: Sequence[QueryForm] = asks or (["diff"] if query.get("diff") else ["text"])
+    usable = [ask for ask in wanted if as_text(str(query.get(ask) or ""))] if target.strip() else []
+    missing = len(wanted) - len(usable)
+    if not usable:
+        return [], missing
+    items = tuple(_items(value["profile"], KINDS.get(name, "")))
+    rows = [
+        Row(
+            f"{row_id}/{ask}" if len(asks) > 1 else row_id,
+            user,
+            task,
+            str(query[ask]),
+            target,
+            items,
+            date,
+            str(value.get("domain") or ""),
+            ask,
+        )
+        for ask in usable
+    ]
+    return rows, missing + len(value["profile"]) - len(items)
 
 
 def _items(profile: Sequence[Any], kind: str) -> Iterator[Item]:
     for record in profile:
         try:
-            if isinstance(record, dict):
-                yield item_from(complete(record, source="", kind=kind), extras=True)
+            yield past_item(record, source="", kind=kind)
         except LineError:
             continue
 

@@ -46,6 +46,7 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
                 "n_rows": len(data.rows),
                 "n_users": data.n_users,
                 "skipped": data.skipped,
+                **({"asks": list(data.asks)} if data.asks else {}),
             },
             "models": _models(conditions),
             "defaults": {key: value for key, value in DEFAULTS.items() if key not in SET_BY_THE_RUN},

@@ -12,6 +12,8 @@ from prlm_edge.types import Item
 #: Whose past items a condition shows: the user's own, those of another user (of another domain where there are
 #: domains), those of another user of the same domain, or none at all.
 Owner = Literal["own", "other", "neighbour", "none"]
+#: What of a row is asked with: a few words, a text, or a diff as git prints it.
+QueryForm = Literal["short", "text", "diff"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Row:
         profile: The user's past items, oldest first; all older than the query.
         date: ISO 8601, "" when unknown.
         domain: Such as the repository; "" when unknown.
+        ask: What of the row `query` is.
     """
 
     id: str
@@ -37,6 +40,7 @@ class Row:
     profile: tuple[Item, ...] = ()
     date: str = ""
     domain: str = ""
+    ask: QueryForm = "text"
 
 
 @dataclass(frozen=True)

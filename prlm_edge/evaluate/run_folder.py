@@ -85,14 +85,14 @@ class RunFolder:
 
     @property
     def source(self) -> Mapping[str, Any]:
-        """Where the data were: "path", and what was taken of them: "limit", "per_user", "task" (None for all).
+        """Where the data were: "path", and what was taken of them: "limit", "per_user", "task", "ask" (None: all).
 
         Raises:
             DataError: run.json does not say.
         """
-        found: Mapping[str, Any] = self.header.get("source", {})
-        number = (int, NoneType)
-        if not fits(found, {"path": str, "limit": number, "per_user": number, "task": (str, NoneType)}):
+        found: Mapping[str, Any] = {"ask": None, **self.header.get("source", {})}
+        number, name = (int, NoneType), (str, NoneType)
+        if not fits(found, {"path": str, "limit": number, "per_user": number, "task": name, "ask": name}):
             raise DataError(f"{self.path / 'run.json'}: damaged: it does not say which data were read", _AGAIN)
         return found
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prlm_edge.errors import UsageError
 from prlm_edge.ingest.common import OnProgress, OnSkip, ignore_progress, ignore_skip
+from prlm_edge.ingest.diff import diff_to_text
 from prlm_edge.ingest.mapping import complete
 from prlm_edge.ingest.records import open_data, read_records
 from prlm_edge.profile import LineError, item_from
@@ -27,6 +29,8 @@ KINDS = {
     "acl_title": "paper",
     "commit_subject": "commit",
     "release_note": "note",
+    "commit_diff": "commit",
+    "blog_title": "post",
 }
 INSTRUCTION = re.compile(r"^[^:\n]{10,160}:\s+")
 _N_LISTED = 3
@@ -64,11 +68,43 @@ def read(
             records.append(("target", _target(row, golds, task)))
         for what, record in records:
             try:
-                if not isinstance(record, dict):
-                    raise LineError("not a JSON object" if record is not None else "no answer in the outputs file")
-                yield item_from(complete(record, source=source, kind=label), extras=True)
+                if record is None:
+                    raise LineError("no answer in the outputs file")
+                yield past_item(record, source=source, kind=label)
             except LineError as error:
                 on_skip(f"user {owner_of(row)}, {what}", str(error))
+
+
+def past_item(record: object, *, source: str, kind: str) -> Item:
+    """The item of a profile's record; `short` becomes its topic.
+
+    Of a record with a `diff` the text is made anew, as a diff at hand is read, unless `diff_cut` says that the stored
+    text was made of more than what is there. The diff itself is not kept.
+
+    Args:
+        record: The record.
+        source: Of an item that names none.
+        kind: The same.
+
+    Raises:
+        LineError: It is no JSON object, has neither text nor title, or a field of the wrong type.
+    """
+    if not isinstance(record, dict):
+        raise LineError("not a JSON object")
+    fields = {key: value for key, value in record.items() if key not in ("short", "diff", "diff_cut")}
+    short, diff = record.get("short"), record.get("diff")
+    told: dict[str, str] = {"topic": short} if isinstance(short, str) and short.strip() else {}
+    if isinstance(diff, str) and diff.strip():
+        try:
+            change = diff_to_text(diff)  # what `profile import git` keeps of a commit's diff
+        except UsageError as error:
+            raise LineError(error.message) from None
+        if not record.get("diff_cut"):
+            fields["text"] = change
+        if fields.get("text") != change:  # else the text says it
+            told["change"] = change
+    item = item_from(complete(fields, source=source, kind=kind), extras=True)
+    return replace(item, meta={**item.meta, **told}) if told else item
 
 
 def _rows_of(path: Path, user: str, on_progress: OnProgress) -> Iterator[Mapping[str, Any]]:

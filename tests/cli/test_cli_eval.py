@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from evaluation import scored_run
+from evaluation import row, scored_run, write_rows
+
+from prlm_edge.evaluate.run_folder import RunFolder
 
 HEADLINE = ["CONDITION", "ROUGE1", "BLEU", "STYLE_MATCH", "ECHO", "INVENTION", "COPIED", "CUT_OFF", "PROMPT"]
 
@@ -24,3 +26,21 @@ def test_a_terminal_of_100_columns_holds_the_table(path, cli):
     full = cli("eval", "show", path, "--full").out.splitlines()[2].split()
     assert full[-1] == "USERS/MIN"
     assert "CARRIED" in full
+
+
+def test_what_is_asked_with_is_kept(tmp_path, cli):
+    """A run goes on, and is scored, with what it was begun with."""
+    rows = [row(user) for user in range(4)]
+    for one in rows[1:]:
+        one["query"]["short"] = f"topic {one['user_id']}"
+    data, out, plan = write_rows(tmp_path / "dev.jsonl", rows), tmp_path / "run", tmp_path / "plan.yaml"
+    plan.write_text("conditions: {copy: {baseline: copy}}")
+    command = ("eval", "run", data, "--out", out, "--plan", plan)
+    done = cli(*command, "--ask", "short")
+    assert done.code == 0
+    assert "left out: 1 rows without short" in done.err
+    assert {answer.answer for answer in RunFolder(out).answers()} == {"topic u1", "topic u2", "topic u3"}
+    for again in (cli("eval", "score", out), cli(*command, "--ask", "short")):
+        assert [again.code, "users: 3" in again.out, "100% ±0" in again.out] == [0, True, True]  # an echo
+    assert "holds another run" in cli(*command).err
+    assert cli(*command, "--ask", "shorter").code == 2

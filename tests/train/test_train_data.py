@@ -124,6 +124,21 @@ def test_further_examples_ask_in_the_shapes_of_the_recipe_by_turns(tokens, rows_
     assert asked[1].startswith(older.text)
 
 
+def test_training_asks_with_what_the_recipe_says(tokens, rows_file, tmp_path):
+    lines = [json.loads(line) for line in rows_file.read_text().splitlines()[:2]]
+    lines[0]["query"]["short"] = "a parser"
+    for item in lines[0]["profile"][-2:]:
+        item["short"] = "topic " + item["id"]
+    path = tmp_path / "asks.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = read(tokens, path, replace_config(ask=("short", "text")), more_per_user=3)
+    of_short = [example for example in found.examples if "/short" in example.row]
+    assert [example.row.rpartition("/")[2] for example in of_short] == ["short", "-1", "-2", "-3"]
+    assert "topic " + lines[0]["profile"][-1]["id"] in tokens.tokenizer.decode(of_short[1].ids)
+    assert len(found.examples) == 3 * 4
+    assert sum(found.skipped.values()) == 1
+
+
 def test_prompts_fit(tokens, rows_file):
     small = replace(tokens.info, n_ctx_max=256)
     tight = base.Tokens(tokens.tokenizer, small.n_ctx_max)

@@ -11,6 +11,8 @@ from evaluation import row, write_rows
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.baselines import BASELINES, answer
 from prlm_edge.evaluate.data import load
+from prlm_edge.evaluate.records import QueryForm
+from prlm_edge.ingest.diff import diff_to_text
 
 
 @pytest.fixture
@@ -48,6 +50,58 @@ def test_stand_in_profiles_are_of_others_and_of_the_domain_asked_for(path: Path)
         assert one.user not in (owner[other[0].title][0], owner[neighbour[0].title][0])
     alone = load(path, limit=1)
     assert alone.other(alone.rows[0]) is None
+
+
+DIFF = """diff --git a/oven.py b/oven.py
+--- a/oven.py
++++ b/oven.py
+@@ -1 +1 @@ def heat(oven):
+-    oven.set(200)
++    oven.set(250)
+"""
+
+
+def test_a_row_is_asked_with_its_diff_its_text_or_its_short_form(tmp_path: Path) -> None:
+    def asked(query: dict[str, str], user: str) -> dict[str, object]:
+        return {"user_id": user, "task": "commit_diff", "query": query, "target": "bake hotter", "profile": []}
+
+    everything = {"id": "q", "text": "Changed files: oven.py", "diff": DIFF, "short": "hot oven"}
+    bare = {"id": "q", "text": "an oven", "short": ""}
+    path = write_rows(tmp_path / "x.jsonl", [asked(everything, "a"), asked(bare, "b"), asked(everything, "a")])
+
+    def queries(*asks: QueryForm, per_user: int = 1) -> dict[str, str]:
+        return {row.id: row.query for row in load(path, asks=asks, per_user=per_user).rows}
+
+    assert queries() == {"a/q": DIFF, "b/q": "an oven"}
+    assert queries("diff") == {"a/q": DIFF}
+    assert queries("text") == {"a/q": "Changed files: oven.py", "b/q": "an oven"}
+    assert queries("short", "text") == {
+        "a/q/short": "hot oven",
+        "a/q/text": "Changed files: oven.py",
+        "b/q/text": "an oven",
+    }
+    data = load(path, asks=("short",))
+    assert (len(data.rows), data.n_users, data.skipped) == (2, 1, 1)
+    assert {row.ask for row in load(path).rows} == {"diff", "text"}
+    with pytest.raises(UsageError, match="no row with a query's short and a target"):
+        load(write_rows(tmp_path / "y.jsonl", [asked(bare, "b")]), asks=("short",))
+
+
+def test_past_items_have_a_topic_and_the_text_that_a_diff_at_hand_gets(tmp_path: Path) -> None:
+    old = {"title": "bake", "text": "Changed files: oven.py\n\nas it was rendered before"}
+    profile = [
+        {**old, "id": "whole", "diff": DIFF, "short": "hot oven"},
+        {**old, "id": "cut", "diff": DIFF, "diff_cut": True, "short": None},
+        {**old, "id": "none"},
+        {**old, "id": "drawn", "diff": "*** a/x\n--- b/x\n***************\n"},
+    ]
+    value = {"user_id": "a", "task": "commit_diff", "query": {"text": "x"}, "target": "y", "profile": profile}
+    data = load(write_rows(tmp_path / "x.jsonl", [value]))
+    whole, cut, none = data.rows[0].profile
+    assert data.skipped == 1  # a diff that can't be read
+    assert (whole.text, whole.change, whole.topic, whole.kind) == (diff_to_text(DIFF), "", "hot oven", "commit")
+    assert (cut.text, cut.change, cut.topic) == (old["text"], diff_to_text(DIFF), "")
+    assert (none.text, none.meta) == (old["text"], {})
 
 
 def test_lamp_questions_and_outputs(tmp_path: Path) -> None:

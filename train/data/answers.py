@@ -46,7 +46,7 @@ def answered(
     conditions: Sequence[Condition],
     *,
     users: int | None,
-    seed: int,
+    recipe: Recipe,
     command: str,
     cancel: Cancel,
     bars: Bars,
@@ -61,17 +61,19 @@ def answered(
         files: Data sets.
         conditions: How to answer.
         users: Of each file.
-        seed: Of the draw of users, and of the answers.
+        recipe: Its seed is that of the draw of users and of the answers; and what is asked with.
         command: What the runs' headers say they were made by.
         cancel: Ends after what is under way.
         bars: Shows progress.
     """
     found = []
     for number, file in enumerate(files if conditions else (), 1):
-        data = load(Path(file), limit=users, per_user=1, seed=seed)
-        run = RunFolder.create(out / f"{number}-{part}", header(data, conditions, seed, command) | {"source": {}})
+        data = load(Path(file), limit=users, per_user=1, seed=recipe.seed, asks=recipe.data.ask)
+        run = RunFolder.create(
+            out / f"{number}-{part}", header(data, conditions, recipe.seed, command) | {"source": {}}
+        )
         with bars(f"generating answers ({part}, {data.name})", "answers") as update:
-            if not answer_all(run, data, conditions, seed=seed, cancel=cancel, progress=update):
+            if not answer_all(run, data, conditions, seed=recipe.seed, cancel=cancel, progress=update):
                 return None
         found.append((run, data))
     return found

@@ -7,11 +7,11 @@ request, one item fewer in front of each, at no further cost. What can't be lear
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from prlm_edge.errors import ConfigError, UsageError
-from prlm_edge.evaluate.records import Row
+from prlm_edge.evaluate.records import QueryForm, Row
 from prlm_edge.prompt import ANSWER_CLOSE, THINK_CLOSE, Plan
 from prlm_edge.style import example_line
 from prlm_edge.tasks import get_task
@@ -20,6 +20,8 @@ from prlm_edge.train.data.order import lay_out, n_steps
 from prlm_edge.train.data.rows import Planner, one_line, read_rows, say_skipped, settings_of
 from prlm_edge.train.data.tokens import Tokens
 from prlm_edge.types import Shape, TokenizedPrompt
+
+_SHAPES: Mapping[QueryForm, Shape] = {"short": "topic", "text": "text", "diff": "change"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def read(
             "warmstart.loss_on=all needs past items as turns",
             "use loss_on=answer, or data.layout=turns and a retriever",
         )
-    data = read_rows(files, limit=limit, seed=seed)
+    data = read_rows(files, limit=limit, seed=seed, asks=config.ask)
     found = Examples(skipped=data.skipped, sha256=data.sha256)
     maker = _Maker(tokens, Planner(tokens, config, settings_of(config, seed)), loss_on)
     for done, row in enumerate(data.rows, 1):
@@ -160,8 +162,9 @@ def _reasoning(plan: Plan, answer: str) -> str:
 def _earlier(row: Row, n: int, shapes: Sequence[Shape]) -> Iterator[Row]:
     """Rows made of the `n` newest past items that have a text, each with what is older as its profile.
 
-    They are asked for in `shapes` by turns.
+    They are asked for in `shapes` by turns, or in that of the row.
     """
+    shapes = shapes or (_SHAPES[row.ask],)
     task = get_task(row.task)
     made = 0
     for place in range(len(row.profile) - 1, 0, -1):

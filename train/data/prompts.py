@@ -46,7 +46,8 @@ def read(
     settings = settings_of(recipe.data, recipe.seed)
     if recipe.grpo.reasoning_tokens:
         settings = replace(settings, reasoning_tokens=recipe.grpo.reasoning_tokens)
-    data, planner = read_rows(files, limit=limit, seed=recipe.seed), Planner(tokens, recipe.data, settings)
+    data = read_rows(files, limit=limit, seed=recipe.seed, asks=recipe.data.ask)
+    planner = Planner(tokens, recipe.data, settings)
     left_out.update(data.skipped)
     found: list[Ask] = []
     taken: Counter[str] = Counter()

@@ -14,7 +14,7 @@ from typing import Any
 
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import Dataset, load
-from prlm_edge.evaluate.records import Row
+from prlm_edge.evaluate.records import QueryForm, Row
 from prlm_edge.prompt import ANSWER_CLOSE, Plan, prompt_budget
 from prlm_edge.settings import Settings
 from prlm_edge.tasks import Task, get_task
@@ -34,11 +34,11 @@ class DataRows:
     sha256: dict[str, str] = field(default_factory=dict)
 
 
-def read_rows(files: Sequence[str], *, limit: int | None, seed: int) -> DataRows:
-    """The rows of `limit` users of each file, drawn by `seed`; raises as `prlm_edge.evaluate.data.load`."""
+def read_rows(files: Sequence[str], *, limit: int | None, seed: int, asks: Sequence[QueryForm] = ()) -> DataRows:
+    """The rows of `limit` users of each file, drawn by `seed`; `asks` and errors as `prlm_edge.evaluate.data.load`."""
     found = DataRows()
     for file in files:
-        data = load(Path(file), limit=limit, seed=seed)
+        data = load(Path(file), limit=limit, seed=seed, asks=asks)
         keep_sha256(found.sha256, data)
         if data.skipped:
             found.skipped[UNREADABLE] += data.skipped

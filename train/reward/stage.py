@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from prlm_edge.errors import UsageError
-from prlm_edge.evaluate.data import Dataset, load
 from prlm_edge.evaluate.records import Condition, Row
 from prlm_edge.rerank.reward.encoder import Encoder
 from prlm_edge.rerank.reward.scorer import RewardScorer
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data.answers import Bars, answered, condition
+from prlm_edge.train.data.rows import read_rows
 from prlm_edge.train.reward import evaluate as reward_eval
 from prlm_edge.train.reward import pairs as pairing
 from prlm_edge.train.reward import to_onnx as reward_onnx
@@ -83,8 +83,8 @@ def run(
         if cancel.cancelled:
             return None
     with bars("making pairs", "rows") as update:
-        learned = _pairs(_rows(files, recipe.data.limit, recipe.seed), generated[0], recipe, update)
-        judged = _pairs(_rows(dev_files, recipe.data.dev_limit, recipe.seed), generated[1], recipe, update)
+        learned = _pairs(_rows(files, recipe.data.limit, recipe), generated[0], recipe, update)
+        judged = _pairs(_rows(dev_files, recipe.data.dev_limit, recipe), generated[1], recipe, update)
     say(f"to learn from: {learned.say()}")
     if judged.pairs:
         say(f"to judge by: {judged.say()}")
@@ -148,7 +148,7 @@ def _generate(
     asked = conditions(recipe, adapter)
     users = recipe.reward.users if part == "train" else recipe.data.dev_limit
     command = "prlm-edge train reward"
-    runs = answered(out, part, files, asked, users=users, seed=recipe.seed, command=command, cancel=cancel, bars=bars)
+    runs = answered(out, part, files, asked, users=users, recipe=recipe, command=command, cancel=cancel, bars=bars)
     return pairing.generated_of(answer for run, _ in runs or () for answer in run.answers())
 
 
@@ -158,6 +158,5 @@ def _pairs(rows: Sequence[Row], generated: pairing.Generated, recipe: Recipe, pr
     return pairing.make_pairs(rows, recipe.reward, generated, k=recipe.data.k, seed=recipe.seed, progress=progress)
 
 
-def _rows(files: Sequence[str], limit: int | None, seed: int) -> list[Row]:
-    found: list[Dataset] = [load(Path(file), limit=limit, seed=seed) for file in files]
-    return [row for data in found for row in data.rows]
+def _rows(files: Sequence[str], limit: int | None, recipe: Recipe) -> list[Row]:
+    return read_rows(files, limit=limit, seed=recipe.seed, asks=recipe.data.ask).rows
