@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from prlm_edge.errors import UsageError, nearest
+from prlm_edge.ingest import topic
 from prlm_edge.ingest.dates import iso_date
 from prlm_edge.profile import item_from
 from prlm_edge.types import Item
 
-FIELDS = ("id", "title", "text", "date", "kind", "source")
+FIELDS = ("id", "title", "text", "date", "kind", "source", "topic")
 USUAL: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "guid", "uuid", "uid"),
     "title": ("title", "headline", "subject"),
@@ -81,7 +83,8 @@ def item_of(record: Mapping[str, Any], fields: Mapping[str, Sequence[str]], *, s
 
     Args:
         record: The cells of a row by their columns, or a JSON object.
-        fields: For each field the columns that may feed it: the first filled one does.
+        fields: For each field the columns that may feed it: the first filled one does. A topic is also found in what
+            feeds no field.
         source: Of records that have none.
         kind: Of records that have none.
 
@@ -91,6 +94,8 @@ def item_of(record: Mapping[str, Any], fields: Mapping[str, Sequence[str]], *, s
     rest = dict(record)
     found: dict[str, Any] = {}
     for field, columns in fields.items():
+        if field == "topic":  # part of `meta`, and shorter than the column, which stays
+            continue
         found[field] = None
         for column in columns:
             value = record.get(column)
@@ -106,7 +111,13 @@ def item_of(record: Mapping[str, Any], fields: Mapping[str, Sequence[str]], *, s
         others["meta"] = rest.pop("meta")
     if others:
         rest["meta"] = {**rest.get("meta", {}), **others}
-    return item_from(complete({**rest, **found}, source=source, kind=kind), extras=True)
+    item = item_from(complete({**rest, **found}, source=source, kind=kind), extras=True)
+    asked = fields.get("topic", ())
+    by_lower = {name.strip().lower(): value for name, value in rest.items()} if not asked else {}
+    told = [look_up(record, column) for column in asked] or [by_lower.get(name) for name in topic.FIELDS]
+    if (asked or not item.topic) and (said := topic.topic_of(told, item.title)):
+        return replace(item, meta={**item.meta, "topic": said})
+    return item
 
 
 def look_up(record: Mapping[str, Any], column: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from prlm_edge.errors import UsageError
-from prlm_edge.ingest import front_matter, plain_text
+from prlm_edge.ingest import front_matter, plain_text, topic
 from prlm_edge.ingest.common import OnProgress, OnSkip, decode, ignore_progress, ignore_skip, stable_id
 from prlm_edge.ingest.dates import iso_date
 from prlm_edge.types import Item
@@ -39,8 +39,9 @@ def read(
 ) -> Iterator[Item]:
     """Yield one item a file, in path order. Hidden, trash and template folders are passed over.
 
-    The title is that of the front matter, else the first heading, else the file name; the id is of the path below the
-    folder, so an edited file keeps it.
+    The title is that of the front matter, else the first heading, else the file name; the topic is what the front
+    matter says of it, such as its description or tags. The id is of the path below the folder, so an edited file keeps
+    it.
 
     Args:
         path: A file or a folder. Linked folders are followed once, so loops end.
@@ -121,6 +122,7 @@ def _item(file: Path, relative: str, root: str, drafts: bool, kind: str) -> Item
     details = {
         "path": relative,
         "tags": tags if isinstance(tags, list) else str(tags).replace(",", " ").split(),
+        "topic": topic.topic_of((meta.get(name) for name in topic.FIELDS), title),
         "date": written[0] if written and not date else "",
         "front_matter": {key: value for key, value in meta.items() if key not in _USED and value},
     }

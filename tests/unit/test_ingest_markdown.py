@@ -52,6 +52,7 @@ def test_front_matter_names_title_date_kind_and_tags(note: Path) -> None:
     assert item.meta == {
         "path": "my-first_post.md",
         "tags": ["bread", "slow food", "a, b"],
+        "topic": "bread, slow food, a, b",
         "front_matter": {"nested": {"title": "not this one"}},
     }
 
@@ -71,6 +72,28 @@ def test_toml_front_matter(note: Path) -> None:
         """,
     )
     assert (item.title, item.date, item.meta["tags"], item.text) == ("T", "2020-02-03", ["x"], "Body")
+
+
+@pytest.mark.parametrize(
+    ("front", "topic"),
+    [
+        ("tags: [rye, bread]\ndescription: Rye in *winter*.", "Rye in winter"),
+        ("summary: A [link](http://x.y) and <b>more</b>\nkeywords: a, b", "A link and more"),
+        ("description: On my first post!\nsubtitle: On rye", "On my first post!"),
+        ("description: My first, post!\nsubtitle: On rye", "On rye"),  # the title again says nothing
+        ("title: Slow rye bread\ntags: [bread, rye]\ncategories: Oven", "Oven"),
+        ("description: ''\nexcerpt:\ntags: []\ndeck: 5", "5"),
+        ("tags: [a, b, 3, [c], d, e, f]", "a, b, 3, d"),
+        ("keywords: rye, bread", "rye, bread"),
+        (f"description: {'word ' * 40}", " ".join(["word"] * 25)),
+        (f"description: 'One. Two three. {'word ' * 40}'", "One. Two three"),
+        ("description: {a: b}\nauthor: Ann", ""),
+    ],
+)
+def test_front_matter_says_what_a_post_is_about(note: Path, front: str, topic: str) -> None:
+    item = one(note, f"---\n{front}\n---\nSome text.")
+    assert item.topic == topic
+    assert "topic" in item.meta or not topic
 
 
 def test_the_title_is_the_first_heading_else_the_file_name(note: Path) -> None:

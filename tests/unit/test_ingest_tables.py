@@ -539,6 +539,46 @@ def test_real_gzipped_rows() -> None:
 
 
 @pytest.mark.parametrize(
+    ("record", "mapping", "topic", "rest"),
+    [
+        (
+            {"text": "x", "Description": "On rye.", "tags": ["a"]},
+            {},
+            "On rye",
+            {"Description": "On rye.", "tags": ["a"]},
+        ),
+        ({"title": "x", "description": "On rye"}, {}, "", {}),  # is the text
+        (
+            {"title": "On rye", "text": "x", "summary": "on Rye!", "tags": "a, b"},
+            {},
+            "a, b",
+            {"summary": "on Rye!", "tags": "a, b"},
+        ),
+        ({"text": "x", "topic": "Rye, and all that."}, {}, "Rye, and all that.", {}),
+        ({"text": "x", "tags": "a", "meta": {"topic": "rye"}}, {}, "rye", {"tags": "a"}),
+        (
+            {"text": "x", "tags": "a", "x": {"y": "On rye"}},
+            {"topic": "x.y"},
+            "On rye",
+            {"tags": "a", "x": {"y": "On rye"}},
+        ),
+        ({"text": "x", "tags": 5, "summary": {"a": 1}}, {}, "", {"tags": 5, "summary": {"a": 1}}),
+    ],
+)
+def test_a_column_says_what_a_text_is_about(
+    tmp_path: Path, record: dict[str, Any], mapping: dict[str, str], topic: str, rest: dict[str, Any]
+) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(record) + "\n")
+    (item,) = jsonl.read(path, mapping=parse_map(f"{field}={column}" for field, column in mapping.items()))
+    assert (item.topic, {key: value for key, value in item.meta.items() if key != "topic"}) == (topic, rest)
+    if all(isinstance(value, str) for value in record.values()):
+        with (tmp_path / "x.csv").open("w", newline="") as stream:
+            stdlib_csv.writer(stream).writerows([list(record), list(record.values())])
+        assert [item.topic for item in csv.read(tmp_path / "x.csv")] == [topic]
+
+
+@pytest.mark.parametrize(
     ("told", "expected"),
     [
         ({"meta": {"topic": "rye"}}, {"meta": {"mine": 1, "tags": ["a"], "topic": "rye"}}),
