@@ -99,6 +99,46 @@ def on_terminal(argv: Sequence[str], keys: bytes = b"", env: Mapping[str, str] |
     return process.returncode, shown
 
 
+def asked_on_terminal(argv: Sequence[str], keys: Sequence[tuple[bytes, bytes]], piped: str) -> tuple[int, str, bytes]:
+    """Run a program whose terminal is neither its standard input, which is `piped`, nor its standard output.
+
+    Args:
+        argv: The program.
+        keys: What the terminal must show, and what is typed then.
+        piped: Its standard input.
+
+    Returns:
+        Its exit code, its standard output, all that the terminal showed. Checks that the terminal is left as it was.
+    """
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    screen, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+
+    def take_terminal() -> None:
+        os.setsid()
+        os.close(os.open(os.ttyname(terminal), os.O_RDWR))  # the first that a session opens becomes its own
+
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": terminal}
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+    with subprocess.Popen(argv, env=env, preexec_fn=take_terminal, **pipes) as process:
+        process.stdin.write(piped.encode())
+        process.stdin.close()
+        shown, n_read = b"", 0
+        for awaited, typed in keys:
+            while awaited not in shown[n_read:]:
+                shown += os.read(screen, 65536)
+            n_read = len(shown)
+            os.write(screen, typed)
+        out = process.stdout.read().decode()
+    assert termios.tcgetattr(terminal) == before
+    os.close(terminal)
+    with contextlib.suppress(OSError):  # how Linux says that the other side is closed
+        while part := os.read(screen, 65536):
+            shown += part
+    os.close(screen)
+    return process.returncode, out, shown
+
+
 def answer_alone(shown: bytes, label: bytes) -> bytes:
     """Check that a terminal shows one plain line, the answer, and the bar `label` only before it; returns that."""
     before, _, after = shown.rpartition(label)

@@ -1,29 +1,34 @@
-"""`prlm-edge generate`: write in your own voice. The answer on stdout; reasoning, progress and notes on stderr."""
+"""`prlm-edge generate`: write in your own voice. Answers on stdout; reasoning, progress and notes on stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prlm_edge.cli.shared import console
-from prlm_edge.cli.shared.interrupt import cancel_on_interrupt
+from prlm_edge.cli.shared.interrupt import cancel_on_interrupt, end_in_order
 from prlm_edge.cli.shared.options import ConfigFile, adds, new_app, setting_flags
+from prlm_edge.cli.shared.pick import OTHERS_TEMPERATURE, PICK_FROM, pick_one
 from prlm_edge.cli.shared.progress import Update, no_update, progress
 from prlm_edge.cli.shared.table import VERBS
+from prlm_edge.cli.shared.terminal import open_terminal
 from prlm_edge.errors import EXIT_INTERRUPTED, UsageError
 from prlm_edge.models.adapters import NONE, is_ours
-from prlm_edge.settings import KEYS
-from prlm_edge.types import Cancel, Drop, Event, Hit, Result
+from prlm_edge.settings import KEYS, Settings
+from prlm_edge.tasks import get_task
+from prlm_edge.types import Cancel, Candidate, Drop, Event, Hit, Result
 
 if TYPE_CHECKING:
     from prlm_edge.prompt import Plan
     from prlm_edge.writer import Writer
 
 app = new_app()
+BETWEEN = "---"  # a line between answers that may have several lines each
 OURS = "written with the adapter that comes with prlm-edge; --base leaves it out"
 
 
@@ -34,6 +39,11 @@ REQUEST is what you want written, such as "title for my post on winter sourdough
 
 \b
 git diff --staged | prlm-edge generate --user me.jsonl --task commit -
+git commit -m "$(git diff --staged | prlm-edge generate --task commit --pick -)"
+
+With -n 4 up to four answers that differ are printed, best first, a line each; those of tasks that write several lines
+are parted by a line of "---". --pick asks on the terminal which one to print: by its number, after a change (e), or
+after others were drawn (r). q, Esc, Ctrl-C and Ctrl-D print nothing, and the exit code is 130.
 
 Options that are not given come from the settings (`prlm-edge config show`).
 """
@@ -49,6 +59,9 @@ def generate(
         bool, typer.Option("--base", help="Without the adapter that comes with prlm-edge: the model as it was pulled.")
     ] = False,
     config: ConfigFile = None,
+    pick: Annotated[
+        bool, typer.Option("--pick", help="Choose by a key which answer is printed; of four where -n says nothing.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the prompt and the retrieved items; write nothing.")
     ] = False,
@@ -64,6 +77,8 @@ def generate(
     if json and jsonl:
         hint = "--json prints once at the end, --jsonl as it happens"
         raise UsageError("--json and --jsonl exclude each other", hint)
+    if pick and (json or jsonl or dry_run):
+        raise UsageError("--pick prints the chosen answer alone", "leave out --json, --jsonl and --dry-run")
     if base:
         if flags["adapter"] is not None:
             raise UsageError("--base and --adapter exclude each other", "leave one of them out")
@@ -75,9 +90,33 @@ def generate(
         if dry_run:
             _dry_run(writer, query, as_json=json or jsonl)
             return
-        cancelled = _Show(writer, quiet=quiet, json=json, jsonl=jsonl).run(query)
-    if cancelled:
+        show = _Show(writer, quiet=quiet, json=json, jsonl=jsonl, pick=pick)
+        if pick:
+            _pick(show, writer.settings, query)
+            return
+        result = show.run(query)
+        show.end(result, query)
+    if result.finish_reason == "cancelled":
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _pick(show: _Show, settings: Settings, query: str) -> None:
+    """Print the answer that the user takes on their terminal."""
+    n = PICK_FROM if settings.origins["n"] == "default" else settings.n
+
+    def draw(n_rounds: int) -> Sequence[Candidate]:
+        warm = max(settings.temperature, OTHERS_TEMPERATURE)
+        others = {"seed": (settings.seed + 100 * n_rounds) % 2**32, "temperature": warm} if n_rounds else {}
+        result = show.run(query, n=n, **others)
+        if not n_rounds:
+            show.notes(result)
+        return () if result.finish_reason == "cancelled" else result.candidates
+
+    with open_terminal("--pick") as terminal, end_in_order():
+        text = pick_one(terminal, draw)
+    if text is None:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    console.out(text)
 
 
 def _read_request(words: Sequence[str]) -> str:
@@ -104,22 +143,23 @@ def _dry_run(writer: Writer, query: str, *, as_json: bool) -> None:
 
 
 class _Show:
-    """Shows a stream of events in the form that was asked for."""
+    """Shows a stream of events in the form that was asked for; `pick` shows no answers."""
 
-    def __init__(self, writer: Writer, *, quiet: bool, json: bool, jsonl: bool) -> None:
+    def __init__(self, writer: Writer, *, quiet: bool, json: bool, jsonl: bool, pick: bool) -> None:
         self._writer, self._quiet, self._json, self._jsonl = writer, quiet, json, jsonl
-        self._live = not (json or jsonl) and sys.stdout.isatty()
-        self._reasoning = writer.settings.reasoning in ("auto", "show") and not (quiet or json or jsonl)
+        plain = not (json or jsonl or pick)
+        self._live = plain and writer.settings.n == 1 and sys.stdout.isatty()
+        self._reasoning = writer.settings.reasoning in ("auto", "show") and plain and not quiet
         self._dimmed = self._answered = False
 
-    def run(self, query: str) -> bool:
-        """Show the answer to `query`; returns whether it was cancelled."""
+    def run(self, query: str, **options: Any) -> Result:
+        """Show the answering of `query` as it happens, all but its end."""
         cancel = Cancel()
         with contextlib.ExitStack() as signals, contextlib.ExitStack() as bar:
             self._writer.on_index_progress(self._bar(bar, "reading your past writing", "items"))
             reading: Update = no_update
-            writing: Update = no_update
-            for event in self._writer.stream(query, cancel=cancel):
+            writing: Update | None = None
+            for event in self._writer.stream(query, cancel=cancel, **options):
                 if event.type == "prompt":
                     bar.close()
                     signals.enter_context(cancel_on_interrupt(cancel))
@@ -127,7 +167,7 @@ class _Show:
                 elif event.type == "prefill":
                     reading(event.done, event.total)
                 elif event.type == "candidate":
-                    if event.done == 0:
+                    if writing is None:
                         bar.close()
                         writing = self._bar(bar, "writing", "answers", at_once=True)
                     writing(event.done, event.total)
@@ -136,9 +176,8 @@ class _Show:
                 if self._jsonl:
                     console.emit_json(_event_record(event, query), indent=None)
                 self._show(event)
-                if event.result is not None:
-                    return self._finish(event.result, query)
-        return False
+            assert event.result is not None
+            return event.result
 
     def _bar(self, stack: contextlib.ExitStack, label: str, unit: str, *, at_once: bool = False) -> Update:
         return no_update if self._quiet else stack.enter_context(progress(label, unit, at_once=at_once))
@@ -154,20 +193,34 @@ class _Show:
             self._answered = True
             console.out(event.text, end="")
 
-    def _finish(self, result: Result, query: str) -> bool:
+    def end(self, result: Result, query: str) -> None:
+        """Print the answers, as far as they aren't there yet, and the notes."""
         if self._dimmed and not self._answered:
             console.note("")
         if self._live and self._answered:
             console.out()
-        elif not (self._json or self._jsonl or self._live) and result.answer:
-            console.out(result.answer)
+        elif not (self._json or self._jsonl or self._live):
+            self._print(result)
         if self._json:
             console.emit_json(_result_record(result, query))
-        if not self._quiet:
-            ours = [OURS] if result.model.adapter and is_ours(self._writer.settings) else []
-            cut = ["the answer reached its limit; --answer-tokens raises it"] * (result.finish_reason == "length")
-            _show_notes([*ours, *_dropped_lines(result.dropped), *result.notes, *cut])
-        return result.finish_reason == "cancelled"
+        self.notes(result)
+
+    def _print(self, result: Result) -> None:
+        """The answer, or several to choose from."""
+        settings = self._writer.settings
+        several = [one.answer for one in result.candidates] if settings.n > 1 else [result.answer]
+        folder = Path(settings.tasks_dir) if settings.tasks_dir else None
+        between = f"\n{BETWEEN}\n" if settings.n > 1 and get_task(result.task, folder).multiline else "\n"
+        if text := between.join(filter(None, several)):
+            console.out(text)
+
+    def notes(self, result: Result) -> None:
+        """Say what the user should know of the answers."""
+        if self._quiet:
+            return
+        ours = [OURS] if result.model.adapter and is_ours(self._writer.settings) else []
+        cut = ["the answer reached its limit; --answer-tokens raises it"] * (result.finish_reason == "length")
+        _show_notes([*ours, *_dropped_lines(result.dropped), *result.notes, *cut])
 
 
 def _show_notes(lines: Sequence[str]) -> None:

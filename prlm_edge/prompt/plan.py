@@ -12,6 +12,7 @@ from prlm_edge.types import Hit, Prompt, Request, Sampling, Scoring, Shape
 
 OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
 SPARES: Mapping[Shape, int] = {"topic": 3, "text": 0, "change": 0}  # drawn where the answer of one line is none
+MORE = 2  # spares besides as many as are to be shown, if those are several
 SPARE_WARMTH = 0.4  # by which spares' temperature is above that of the other answers
 _FIRST_SPARE = 64  # added to the seed of spares: beyond the seeds of the most answers that are drawn at first
 _SEEDS = 2**32
@@ -64,9 +65,9 @@ class Plan:
     def spares(self) -> tuple[Request, ...]:
         """What the backend is asked then, once, where the first answers are not enough to show.
 
-        As many as answers are to be shown, if those are several; else, for one line, as `SPARES` says.
+        Where several are to be shown as many and `MORE`; else, for one line, as many as `SPARES` says.
         """
-        n = self.settings.n if self.settings.n > 1 else SPARES[self.scoring.shape] * (not self.task.multiline)
+        n = self.settings.n + MORE if self.settings.n > 1 else SPARES[self.scoring.shape] * (not self.task.multiline)
         warmer = self._other(0).temperature + SPARE_WARMTH
         return self._drawn(
             [replace(self._other(_FIRST_SPARE + i), temperature=warmer) for i in range(n)], logprobs=True

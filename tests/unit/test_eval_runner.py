@@ -121,10 +121,10 @@ def test_conditions_that_only_choose_otherwise_share_their_draws(tmp_path: Path,
 
 def test_rows_without_enough_answers_get_spares_last(tmp_path: Path, run: Run) -> None:
     replies = [f"<answer>{text}</answer>" for text in ("notes on it", "notes on it", "the kettle", "a lid")]
-    later = [f"<answer>{text}</answer>" for text in ("notes on it", "the spout", "a handle")]
+    later = [f"<answer>{text}</answer>" for text in ("notes on it", "the spout", "a handle", "it", "it")]
     conditions = [make("three", {"n": 3}), make("two", {"n": 2}), make("one", {})]
     backend = run(conditions, [*replies[:3], *(replies[:1] + replies[2:]) * 3, *later])
-    assert len(backend.requests) == 4 * 3 + 3  # the first row's draws are alike
+    assert len(backend.requests) == 4 * 3 + 5  # the first row's draws are alike
     found = {(line["condition"], line["row"]): line for line in lines(tmp_path)}
     assert len(found) == 12
     last = lines(tmp_path)[-1]["row"]
