@@ -71,7 +71,11 @@ docs: $(STAMP) ## write docs/cli.md anew from the real help
 	$(BIN)/python -m prlm_edge.cli.shared.docs > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
 
+examples: models ## write docs/examples.md anew with the default model
+	$(BIN)/python examples/answers.py > docs/examples.md.new
+	mv docs/examples.md.new docs/examples.md
+
 clean: ## remove the environment and what was built (models stay: prlm-edge model rm)
 	rm -rf $(VENV) build dist prlm_edge.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup models lint types test demo fuzz bench results docs clean
+.PHONY: help setup models lint types test demo fuzz bench results docs examples clean
