@@ -28,6 +28,7 @@ _TOKEN = re.compile(r"[^\W_][\w-]*|\w+|[^\w\s]")
 _BODY_BEGINS = re.compile(r"\s*[{(:].*$")
 _GENERATED = re.compile(r"(\.lock|-lock\.(json|yaml)|\.min\.(js|css)|\.map|\.svg|go\.sum|\.snap|\.po)$")
 _DULL = re.compile(r"(import|from \S+ import|#include|#!|using|package|use|require|export \* from)\b")
+_PROSE = re.compile(r"\.(md|rst|txt|adoc|html?|tex)$", re.IGNORECASE)
 _COMMENT = re.compile(r"#|//|/\*|\*|--|;|%|<!--|\"\"\"")
 _DEFINES = re.compile(
     r"(?:def|class|func|function|fn|pub|impl|struct|enum|interface|type|module|export|describe|it|test|public|private"
@@ -39,12 +40,13 @@ _WORDS = re.compile(r"\w{3,}")
 
 @dataclass(frozen=True)
 class Swap:
-    """What became what, and the text of the line on both sides of it."""
+    """What became what, the text on both sides of it, and the whole line."""
 
     left: str
     old: str
     new: str
     right: str
+    line: str
 
 
 @dataclass
@@ -55,6 +57,19 @@ class _Edits:
     lines: list[str] = field(default_factory=list)
 
 
+def shown_names(files: Sequence[FileChange]) -> list[str]:
+    """The names of `files`, with what happened to them, without a folder that is that of the file before.
+
+    Example: ["src/a.py", "b.py (new)", "tests/test_a.py"].
+    """
+    names = []
+    folder = ""
+    for file in {file.name: file for file in files}.values():
+        before, folder = folder, file.path.rpartition("/")[0]
+        names.append(file.name[len(folder) + 1 :] if folder and folder == before else file.name)
+    return names
+
+
 def account(files: Sequence[FileChange], n_chars: int) -> str:
     """What changed in `files`, in at most `n_chars` characters; "" where there is nothing to show.
 
@@ -63,7 +78,7 @@ def account(files: Sequence[FileChange], n_chars: int) -> str:
     sources = [file for file in files if file.lines and not _GENERATED.search(file.path)]
     sources = sources or [file for file in files if file.lines]
     edits = [_edits(file, max(_MAX_LINES // len(sources), 1)) for file in sources]
-    places = list(dict.fromkeys(_place(text) for file in sources for _, text in file.hunks if text))
+    places = list(dict.fromkeys(_place(text) for file in sources for _, text in file.hunks if _is_place(file, text)))
     parts = [f"In: {', '.join(places[:MAX_PLACES])}"] if places else []
     for line in _swap_lines(edits):
         if len(parts) > MAX_SWAPS or sum(map(len, parts)) + len(line) > n_chars * _SWAP_SHARE:
@@ -72,6 +87,11 @@ def account(files: Sequence[FileChange], n_chars: int) -> str:
     room = n_chars - sum(len(part) + 1 for part in parts)
     parts += _pick([file.lines for file in edits], room)
     return "\n".join(parts or [line for file in sources for line in file.lines[:2]][:4])[:n_chars].rstrip()
+
+
+def _is_place(file: FileChange, text: str) -> bool:
+    """Whether a hunk's header names a function or the like: in prose it is a line of the text, or an import."""
+    return bool(text) and not _PROSE.search(file.path) and not _DULL.match(text)
 
 
 def _place(text: str) -> str:
@@ -143,7 +163,7 @@ def _swaps(old: str, new: str, changes: Sequence[tuple[int, int, int, int]]) -> 
         end = news[b - 1][1] if b > a else start
         gone = old[olds[c][0] : olds[d - 1][1]] if d > c else ""
         if any(c.isalnum() for c in gone + new[start:end]):
-            yield Swap(_tail(new[:start]), gone, new[start:end], _head(new[end:]))
+            yield Swap(_tail(new[:start]), gone, new[start:end], _head(new[end:]), new)
 
 
 def _tail(text: str) -> str:
@@ -156,13 +176,13 @@ def _head(text: str) -> str:
 
 
 def _swap_lines(edits: Sequence[_Edits]) -> list[str]:
-    """The swaps, those that recur most first, each shown where it comes first."""
+    """The swaps, those that recur most first and those of imports last, each shown where it comes first."""
     seen: dict[tuple[str, str], list[Swap]] = {}
     for file in edits:
         for swap in file.swaps:
             seen.setdefault((swap.old, swap.new), []).append(swap)
     lines = []
-    for swaps in sorted(seen.values(), key=len, reverse=True):
+    for swaps in sorted(seen.values(), key=lambda swaps: (_DULL.match(swaps[0].line) is not None, -len(swaps))):
         one, n = swaps[0], len(swaps)
         times = f" ({n} times)" if n > 1 else ""
         lines.append(f"{one.left}[{one.old} -> {one.new}]{one.right}"[:_MAX_SWAP_CHARS] + times)

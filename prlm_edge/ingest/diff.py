@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prlm_edge.ingest import diff_forms
-from prlm_edge.ingest.condense import account
+from prlm_edge.ingest.condense import account, shown_names
 from prlm_edge.ingest.diff_files import FileChange, parse_diff
 from prlm_edge.ingest.message import redact
 from prlm_edge.ingest.preamble import is_patch, opened, patches, words_of
@@ -65,9 +65,9 @@ def diff_to_text(text: str) -> str:
             reading = _read(list(diff_forms.from_porcelain(lines)), words=True)
         elif diff_forms.has_marks(marked):
             reading = _read(marked.split("\n"), words=True)
-    names = [file.name for file in reading.files] or reading.names
+    names = shown_names(reading.files) or list(dict.fromkeys(reading.names))
     told = (*reading.messages, account(reading.files, CHANGE_CHARS))
-    return redact(change_text(list(dict.fromkeys(names)), "\n\n".join(part for part in told if part)))
+    return redact(change_text(names, "\n\n".join(part for part in told if part)))
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prlm_edge.errors import UsageError
 from prlm_edge.ingest.common import OnProgress, OnSkip, ignore_progress, ignore_skip
-from prlm_edge.ingest.condense import account
+from prlm_edge.ingest.condense import account, shown_names
 from prlm_edge.ingest.diff import CHANGE_CHARS, change_text
 from prlm_edge.ingest.diff_files import FileChange, parse_diff, unquoted
 from prlm_edge.ingest.git_process import DIFF_FLAGS, PartialCloneError, git, git_lines
@@ -111,7 +111,7 @@ def _item(commit: Commit, subject: str, body: str, source: str) -> Item:
         added, deleted = (sum(getattr(file, name) for file in commit.files) for name in ("added", "deleted"))
         meta |= {"insertions": added, "deletions": deleted}
         done = account(commit.files, CHANGE_CHARS)
-        meta |= {"change": redact(change_text(names, done))} if names else {}
+        meta |= {"change": redact(change_text(shown_names(commit.files), done))} if names else {}
         if not body and added + deleted <= _MAX_DIFF:  # where nothing was said, what was done has to speak
             body = done
     return Item(

@@ -23,6 +23,7 @@ from prlm_edge.types import Drop, Hit, Prompt, Shape, Span, TokenCounter, Turn, 
 
 MIN_ITEM_TOKENS = 12  # an item's text below this teaches nothing: the item goes instead
 _CHARS_PER_WORD = 20  # bounds texts without spaces
+_CHARS_PER_WORD_OF_CHANGE = 6  # paths and code: a word may be many tokens
 _CHARS_PER_TOKEN = 6  # a longer request is not tried whole: it hardly fits, and is long to tokenize
 _ANSWER_WORDS = 2  # an example answer may take this many times `item_words`
 _SMALLEST_EXAMPLE = 16  # tokens: bounds how many items can possibly fit
@@ -99,11 +100,12 @@ class Renderer:
     def _shots(self, hits: Sequence[Hit], budget: int, dropped: list[Drop]) -> list[_Shot]:
         """Each hit clipped to its words; hits that no budget could hold are reported at once."""
         possible = max(1, budget // _SMALLEST_EXAMPLE)
+        per_word = _CHARS_PER_WORD_OF_CHANGE if self.shape == "change" else _CHARS_PER_WORD
         dropped += [Drop("item", hit.item.id, 0, 0, "no room in the context") for hit in hits[possible:]]
         shots = []
         for hit in hits[:possible]:
             source = defuse_tags(self.task.input_of(hit.item, self.shape))
-            text, clipped = _clip(source, self.item_words)
+            text, clipped = _clip(source, self.item_words, per_word)
             answer, _ = _clip(defuse_tags(self.task.answer_of(hit.item)), self.item_words * _ANSWER_WORDS)
             if not answer:
                 dropped.append(Drop("item", hit.item.id, 0, 0, f"it has no {self.task.learns_from}"))
@@ -218,10 +220,12 @@ def _between(before: str, opening: str, closing: str) -> tuple[Span, ...]:
     return (Span(before), Span(opening, trusted=True), Span(" and "), Span(closing, trusted=True))
 
 
-def _clip(text: str, n_words: int) -> tuple[str, bool]:
-    """The first `n_words` words of `text`, white space kept; and whether anything was cut."""
+def _clip(text: str, n_words: int, per_word: int = _CHARS_PER_WORD) -> tuple[str, bool]:
+    """The first `n_words` words of `text`, of `per_word` characters on average at most, and whether any was cut."""
     text = text.strip()
-    head = text[: n_words * _CHARS_PER_WORD]
+    head = text[: n_words * per_word]
+    if len(head) < len(text) and not text[len(head)].isspace():
+        head = head.rsplit(None, 1)[0]  # no part of a word
     words = head.split(None, n_words)
     if len(words) > n_words:
         head = head[: len(head) - len(words[-1])]
