@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,8 @@ def test_list_is_newest_first_and_filters(run: Run, me: Path) -> None:
 
 
 def test_show_by_id_or_its_beginning(run: Run, me: Path) -> None:
-    some(me)
+    some(me).append([Item("c", "x", meta={"change": "Changed files: a\n\n+ b"})])
+    assert run("show", "c").out == "id:     c\nchange: Changed files: a\n        + b\n\nx\n"
     shown = run("show", "b").out
     assert shown == "id:     b1\nkind:   post\nsource: s1\n\nNo date here\n"
     assert json.loads(run("show", "a2", "--json").out)["title"] == "Tea: why not"
@@ -246,6 +248,9 @@ def test_stats(run: Run, me: Path) -> None:
     assert "dates: 2022 to 2024-05; 1 without" in done.out
     assert "kinds: note 9, post 2, talk 1" in done.out
     assert "your titles: " in done.out
+    assert "told besides" not in done.out
+    profile.update([replace(profile.items[0], meta={"topic": "rye"})])
+    assert "told besides: a topic of 1, the change of 0" in run("stats").out
     found = json.loads(run("stats", "--json").out)
     assert found["text_words"] == {"least": 2, "median": 10, "most": 27}
     assert found["bytes"] == me.stat().st_size

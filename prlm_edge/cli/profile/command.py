@@ -124,7 +124,8 @@ def show(
         if value := getattr(item, name):
             console.out(f"{name + ':':<8}{value}")
     for key, value in item.meta.items():
-        console.out(f"{key + ':':<8}{value}")
+        below = ("\n" + " " * 8).join(line for line in str(value).splitlines() if line)
+        console.out(f"{key + ':':<8}{below}")
     if item.text:
         console.out(f"\n{item.text}")
 

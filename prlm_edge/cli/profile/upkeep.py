@@ -88,6 +88,8 @@ def stats(profile: Profile, json: JsonFlag = False) -> None:
         f"{count(found['items'], 'item')}: {found['with_title']:,} with a title, "
         f"{found['with_text']:,} with a text; {found['bytes']:,} bytes"
     )
+    if found["with_topic"] or found["with_change"]:
+        console.out(f"told besides: a topic of {found['with_topic']:,}, the change of {found['with_change']:,}")
     if dates["first"]:
         console.out(f"dates: {dates['first']} to {dates['last']}; {dates['missing']:,} without")
     for name in ("kinds", "sources"):
@@ -118,6 +120,8 @@ def _stats(profile: Profile) -> dict[str, Any]:
         "bad": len(profile.bad),
         "with_title": len(titles),
         "with_text": sum(bool(item.text) for item in items),
+        "with_topic": sum(bool(item.topic) for item in items),
+        "with_change": sum(bool(item.change) for item in items),
         "dates": {
             "first": dates[0] if dates else "",
             "last": dates[-1] if dates else "",
