@@ -14,8 +14,9 @@ CHANGE = "Changed files:"  # how the text of a change begins
 _MAX_CHARS = 12 * MAX_WORDS
 _MAX_SUBJECT = 80  # characters of a first line that stands apart
 _UNSPACED = "\u2e80"  # from here on scripts are written without spaces, a word being some two characters
-_SIGNED = re.compile(r"^[+-] ?", re.MULTILINE)
-_IDENTIFIER = re.compile(r"[A-Za-z_]\w*[_\d]\w*|[A-Za-z]+[a-z\d]+[A-Z]\w*|[A-Z]{2,}[a-z]\w*|--[a-z][\w-]+")
+_DONE = re.compile(r"In: |[+-] ?\S|.*\[.* -> .*\]")  # how an account of what was done begins, where nothing was said
+_SIGNS = re.compile(r"^In: |^[+-] ?|\(\d+ times\)$| -> |[\[\]]", re.MULTILINE)
+_IDENTIFIER = re.compile(r"(?<!\w)(?!__)[A-Za-z_]\w*[_\d]\w*|[A-Za-z]+[a-z\d]+[A-Z]\w*|[A-Z]{2,}[a-z]\w*|--[a-z][\w-]+")
 _N_IDENTIFIERS = 3
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?:])\s")
 
@@ -45,12 +46,12 @@ def topic_of(item: Item) -> str:
     for one in (item.topic, "" if is_change else text, head):
         if is_topic(one) and not _same(one, item.title):
             return without_filler(one)[0]
-    return ", ".join(key_phrases(_SIGNED.sub("", text)))
+    return ", ".join(key_phrases(_SIGNS.sub(" ", text)))
 
 
 def _of_change(said: str, change: str) -> str:
     """The first sentence of what was said of a change; where nothing was said, the identifiers that it touches most."""
-    if said and not _SIGNED.match(said):
+    if said and not _DONE.match(said):
         return _END_OF_SENTENCE.split(" ".join(said.split()), maxsplit=1)[0]
     counts = Counter(_IDENTIFIER.findall(said or change))
     return ", ".join(name for name, _ in counts.most_common(_N_IDENTIFIERS))

@@ -149,6 +149,7 @@ SAME = Item("3", text="Rye is sticky. Rye needs water.\n\nThe rye is here.", tit
 SHORT = Item("4", text="a few thoughts", title="thoughts")
 SAID = Item("5", text="Changed files: a.py\n\nThe reader lost its last line. Now\nit keeps it.", title="Fix a.py")
 DONE = Item("6", text="Changed files: a.py\n\n- load_all()\n+ load_some(n)\n+ load_some()", title="Load less")
+TOLD = Item("10", text="Changed files: a.py\n\nIn: def load_all\nread(n[_max -> _items]) (2 times)", title="Name")
 BARE = Item("7", text="Changed files: a.py", title="x", meta={"change": "a.py: in load_all, n_items and n_items"})
 MESSAGE = Item("8", text="Close the file\n\nIt stayed open in tests.", title="A file that stayed open is closed.")
 NOTHING = Item("9", title="winter swimming: again")
@@ -163,6 +164,7 @@ NOTHING = Item("9", title="winter swimming: again")
         (SHORT, "a few thoughts"),
         (SAID, "The reader lost its last line."),
         (DONE, "load_some, load_all"),
+        (TOLD, "load_all"),
         (BARE, "n_items, load_all"),
         (MESSAGE, "Close the file"),
         (NOTHING, "winter, swimming"),
