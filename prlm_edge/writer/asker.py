@@ -18,7 +18,7 @@ from prlm_edge.settings import Settings
 from prlm_edge.style import Style, style_of
 from prlm_edge.tasks import Task
 from prlm_edge.types import Hit, ModelInfo, Scoring, TokenCounter
-from prlm_edge.writer.pool import Past, Pool, Pools, profile_notes
+from prlm_edge.writer.pool import Past, Pool, Pools, profile_notes, search_notes
 from prlm_edge.writer.understand import Asked, understand
 
 ENOUGH_OF_KIND = 8  # items from which a kind alone shows how its titles are written
@@ -82,9 +82,7 @@ class Asker:
             retriever = self._pools.retriever(pool, settings.retriever, settings.seed)
             hits = retriever.search(asked.text, settings.k)
             notes = [*profile_notes(past, pool, asked.task), *retriever.notes]
-        if hits and settings.retriever == "bm25" and hits[0].score <= 0:
-            notes.append("nothing in the profile resembles the request: the most recent items were used")
-        return hits, pool.style, notes
+        return hits, pool.style, [*notes, *search_notes(asked.text, hits, settings.retriever)]
 
     def _pool(self, asked: Asked, past: Past) -> Pool:
         """What the task learns from; where the request names a kind of writing, the items of that kind if enough."""

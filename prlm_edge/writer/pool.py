@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from prlm_edge.profile import Profile, learn
-from prlm_edge.retrieve import make_retriever
-from prlm_edge.style import Style, style_of
+from prlm_edge.retrieve import make_retriever, tokenize
+from prlm_edge.style import Style, carries_meaning, style_of
 from prlm_edge.tasks import Task
-from prlm_edge.types import Item, Retriever
+from prlm_edge.types import Hit, Item, Retriever
 
 Past = Profile | Sequence[Item]  # a profile's file, or its items
+NEAR = (
+    0.25  # MiniLM's cosine of a post's topic and its author's nearest post is above in 19 of 20; of another's in 1 of 3
+)
 
 
 @dataclass
@@ -71,3 +74,21 @@ def profile_notes(past: Past, pool: Pool, task: Task) -> list[str]:
     if not pool.items:
         notes.append(f"the profile has no item with a {task.learns_from} to learn from, so this is nobody's voice yet")
     return notes
+
+
+def search_notes(text: str, hits: Sequence[Hit], retriever: str) -> list[str]:
+    """What the user should know of what was found for a request: that nothing of it is about the same.
+
+    That is so where no hit shares a word that carries meaning, and none is near by its embedding.
+    """
+    if (
+        not hits
+        or retriever not in ("bm25", "dense", "hybrid")
+        or any(hit.parts.get("dense", -1) >= NEAR for hit in hits)
+    ):
+        return []
+    asked = {word for word in tokenize(text) if carries_meaning(word) and (len(word) > 1 or not word.isascii())}
+    if any(not asked.isdisjoint(tokenize(hit.item.searchable)) for hit in hits):
+        return []
+    used = "most recent" if "recency_rank" in hits[0].parts else "nearest"
+    return [f"nothing in the profile resembles the request: the {used} items were used"]

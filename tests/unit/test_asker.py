@@ -21,9 +21,10 @@ from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.retrieve.ranking import Ranker
 from prlm_edge.settings import load_settings
 from prlm_edge.tasks import get_task
-from prlm_edge.types import Item, Turn
+from prlm_edge.types import Hit, Item, Turn
 from prlm_edge.writer import Asker, as_text
 from prlm_edge.writer.asker import ENOUGH_OF_KIND
+from prlm_edge.writer.pool import search_notes
 
 DIFF = """diff --git a/ovens/steam.py b/ovens/steam.py
 --- a/ovens/steam.py
@@ -81,6 +82,28 @@ def test_a_kind_that_the_request_names_is_learned_from_alone_where_there_are_eno
     settings = load_settings(flags={"task": "title", "k": 20})
     plan = Asker().plan("my talk about rye", [*ITEMS, *talks], settings, BACKEND, BACKEND.info)
     assert {hit.item.kind for hit in plan.hits} == kinds
+
+
+RYE = Item("r", text="Rye needs time. It's sticky.", title="on rye")
+
+
+@pytest.mark.parametrize(
+    ("text", "retriever", "parts", "said"),
+    [
+        ("rye bread", "bm25", {"bm25": 1.0}, ""),
+        ("the bench on the harbour: it's new", "bm25", {"bm25": 0.3}, "the nearest items were used"),
+        ("my harbour", "bm25", {"recency_rank": 1}, "the most recent items were used"),
+        ("sourdough", "dense", {"dense": 0.4}, ""),
+        ("sourdough", "hybrid", {"dense_rank": 1, "dense": 0.1}, "the nearest items were used"),
+        ("rye", "dense", {"dense": 0.1}, ""),
+        ("sourdough", "recency", {"recency_rank": 1}, ""),
+        ("sourdough", "random", {}, ""),
+    ],
+)
+def test_where_nothing_is_about_the_same_that_is_said(text: str, retriever: str, parts: dict, said: str) -> None:
+    notes = search_notes(text, [Hit(RYE, 1.0, parts)], retriever)
+    assert notes == ([f"nothing in the profile resembles the request: {said}"] if said else [])
+    assert search_notes(text, [], retriever) == []
 
 
 def asked_in_evaluation(path: Path, query: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Turn, ...]:
