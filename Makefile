@@ -8,6 +8,7 @@ STAMP = $(VENV)/.installed
 DATA = ../shared/data
 RUNS = runs
 MINUTES = 10
+SPLIT = dev
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /make \1: /p' Makefile
@@ -67,6 +68,14 @@ results: models ## the evaluation behind the README, on the data sets in DATA=..
 	$(BIN)/prlm-edge eval report $(RUNS)/trained-* --no-examples --title 'prlm-edge: the trained default' \
 	  --out $(RUNS)/trained.html --markdown benchmarks/results/trained.md
 
+# commit_diff with diffs, blog_title with drafts and with a few words; users of projects and sites of train apart.
+asks: models ## what people really ask, on the data sets in DATA=... and SPLIT=dev
+	@set -e; for one in commit_diff/diff blog_title/text blog_title/short; do task=$${one%/*}; ask=$${one#*/}; \
+	  $(BIN)/prlm-edge eval run $(DATA)/$$task/$(SPLIT).jsonl.gz --ask $$ask --plan benchmarks/quality/asks.yaml \
+	    --per-user 1 --out $(RUNS)/$(SPLIT)-$$task-$$ask > /dev/null; \
+	  $(BIN)/prlm-edge eval show $(RUNS)/$(SPLIT)-$$task-$$ask --seen $(DATA)/$$task/train.jsonl.gz; \
+	done
+
 docs: $(STAMP) ## write docs/cli.md anew from the real help
 	$(BIN)/python -m prlm_edge.cli.shared.docs > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
@@ -78,4 +87,4 @@ examples: models ## write docs/examples.md anew with the default model
 clean: ## remove the environment and what was built (models stay: prlm-edge model rm)
 	rm -rf $(VENV) build dist prlm_edge.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup models lint types test demo fuzz bench results docs examples clean
+.PHONY: help setup models lint types test demo fuzz bench results asks docs examples clean

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,9 +23,16 @@ if TYPE_CHECKING:
     from prlm_edge.evaluate.ab import VoteResult
     from prlm_edge.evaluate.compare import Compared, Side
     from prlm_edge.evaluate.data import Dataset
+    from prlm_edge.evaluate.run_folder import RunFolder
+    from prlm_edge.evaluate.scoring import Estimates
 
 app = new_app(help=VERBS["eval"], no_args_is_help=True)
-Conditions: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Any]]]  # estimates by condition and metric
+SeenOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--seen", metavar="TRAIN", help="Also tables of users of its domains, and of others; may be repeated."
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
@@ -40,7 +47,7 @@ def _needs_packages() -> None:
 @app.command(
     help="""Answer a data set under one condition or many, score the answers, show the table.
 
-Values with commas make a grid: -k 2,4 -r bm25,dense are four conditions. Conditions start from prlm-edge's own
+Values with commas make a grid: -k 2,4 -r bm25,dense are four conditions. Estimates start from prlm-edge's own
 defaults, not from your config. Every answer is kept as it comes; the same command goes on where it was.
 
 \b
@@ -57,7 +64,7 @@ def run(
     grid: Mapping[str, str | None],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="JSON lines with user_id, query, target and profile.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run's folder, new or to go on with.")],
-    plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Conditions in YAML.")] = None,
+    plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Estimates in YAML.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Users, drawn by --seed.")] = None,
     per_user: Annotated[int | None, typer.Option(min=1, help="Rows of each user.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draw of users and of sampling.")] = None,
@@ -97,13 +104,14 @@ def run(
         whole = answer_all(folder, data_set, asked, seed=seed, cancel=cancel, progress=update)
     if not whole:
         raise stopped()
-    _score(folder.path, data_set, seed, json=json)
+    _score(folder.path, data_set, seed, None, json=json)
 
 
 @app.command()
 def score(
     run: RunArgument,
     data: Annotated[Path | None, typer.Option("--data", metavar="DATA", help="Where the data are now.")] = None,
+    seen: SeenOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Score a run again, whole or not: after an upgrade, or while it is still running."""
@@ -114,19 +122,20 @@ def score(
     data_set = _load(data or Path(source["path"]), source, seed)
     if data_set.sha256 != folder.header["asked"]["data"]["sha256"]:
         raise UsageError(f"{data or source['path']}: not the data of this run", "name them with --data")
-    _score(run, data_set, seed, json=json)
+    _score(run, data_set, seed, seen, json=json)
 
 
 @app.command()
-def show(run: RunArgument, json: JsonFlag = False, full: Annotated[bool, typer.Option("--full")] = False) -> None:
+def show(
+    run: RunArgument,
+    seen: SeenOption = None,
+    json: JsonFlag = False,
+    full: Annotated[bool, typer.Option("--full", help="All metrics, and users a minute.")] = False,
+) -> None:
     """Show a run's table: a line a condition, means over users with 95% intervals."""
     from prlm_edge.evaluate.run_folder import RunFolder
 
-    summary = RunFolder(run).summary()
-    if json:
-        console.emit_json(summary)
-    else:
-        _show_run(summary, full=full)
+    _show_run(RunFolder(run), seen, json=json, full=full)
 
 
 def _sides(
@@ -166,6 +175,7 @@ def report(
         Path | None, typer.Option("--markdown", metavar="FILE", help="Also the tables, as Markdown.")
     ] = None,
     title: Annotated[str, typer.Option(help="The page's title.")] = "Evaluation",
+    seen: SeenOption = None,
     no_examples: Annotated[
         bool, typer.Option("--no-examples", help="Leave out what users wrote: figures only, to be shared.")
     ] = False,
@@ -175,12 +185,13 @@ def report(
     from prlm_edge.evaluate.run_folder import RunFolder
 
     folders = [RunFolder(path) for path in runs]
-    write_report(folders, out, title=title, examples=not no_examples)
+    domains = _domains(seen)
+    write_report(folders, out, title=title, examples=not no_examples, seen=domains)
     if markdown:
         from prlm_edge.storage import atomic_write
 
         with atomic_write(markdown) as stream:
-            stream.write(markdown_tables(folders).encode())
+            stream.write(markdown_tables(folders, domains).encode())
     console.note(f"wrote {out}")
 
 
@@ -234,37 +245,50 @@ def _load(path: Path, source: Mapping[str, Any], seed: int, update: Update = no_
     return load(path, **options, asks=asks, seed=seed, on_progress=update)
 
 
-def _score(path: Path, data_set: Dataset, seed: int, *, json: bool) -> None:
+def _domains(seen: Sequence[Path] | None) -> frozenset[str]:
+    from prlm_edge.evaluate.data import domains
+
+    return domains(seen or ())
+
+
+def _score(path: Path, data_set: Dataset, seed: int, seen: Sequence[Path] | None, *, json: bool) -> None:
     from prlm_edge.evaluate.run_folder import RunFolder
     from prlm_edge.evaluate.scoring import score_run
 
     with progress("scoring", unit="answers") as update:
-        summary = score_run(RunFolder(path), data_set, seed=seed, progress=update)
+        score_run(RunFolder(path), data_set, seed=seed, progress=update)
+    _show_run(RunFolder(path), seen, json=json)
+
+
+def _show_run(run: RunFolder, seen: Sequence[Path] | None, *, json: bool, full: bool = False) -> None:
+    """A line a condition; the headline metrics, or all of them. With `seen`, users of other domains apart."""
+    from prlm_edge.evaluate.scoring import by_domain, most_users
+
+    summary = run.summary()
+    groups = by_domain(run, _domains(seen)) if seen else {}
     if json:
-        console.emit_json(summary)
-    else:
-        _show_run(summary)
-
-
-def _show_run(summary: Mapping[str, Any], *, full: bool = False) -> None:
-    """A line a condition; the headline metrics, or all of them."""
-    console.out(f"users: {_most_users(summary['conditions'])}; ± half of a 95% interval by user\n")
-    _show_table(summary["conditions"], summary["users_per_minute"] if full else None)
+        console.emit_json({**summary, "groups": groups} if seen else summary)
+        return
+    for name, conditions in {"users": summary["conditions"], **groups}.items():
+        label = name if name == "users" else f"\nusers of {name}"
+        console.out(f"{label}: {most_users(conditions)}; ± half of a 95% interval by user\n")
+        _show_table(conditions, summary["users_per_minute"] if full else None)
     for one in summary["signatures"]:
         if _runs_a_model(one["condition"], summary):
             console.note(f"{one['condition']}: {one['name']} ({one['share']:.0%}): {one['advice']}")
 
 
-def _show_table(conditions: Conditions, speeds: Mapping[str, float] | None = None) -> None:
+def _show_table(conditions: Estimates, speeds: Mapping[str, float] | None = None) -> None:
     """The headline metrics, which fit into 100 columns; with `speeds`, users a minute by condition, all metrics."""
     from prlm_edge.evaluate.metrics import METRICS, cell
+    from prlm_edge.evaluate.scoring import most_users
 
     names = [name for name, metric in METRICS.items() if speeds is not None or metric.headline]
     names = [name for name in names if any(name in found for found in conditions.values())]
     rows = [["CONDITION", *(name.upper() for name in names), "PROMPT", *([] if speeds is None else ["USERS/MIN"])]]
-    most = _most_users(conditions)
+    most = most_users(conditions)
     for condition, found in conditions.items():
-        n_users = _most_users({condition: found})
+        n_users = most_users({condition: found})
         label = condition if n_users == most else f"{condition} (users: {n_users})"
         tokens = found.get("prompt_tokens", {}).get("mean", 0)
         cells = [label, *(cell(name, found.get(name)) for name in names), f"{tokens:.0f}" if tokens else ""]
@@ -272,10 +296,6 @@ def _show_table(conditions: Conditions, speeds: Mapping[str, float] | None = Non
             cells.append(f"{speeds[condition]:.1f}" if condition in speeds else "")
         rows.append(cells)
     console.table(rows, right=range(1, len(rows[0])))
-
-
-def _most_users(conditions: Conditions) -> int:
-    return max((each["n_users"] for found in conditions.values() for each in found.values()), default=0)
 
 
 def _runs_a_model(name: str, summary: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from prlm_edge.evaluate.records import Row
 from prlm_edge.rerank.overlap import Counted, rouge_1
 from prlm_edge.retrieve import make_retriever
 from prlm_edge.types import Item
+from prlm_edge.writer import as_text
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _FILES = re.compile(r"\AChanged files:[^\n]*\n+(?=\S)")  # a commit's text begins after its list of files
@@ -31,11 +32,11 @@ def answer(name: str, row: Row, data: Dataset, seed: int = 0) -> str:
 
 
 def _first_sentence(row: Row, data: Dataset, seed: int) -> str:
-    return " ".join(_SENTENCE_END.split(_FILES.sub("", row.query.strip()), maxsplit=1)[0].split())
+    return " ".join(_SENTENCE_END.split(_FILES.sub("", as_text(row.query)), maxsplit=1)[0].split())
 
 
 def _copy(row: Row, data: Dataset, seed: int) -> str:
-    return " ".join(row.query.split())
+    return " ".join(as_text(row.query).split())
 
 
 def _random_own(row: Row, data: Dataset, seed: int) -> str:
@@ -59,7 +60,7 @@ def _oracle_own(row: Row, data: Dataset, seed: int) -> str:
 
 def _nearest(row: Row, items: Sequence[Item]) -> str:
     usable = _task(row.task).examples(items)
-    hits = make_retriever("bm25", usable, cache=False).search(row.query, 1)
+    hits = make_retriever("bm25", usable, cache=False).search(as_text(row.query), 1)
     return _task(row.task).answer_of(hits[0].item) if hits else ""
 
 

@@ -6,7 +6,7 @@ with any of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b, file_digest
@@ -134,6 +134,22 @@ def load(
     with path.open("rb") as stream:
         sha256 = file_digest(stream, "sha256").hexdigest()
     return Dataset(path.name, sha256, name, tuple(rows), len(chosen), skipped, tuple(asks))
+
+
+def domains(paths: Iterable[Path]) -> frozenset[str]:
+    """The domains, such as repositories, that the rows of these files are of.
+
+    Raises:
+        UsageError: No such file, or no row of it names a domain.
+    """
+    found: set[str] = set()
+    for path in paths:
+        records = read_records(path, max_line_bytes=MAX_ROW_BYTES)
+        known = {str(record.value.get("domain") or "") for record in records if record.value} - {""}
+        if not known:
+            raise UsageError(f"{path}: no row names a domain", "name the data set that was trained on")
+        found |= known
+    return frozenset(found)
 
 
 def _rows(

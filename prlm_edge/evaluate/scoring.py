@@ -5,11 +5,12 @@ Computed from answers.jsonl and the data set alone, so it can be done again at a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from prlm_edge import tasks
+from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.metrics import METRICS, score_answer, similarities
 from prlm_edge.evaluate.records import Answer, Condition, Row
@@ -20,6 +21,8 @@ from prlm_edge.storage import write_json
 from prlm_edge.style import Style, style_of
 from prlm_edge.types import Item
 
+#: {condition: {metric: {"mean", "low", "high", "n_users", "n_rows"}}}
+Estimates: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 _USAGE = ("prompt_tokens", "reasoning_tokens", "answer_tokens")
 
 
@@ -51,25 +54,48 @@ def score_run(
         shown = _shown(answer, data.profile_for(row, owners[answer.condition]) or ())
         metrics = {**score_answer(answer, style, past[row.id], row.query, shown), "similarity": similarity}
         usage = {name: getattr(answer, name) for name in _USAGE}
-        scores.append({"condition": answer.condition, "row": answer.row, "user": answer.user, **metrics, **usage})
+        who = {"condition": answer.condition, "row": row.id, "user": row.user, "domain": row.domain}
+        scores.append({**who, **metrics, **usage})
         progress(done, len(answers))
     run.write_scores(scores)
     by_condition: dict[str, list[tuple[Answer, Mapping[str, Any]]]] = {}
     for answer, score in zip(answers, scores, strict=True):
         by_condition.setdefault(answer.condition, []).append((answer, score))
-    estimates = summarize(scores, [*METRICS, *_USAGE], seed)
+    estimates = _estimates(scores, seed)
     summary = {
         "seed": seed,
-        "conditions": {
-            one.name: {metric: asdict(estimate) for metric, estimate in estimates[one.name].items()}
-            for one in asked
-            if one.name in estimates
-        },
+        "conditions": {one.name: estimates[one.name] for one in asked if one.name in estimates},
         "users_per_minute": _speeds(run),
         "signatures": [asdict(found) for one in asked for found in signatures(one, by_condition.get(one.name, []))],
     }
     write_json(run.path / "summary.json", summary)
     return summary
+
+
+def by_domain(run: RunFolder, seen: Container[str]) -> dict[str, Estimates]:
+    """Estimates as those of all users, apart for users of domains that are `seen` and for those of other domains.
+
+    Raises:
+        UsageError: The run isn't scored, or no user has a domain.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for score in run.scores():
+        if domain := score.get("domain"):
+            groups.setdefault("seen domains" if domain in seen else "unseen domains", []).append(score)
+    if not groups:
+        again = f"`prlm-edge eval score {run.path}` scores again"
+        raise UsageError(f"{run.path}: no scored answer is of a user with a domain", again)
+    return {name: _estimates(scores, run.header["seed"]) for name, scores in sorted(groups.items())}
+
+
+def most_users(estimates: Estimates) -> int:
+    """Users of the condition and metric that has most of them."""
+    return max((int(one["n_users"]) for metrics in estimates.values() for one in metrics.values()), default=0)
+
+
+def _estimates(scores: Sequence[Mapping[str, Any]], seed: int) -> Estimates:
+    found = summarize(scores, [*METRICS, *_USAGE], seed)
+    return {name: {metric: asdict(one) for metric, one in metrics.items()} for name, metrics in found.items()}
 
 
 def _past(row: Row) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,23 @@ def test_a_terminal_of_100_columns_holds_the_table(path, cli):
     full = cli("eval", "show", path, "--full").out.splitlines()[2].split()
     assert full[-1] == "USERS/MIN"
     assert "CARRIED" in full
+
+
+def test_users_of_seen_domains_and_others_are_shown_apart(path, tmp_path, cli):
+    train = write_rows(tmp_path / "train.jsonl", [row(2), {**row(4), "domain": "d7"}])  # even users are of d0
+    shown = cli("eval", "show", path, "--seen", train).out.splitlines()
+    titles = [line.partition(";")[0] for line in shown if line.startswith("users")]
+    assert titles == ["users: 6", "users of seen domains: 3", "users of unseen domains: 3"]
+    groups = json.loads(cli("eval", "show", path, "--seen", train, "--json").out)["groups"]
+    quality = {name: found["k=4"]["rouge1"] for name, found in groups.items()}
+    assert [one["n_users"] for one in quality.values()] == [3, 3]
+    # u0, of d0, is the only one whom this condition fails
+    assert quality["seen domains"]["mean"] < quality["unseen domains"]["mean"] == 1
+    assert cli("eval", "report", path, "--seen", train, "--markdown", "r.md").code == 0
+    assert "\n3 users of unseen domains\n\n| condition |" in (tmp_path / "r.md").read_text()
+    assert "3 users of unseen domains." in (tmp_path / "report.html").read_text()
+    nowhere = write_rows(tmp_path / "nowhere.jsonl", [{**row(2), "domain": None}])
+    assert "no row names a domain" in cli("eval", "show", path, "--seen", nowhere).err
 
 
 def test_what_is_asked_with_is_kept(tmp_path, cli):

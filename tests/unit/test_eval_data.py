@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,5 +153,8 @@ def test_baselines_answer_what_they_are_called(path: Path) -> None:
     assert found["nearest_other"] not in own
     assert answer("random_own", one, data, seed=0) == found["random_own"]
     assert len({answer("random_own", one, data, seed=seed) for seed in range(20)}) > 1
+    change = {name: answer(name, replace(one, query=DIFF), data) for name in ("copy", "first_sentence")}
+    assert change["copy"].startswith("Changed files: oven.py In: ")
+    assert change["first_sentence"].startswith("In: ")
     with pytest.raises(UsageError, match="no baseline"):
         answer("magic", one, data)

@@ -121,6 +121,7 @@ def test_an_echo_says_nothing_but_the_request(asked: str, again: list[str], new:
         ("Add TLS to the api", ["TLS"]),
         ("[Docs] Name a newer model", []),
         ("fix: Retry loads. Then stop", []),
+        ("models In the api", []),
         ("New Models For Our Agents", []),  # title case doesn't tell names from words
         ("New Models For Our iPhone Agents", ["iPhone"]),
         ("Retry and/or stop", []),

@@ -72,5 +72,6 @@ def _names(text: str) -> Iterator[str]:
         begins = not before or before.endswith(_STARTS) or match.group()[0] in _STARTS
         if piece.isalpha() and (text.isupper() or begins) and piece.isupper():
             continue  # "BUG: ...", "[CI] ..."
-        if _MARKED.search(piece) or (says_names and not begins and len(piece) > 1 and piece[0].isupper()):
+        capital = len(piece) > 1 and piece[0].isupper() and carries_meaning(piece.lower())
+        if _MARKED.search(piece) or (says_names and not begins and capital):
             yield piece

@@ -5,7 +5,7 @@ A page is one file without scripts, and with no link or font from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from prlm_edge.evaluate.metrics import METRICS, cell
 from prlm_edge.evaluate.report.view import View
 from prlm_edge.evaluate.run_folder import RunFolder
+from prlm_edge.evaluate.scoring import Estimates, most_users
 from prlm_edge.storage import atomic_write
 
 _HERE = "prlm_edge.evaluate.report"
@@ -49,7 +50,14 @@ def figure(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def write_report(runs: Sequence[RunFolder], out: Path, *, title: str = "Evaluation", examples: bool = True) -> None:
+def write_report(
+    runs: Sequence[RunFolder],
+    out: Path,
+    *,
+    title: str = "Evaluation",
+    examples: bool = True,
+    seen: Collection[str] = (),
+) -> None:
     """Write the report of `runs`, a section each, to `out`.
 
     Args:
@@ -57,6 +65,7 @@ def write_report(runs: Sequence[RunFolder], out: Path, *, title: str = "Evaluati
         out: The HTML file, replaced as a whole.
         title: Of the page.
         examples: Also show answers, with what users wrote; False leaves only figures.
+        seen: Domains of which users are also shown apart from others.
 
     Raises:
         UsageError: A run isn't scored.
@@ -67,7 +76,7 @@ def write_report(runs: Sequence[RunFolder], out: Path, *, title: str = "Evaluati
     from prlm_edge.evaluate.report import plots
 
     sections = []
-    for view in map(View, runs):
+    for view in (View(run, seen) for run in runs):
         drawn: dict[str, Any] = {
             "ladder": Markup(plots.ladder(view)),  # noqa: S704 - drawn by matplotlib, which escapes
             "style": Markup(plots.ladder(view, "style_match")),  # noqa: S704
@@ -75,7 +84,9 @@ def write_report(runs: Sequence[RunFolder], out: Path, *, title: str = "Evaluati
             "diet": Markup(plots.diet(view)) if len(view.models) > 1 else "",  # noqa: S704
             "scatter": Markup(plots.scatter(view.gains)) if view.gains else "",  # noqa: S704
         }
-        sections.append({"view": view, "plots": drawn, "rows": [_row(view, one.name) for one in view.conditions]})
+        groups = [(name, most_users(found), _table(view, found)) for name, found in view.groups.items()]
+        rows = _table(view, view.summary["conditions"])
+        sections.append({"view": view, "plots": drawn, "rows": rows, "groups": groups})
     write_page(
         out,
         _HERE,
@@ -89,36 +100,47 @@ def write_report(runs: Sequence[RunFolder], out: Path, *, title: str = "Evaluati
     )
 
 
-def _row(view: View, name: str) -> Mapping[str, Any]:
-    condition = next(one for one in view.conditions if one.name == name)
-    return {
-        "name": name,
-        "trivial": bool(condition.baseline),
-        "metrics": view.of(name),
-        "speed": view.summary["users_per_minute"].get(name),
-        "best": view.best is not None and view.best.name == name,
-    }
+def _table(view: View, estimates: Estimates) -> list[Mapping[str, Any]]:
+    """The rows of a table of these estimates by condition."""
+    return [
+        {
+            "name": one.name,
+            "trivial": bool(one.baseline),
+            "metrics": estimates[one.name],
+            "speed": view.summary["users_per_minute"].get(one.name),
+            "best": one == view.best,
+        }
+        for one in view.conditions
+        if one.name in estimates
+    ]
 
 
-def markdown_tables(runs: Sequence[RunFolder]) -> str:
-    """A heading and a table a run: headline metrics, mean over users ± half the 95% interval."""
-    return "\n".join(_markdown(View(run)) for run in runs)
+def markdown_tables(runs: Sequence[RunFolder], seen: Collection[str] = ()) -> str:
+    """A heading and a table a run: headline metrics, mean over users ± half the 95% interval.
+
+    With `seen` domains, also a table of the users of these and one of the others.
+    """
+    return "\n".join(_markdown(View(run, seen)) for run in runs)
 
 
 def _markdown(view: View) -> str:
     data = view.header["asked"]["data"]
+    about = f"{data['name']}, {data['n_users']} users, {data['n_rows']} rows, seed {view.header['seed']}"
+    lines = [f"### {view.name}", "", about, "", *_markdown_table(view, view.summary["conditions"])]
+    for name, found in view.groups.items():
+        lines += ["", f"{most_users(found)} users of {name}", "", *_markdown_table(view, found)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(view: View, estimates: Estimates) -> list[str]:
     lines = [
-        f"### {view.name}",
-        "",
-        f"{data['name']}, {data['n_users']} users, {data['n_rows']} rows, seed {view.header['seed']}",
-        "",
         "| condition | " + " | ".join([*_HEADLINE, "prompt tokens"]) + " |",
         "|---|" + "---|" * (len(_HEADLINE) + 1),
     ]
-    for condition in view.conditions:
-        found = view.of(condition.name)
+    for row in _table(view, estimates):
+        found = row["metrics"]
         tokens = found.get("prompt_tokens", {}).get("mean", 0)
         cells = [cell(name, found.get(name)) for name in _HEADLINE] + [f"{tokens:.0f}" if tokens else "-"]
-        label = f"*{condition.name}*" if condition.baseline else condition.name
+        label = f"*{row['name']}*" if row["trivial"] else row["name"]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from prlm_edge.evaluate.conditions import settings_of
 from prlm_edge.evaluate.records import Answer, Condition
 from prlm_edge.evaluate.run_folder import RunFolder
+from prlm_edge.evaluate.scoring import by_domain
 from prlm_edge.evaluate.stats import Difference, difference
 
 QUALITY = "rouge1"
@@ -48,14 +49,19 @@ class UserGain:
 class View:
     """One run, as a report shows it.
 
+    Args:
+        run: The run.
+        seen: Domains of which users are shown apart; with none, nobody is.
+
     Raises:
-        UsageError: The run isn't scored yet.
+        UsageError: The run isn't scored yet, or users are to be shown apart and have no domains.
     """
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, seen: Collection[str] = ()) -> None:
         self.run, self.header, self.summary = run, run.header, run.summary()
         data = self.header["asked"]["data"]
         self.name = f"{data['task'] or data['name']} ({run.path.name})"  # a report may hold several of one task
+        self.groups = by_domain(run, seen) if seen else {}
         known = self.summary["conditions"]
         self.conditions = [Condition(**one) for one in self.header["asked"]["conditions"] if one["name"] in known]
 
