@@ -106,7 +106,7 @@ def _past(row: Row) -> list[str]:
 def _shown(answer: Answer, profile: Sequence[Item]) -> list[str]:
     """The whole texts of the past items that the answer's prompt showed."""
     used = {shown.id for shown in answer.used}
-    return [f"{item.searchable}\n{item.topic}\n{item.change}" for item in profile if item.id in used]
+    return [item.searchable for item in profile if item.id in used]
 
 
 def _speeds(run: RunFolder) -> dict[str, float]:

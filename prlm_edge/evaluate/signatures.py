@@ -5,6 +5,7 @@ generic reasoning      the same reasoning for many users
 copied answer          the answer is a past title, word for word
 echo                   the answer is the request again
 invention              the answer names what neither the request nor the shown items do
+carried name           the answer names what the shown items do, and the request does not
 cut-off answer         the answer runs into its budget of tokens
 ignored request        the answer has no content word of the request, though the user's own has
 truncated reasoning    the reasoning runs into its budget, and takes the answer's room
@@ -82,6 +83,7 @@ def signatures(condition: Condition, scored: Sequence[tuple[Answer, Mapping[str,
         ("copied answer", 0.1, "lower k, or train: the model repeats its examples", said("copied")),
         ("echo", 0.1, "train on requests of a few words: the model only repeats them", said("echo")),
         ("invention", 0.1, "a larger model, or train: it makes up names and numbers", invents),
+        ("carried name", 0.1, "train: names of past items get into answers about something else", said("carried")),
         ("cut-off answer", 0.05, "raise answer_tokens, or train: answers don't end", said("cut_off")),
         ("ignored request", 0.3, advice, _ignored),
         ("retrieval irrelevant", 0.5, "another retriever, or more past items", _irrelevant if ranked else _untold),

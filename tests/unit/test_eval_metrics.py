@@ -33,7 +33,7 @@ DIFF = """diff --git a/docs/agents/models.md b/docs/agents/models.md
 
 
 def scores(answer: Answer = ANSWER) -> dict[str, float | None]:
-    return score_answer(answer, STYLE, PAST, answer.query, PAST[:1])
+    return score_answer(answer, STYLE, PAST, answer.query, [PAST[0], "docs: link gh-12"])
 
 
 def test_every_metric_is_listed_and_given() -> None:
@@ -193,6 +193,7 @@ def test_signatures_name_what_goes_wrong() -> None:
     assert names({"reasoning": "", "answer": ""}) == {"empty answer"}
     assert names({"reasoning": "", "answer": "manual lacks pages about tests!"}) == {"echo"}
     assert names({"reasoning": "", "answer": "docs: add a page on pytest 7"}) == {"invention"}
+    assert names({"reasoning": "", "answer": "docs: a page about tests, see gh-12"}) == {"carried name"}
     assert names({"reasoning": "", "finish_reason": "length"}) == {"cut-off answer"}
     assert names({"reasoning": "", "answer": "tests are tests are tests are"}) == {"loop", "echo"}
     named = "The Dell EMC Storage driver sets multiattach in what the Dell EMC Storage driver returns"
