@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prlm_edge import Writer
 from prlm_edge.errors import MissingError, PrlmError
-from prlm_edge.models.adapters import ADAPTER, NONE
+from prlm_edge.models.adapters import NONE, ours_for
 
 PROFILE = Path(__file__).with_name("me.jsonl")
 REQUESTS = (
@@ -31,7 +31,7 @@ def main() -> None:
     """Print the table, a request at a time."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("requests", nargs="*", metavar="REQUEST", help="by default four about what Maren writes of")
-    options.add_argument("--adapter", type=Path, default=ADAPTER, help="instead of the one that comes with prlm-edge")
+    options.add_argument("--adapter", type=Path, help="instead of the one that comes with prlm-edge")
     options.add_argument("--model", default="default", help="the model that it was trained over")
     args = options.parse_args()
     try:
@@ -40,17 +40,17 @@ def main() -> None:
         sys.exit(f"{error.message}: {error.hint}")
 
 
-def compare(requests: Sequence[str], model: str, adapter: Path) -> None:
-    """Answer each of `requests` with `model` alone and under `adapter`.
+def compare(requests: Sequence[str], model: str, adapter: Path | None) -> None:
+    """Answer each of `requests` with `model` alone and under `adapter`, by default the one that comes with it.
 
     Raises:
         MissingError: No adapter there, or the model isn't pulled.
         ModelError: The adapter is of another model.
     """
-    if not adapter.is_file():
-        raise MissingError(f"{adapter}: no trained adapter there", "name one: --adapter RUN/adapter.gguf")
+    if not (adapter.is_file() if adapter else ours_for(model)):
+        raise MissingError(f"{adapter or model}: no trained adapter there", "name one: --adapter RUN/adapter.gguf")
     base = Writer.open(PROFILE, model=model, adapter=NONE)
-    trained = Writer.open(PROFILE, model=model, adapter=str(adapter))
+    trained = Writer.open(PROFILE, model=model, adapter=adapter and str(adapter))
     with base, trained:
         base.load()
         trained.load()

@@ -289,7 +289,7 @@ class ModelInfo:
         sha256: Of the weights; "" for a server's model.
         n_ctx_max: Tokens of prompt and answer at most; 0: unknown.
         reasons: Whether it was trained to reason over past writing; `reasoning="auto"` makes only such models reason.
-        adapter: Name of the LoRA adapter that is applied; "" for none.
+        adapter: Name of the LoRA adapter that is applied or merged in; "" for none.
     """
 
     name: str

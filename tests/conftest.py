@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from prlm_edge import models
+from prlm_edge.backends import model_file, what_runs
 from prlm_edge.errors import PrlmError
+from prlm_edge.settings import load_settings
 
 # A run started in the background ignores Ctrl-C, and so would the processes whose Ctrl-C the tests try.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,15 +45,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, _CORES)
 
 
-def _real_model(name: str, kind: str) -> Path:
-    """Where the pulled model is; skips without it, but fails in CI, which has to have it."""
+def _real_model(find: Callable[[], Path]) -> Path:
+    """Where `find` finds a pulled model; skips without it, but fails in CI, which has to have it."""
     try:
         with pytest.MonkeyPatch.context() as patch:
             if _USERS_HOME is None:
                 patch.delenv("PRLM_HOME", raising=False)
             else:
                 patch.setenv("PRLM_HOME", _USERS_HOME)
-            return models.resolve(name, kind)
+            return find()
     except PrlmError as error:
         if os.environ.get("CI"):
             raise
@@ -59,12 +62,18 @@ def _real_model(name: str, kind: str) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2_path() -> Path:
-    return _real_model("smollm2-135m", "llm")
+    return _real_model(lambda: model_file("smollm2-135m"))
+
+
+@pytest.fixture(scope="session")
+def merged_path() -> Path:
+    """The default model with its adapter merged in: what runs where nothing else is asked for."""
+    return _real_model(lambda: what_runs(load_settings(env={}, flags={"model": "smollm2-135m"})).model)
 
 
 @pytest.fixture(scope="session")
 def minilm_path() -> Path:
-    return _real_model("minilm", "embedder")
+    return _real_model(lambda: models.resolve("minilm", "embedder"))
 
 
 @pytest.fixture(scope="session")

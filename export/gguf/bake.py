@@ -1,223 +1,37 @@
-"""Merge a LoRA-GGUF into the GGUF file it was made for, on the device: numpy and `gguf` alone, no PyTorch.
-
-W + scale·B·A for each adapted layer, computed in 32 bits; both files keep llama.cpp's order of rows, so nothing needs
-to be turned. Tokenizer and template stay the base's; whether the model reasons is the adapter's to say.
-A base in few bits loses twice: it is merged as it is, then rounded again. The best merge is `merge.py`'s.
-"""
+"""Merging a LoRA-GGUF into its base on the device (`prlm_edge.gguf.merge`), in llama.cpp's formats of few bits too."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from prlm_edge.errors import BAD_DATA, MissingError, ModelError, UsageError
-from prlm_edge.gguf.file import new_file, write_tensors
-from prlm_edge.gguf.header import REASONS
-from prlm_edge.models.store import require_space
+from prlm_edge.errors import UsageError
+from prlm_edge.export.gguf.quantize import FTYPES, quantize
+from prlm_edge.gguf.merge import FORMATS, merge
 from prlm_edge.storage import private_dir, write_error
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-#: Formats that numpy writes -> llama_ftype; `quantize.FTYPES` names those that llama.cpp must.
-FORMATS = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7}
-_WRITABLE = ("F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
-_FINE = ("token_embd.weight", "output.weight")  # never below eight bits: every token depends on them
-_OWN_KEYS = ("GGUF.", "general.alignment", "general.architecture", "general.file_type", "quantize.", REASONS)
-_HINT = "name the model file that the adapter was made for"
-
-
-@dataclass(frozen=True)
-class _Update:
-    """What is added to a layer: scale·B·A, of A [rank, inputs] and B [outputs, rank]."""
-
-    a: NDArray[np.float32]
-    b: NDArray[np.float32]
-    scale: float
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.b), self.a.shape[1]
 
 
 def bake(base: Path, adapter: Path, out: Path, quant: str | None = None) -> int:
-    """Write `base` with `adapter` merged in; `out` appears whole or not at all.
-
-    Args:
-        base: A GGUF model, in any format.
-        adapter: A LoRA-GGUF of it.
-        out: The merged GGUF file.
-        quant: Format of all matrices: one of `FORMATS`, or of `quantize.FTYPES` where llama-cpp-python is installed.
-            None keeps each matrix in its own, or in f16 where it is changed and numpy can't write its format.
-
-    Returns:
-        How many layers it changed.
+    """As `merge`; `quant` may also be one of `FTYPES` where llama-cpp-python is installed.
 
     Raises:
-        UsageError: No such format, or `out` is one of the files it is made from.
-        MissingError: The `gguf` package is missing, or llama-cpp-python where the format needs it.
-        ModelError: A damaged file, or an adapter of another model.
-        PrlmError: There is no room, or it can't be written.
+        UsageError: No such format or file, or `out` is one of the files it is made from.
+        MissingError: llama-cpp-python is missing and the format needs it, or as `merge`.
+        ModelError: As `merge`.
+        PrlmError: As `merge`.
     """
-    from prlm_edge.export.gguf.quantize import FTYPES, quantize
-
     known = [*FORMATS, *(name for name in FTYPES if name not in FORMATS)]
     if quant is not None and quant not in known:
         raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(known)}")
     if out.resolve() in (base.resolve(), adapter.resolve()):
         raise UsageError(f"{out} is one of the files it is to be made from", "choose another name")
-    model, file = _read(base), _read(adapter)
-    updates = _updates(file, adapter)
-    _check(base, model, adapter, file, updates)
-    in_numpy = quant if quant is None or quant in FORMATS else "f16"
-    reasons = _says(file, REASONS) in (True, "true")
+    if quant is None or quant in FORMATS:
+        return merge(base, adapter, out, quant)
     try:
         private_dir(out.parent)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
+            n_layers = merge(base, adapter, Path(work) / out.name, "f16")
+            quantize(Path(work) / out.name, out, quant)
     except OSError as error:
         raise write_error(out, error) from error
-    require_space(out.parent, _bytes(model, updates, in_numpy))
-    if quant in (None, *FORMATS):
-        _write(model, updates, out, in_numpy, reasons=reasons)
-        return len(updates)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
-        _write(model, updates, Path(work) / out.name, in_numpy, reasons=reasons)
-        quantize(Path(work) / out.name, out, str(quant))
-    return len(updates)
-
-
-def _read(path: Path) -> Any:
-    try:
-        import gguf
-    except ImportError:
-        raise MissingError("the gguf package is not installed", 'pip install "prlm-edge[bake]"') from None
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file", "name a .gguf file")
-    try:
-        file = gguf.GGUFReader(path)
-        for field in file.fields.values():
-            field.contents()  # texts may be no UTF-8
-        return file
-    except (OSError, *BAD_DATA) as error:
-        line = " ".join(str(error).split())[:120]
-        raise ModelError(f"{path}: not a GGUF file, or a damaged one: {line}", "fetch or export it again") from None
-
-
-def _says(file: Any, key: str) -> Any:
-    field = file.get_field(key)
-    return None if field is None else field.contents()
-
-
-def _updates(file: Any, path: Path) -> dict[str, _Update]:
-    """The adapter's updates by the name of the tensor they change."""
-    if _says(file, "general.type") != "adapter" or _says(file, "adapter.type") != "lora":
-        raise ModelError(f"{path}: not a LoRA adapter", "name a GGUF file that `prlm-edge export adapter` wrote")
-    alpha = float(_says(file, "adapter.lora.alpha") or 0.0)
-    sides = {tensor.name: _values(tensor) for tensor in file.tensors}
-    found = {}
-    for name, a in sides.items():
-        target, _, side = name.rpartition(".lora_")
-        b = sides.get(f"{target}.lora_b")
-        if side not in ("a", "b") or f"{target}.lora_a" not in sides or b is None:
-            raise ModelError(f"{path}: {name} is no half of a LoRA update", "export the adapter again")
-        if side == "a":  # llama.cpp takes no alpha for a scale of 1
-            found[target] = _Update(a, b, alpha / len(a) if alpha else 1.0)
-    return found
-
-
-def _check(base: Path, model: Any, adapter: Path, file: Any, updates: Mapping[str, _Update]) -> None:
-    """Check that the adapter is of this model.
-
-    Raises:
-        ModelError: It isn't.
-    """
-    if _says(model, "general.type") == "adapter":
-        raise ModelError(f"{base}: an adapter, not a model", _HINT)
-    of, architecture = _says(file, "general.architecture"), _says(model, "general.architecture")
-    if of != architecture:
-        raise ModelError(f"{adapter}: an adapter of {of} models, and {base} is {architecture}", _HINT)
-    shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in model.tensors}
-    for name, update in updates.items():
-        if name in _FINE[:1] or shapes.get(name) != update.shape or update.a.shape[0] != update.b.shape[1]:
-            raise ModelError(f"{adapter}: does not fit {base}: {name} is {update.shape}, not {shapes.get(name)}", _HINT)
-
-
-def _write(model: Any, updates: Mapping[str, _Update], target: Path, quant: str | None, *, reasons: bool) -> None:
-    import gguf
-    import numpy as np
-
-    kinds = {tensor.name: _kind(tensor, quant, is_changed=tensor.name in updates) for tensor in model.tensors}
-    kept = all(kinds[tensor.name] == tensor.tensor_type for tensor in model.tensors)
-    file_type = _says(model, "general.file_type") if quant is None and kept else FORMATS[quant or "f16"]
-    with new_file(target, _says(model, "general.architecture")) as writer:
-        for key, field in model.fields.items():
-            value = field.contents()
-            if not key.startswith(_OWN_KEYS) and value != []:
-                writer.add_key_value(key, value, field.types[0], field.types[-1] if len(field.types) > 1 else None)
-        if file_type is not None:
-            writer.add_file_type(int(file_type))
-        writer.add_bool(REASONS, reasons)
-        for tensor in model.tensors:
-            kind, shape = kinds[tensor.name], tuple(int(n) for n in reversed(tensor.shape))
-            bytes_ = gguf.quants.quant_shape_to_byte_shape(shape, kind)
-            writer.add_tensor_info(tensor.name, bytes_, np.dtype(np.uint8), int(np.prod(bytes_)), raw_dtype=kind)
-        write_tensors(
-            writer, (_merged(tensor, updates.get(tensor.name), kinds[tensor.name]) for tensor in model.tensors)
-        )
-
-
-def _kind(tensor: Any, quant: str | None, *, is_changed: bool) -> Any:
-    """The `gguf.GGMLQuantizationType` that a tensor is written in."""
-    import gguf
-
-    kinds = gguf.GGMLQuantizationType
-    if len(tensor.shape) < 2 or (quant is None and not is_changed):
-        return tensor.tensor_type
-    if quant is None:
-        return tensor.tensor_type if tensor.tensor_type.name in _WRITABLE else kinds.F16
-    kind = kinds.Q8_0 if quant == "q4_0" and tensor.name in _FINE else kinds[quant.upper()]
-    return kinds.F16 if int(tensor.shape[0]) % gguf.GGML_QUANT_SIZES[kind][0] else kind
-
-
-def _merged(tensor: Any, update: _Update | None, kind: Any) -> NDArray[Any]:
-    """A tensor's new contents in the format `kind`."""
-    import gguf
-    import numpy as np
-
-    if update is None and kind == tensor.tensor_type:
-        kept: NDArray[Any] = tensor.data
-        return kept
-    values = _values(tensor)
-    if update is not None:
-        values = values + np.float32(update.scale) * (update.b @ update.a)
-    with np.errstate(over="ignore"):
-        found: NDArray[Any] = gguf.quants.quantize(values, kind)
-    if found.dtype.kind == "f" and not np.isfinite(found).all():
-        raise ModelError(f"{tensor.name}: a weight is too large for 16 bits, or no number", "bake it as f32")
-    return found
-
-
-def _values(tensor: Any) -> NDArray[np.float32]:
-    import gguf
-    import numpy as np
-
-    try:
-        return np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
-    except NotImplementedError:
-        raise ModelError(
-            f"{tensor.name}: numpy can't read {tensor.tensor_type.name}", "bake into the model's f16 or q8_0 file"
-        ) from None
-
-
-def _bytes(model: Any, updates: Mapping[str, _Update], quant: str | None) -> int:
-    """Bytes of the tensors to be written."""
-    import gguf
-
-    total = 0
-    for tensor in model.tensors:
-        block, size = gguf.GGML_QUANT_SIZES[_kind(tensor, quant, is_changed=tensor.name in updates)]
-        total += int(tensor.n_elements) // block * size
-    return total
+    return n_layers

@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from prlm_edge import models
-from prlm_edge.backends.llama.tuned import model_file
+from prlm_edge.backends.llama.tuned import model_file, what_runs
 from prlm_edge.errors import UsageError
-from prlm_edge.models.adapters import NONE, adapter_of
+from prlm_edge.gguf.merge import Progress
+from prlm_edge.models.adapters import NONE
 from prlm_edge.settings import Settings
 from prlm_edge.types import Backend
 
-__all__ = ["model_file", "open_backend"]
+__all__ = ["model_file", "open_backend", "what_runs"]
 
 
-def open_backend(settings: Settings) -> Backend:
+def open_backend(settings: Settings, progress: Progress = lambda done, total: None) -> Backend:
     """The backend that `settings` ask for: a server where `base_url` is set, else a GGUF file or an ONNX folder.
+
+    Args:
+        settings: Which model, and how.
+        progress: Called with (steps done, steps in all) while a faster copy of the model is made (`llama/tuned.py`).
 
     Raises:
         MissingError: llama-cpp-python (onnxruntime) or the model isn't there yet.
@@ -30,7 +35,7 @@ def open_backend(settings: Settings) -> Backend:
             raise UsageError("an adapter needs a local model, and base_url is set", "leave one of them out")
         model = "" if settings.model == "default" else settings.model
         return OpenAI(settings.base_url, model=model, api_key=settings.api_key, n_ctx=settings.n_ctx)
-    path, adapter = model_file(settings.model), adapter_of(settings)
+    path, adapter, note = what_runs(settings, progress)
     how: dict[str, Any] = {
         "n_ctx": settings.n_ctx,
         "n_threads": settings.threads,
@@ -43,7 +48,7 @@ def open_backend(settings: Settings) -> Backend:
 
         sha256 = models.sha256_of(path)
         try_files(path, sha256, adapter)
-        return LlamaCpp(path, sha256=sha256, adapter=adapter, **how)
+        return LlamaCpp(path, sha256=sha256, adapter=adapter, note=note, **how)
     if adapter is not None:
         raise UsageError(
             f"{path}: an adapter can't be applied to an ONNX model",

@@ -16,8 +16,11 @@ from prlm_edge.cli.shared.progress import progress
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
 from prlm_edge.models import store, tuned_copy
+from prlm_edge.models.adapters import ours_for
 
 app = new_app(help=VERBS["model"], no_args_is_help=True)
+_COPY = "a {} copy of it, from which prompts are read twice as fast"
+_MERGED = ", with the adapter that comes with prlm-edge merged in"
 
 
 def _complete_known(incomplete: str) -> list[tuple[str, str]]:
@@ -120,7 +123,7 @@ def pull(
     for model in [models.find(name) for name in names or ["default"]]:  # a wrong name stops before any download
         with end_in_order(), progress(f"pulling {model.name}", "bytes") as update:
             result = fetch(model, update, local=from_ or ())
-        path = _tuned(model) or models.resolve(model.name, model.kind)
+        path = _tuned(model)
         done.append(
             {
                 "name": model.name,
@@ -141,19 +144,22 @@ def pull(
         console.emit_json(done)
 
 
-def _tuned(model: models.Model) -> Path | None:
-    """The faster copy of a model that has one, made now; a failure is only a note."""
-    if not model.tune:
-        return None
-    had = tuned_copy.find(model.folder, model.tune)
-    try:
-        path = tuned.make(model.folder, model.tune)
-    except PrlmError as error:
-        console.note(f"{model.name}: it is run as pulled, for its faster copy can't be made: {error.message}")
-        return None
-    if path is not None and had is None:
-        console.note(f"{model.name}: made a {model.tune} copy of it, from which prompts are read twice as fast")
-    return path
+def _tuned(model: models.Model) -> Path:
+    """What of a model is run: its faster copy, with our adapter for it merged in, made now; failure is only a note."""
+    adapter = ours_for(model.name)
+    if model.tune:
+        tuned_copy.drop_damaged(model.folder)
+        had = tuned_copy.find(model.folder, model.tune, adapter)
+        try:
+            with end_in_order(), progress(f"making the copy of {model.name} that is run", "tensors") as update:
+                made = tuned.make(model.folder, model.tune, adapter, update)
+        except PrlmError as error:
+            note = f"{model.name}: it is run as pulled, for its faster copy can't be made: {error.message}"
+            console.note(f"{note}\n  {error.hint}" if error.hint else note)
+        else:
+            if made is not None and had is None:
+                console.note(f"{model.name}: made {_COPY.format(model.tune)}{_MERGED * bool(adapter)}")
+    return models.resolve(model.name, model.kind, adapter=adapter)
 
 
 @app.command()
@@ -168,7 +174,7 @@ def path(
 ) -> None:
     """Print where an installed model lies: the file that is run, or an embedder's folder."""
     model = models.find(name)
-    found = models.resolve(name, model.kind, original=original)
+    found = models.resolve(name, model.kind, original=original, adapter=ours_for(model.name))
     if json:
         console.emit_json({"name": model.name, "kind": model.kind, "path": str(found)})
     else:

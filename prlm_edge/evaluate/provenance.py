@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge import models
-from prlm_edge.backends import model_file
+from prlm_edge.backends import what_runs
 from prlm_edge.cpu import cpu_name, usable_cores
 from prlm_edge.evaluate.conditions import SET_BY_THE_RUN, settings_of
 from prlm_edge.evaluate.data import Dataset
@@ -80,13 +80,14 @@ def _models(conditions: Sequence[Condition]) -> dict[str, dict[str, str]]:
         if adapter is not None:
             key = settings.adapter or "bundled adapter"
             found[key] = {"file": adapter.name, "sha256": models.sha256_of(adapter)}
-        if condition.baseline or settings.model in found:
+        if condition.baseline:
             continue
         if settings.base_url:
             found[settings.model] = {"file": settings.base_url, "sha256": ""}
         else:
-            path = model_file(settings.model)
-            found[settings.model] = {"file": path.name, "sha256": _sha256(path)}
+            run = what_runs(settings)
+            merged = f" with {key}" if adapter is not None and run.adapter is None else ""
+            found[settings.model + merged] = {"file": run.model.name, "sha256": _sha256(run.model)}
     return found
 
 

@@ -1,7 +1,8 @@
 """Which LoRA adapter settings mean: one by name or path, none, or the one that comes with prlm-edge.
 
-Ours is trained to write in users' voices, for the default model. It is used with that model unless settings name
-another adapter; `generate --base`, or the setting adapter = "none", leaves it out.
+Ours is trained to write in users' voices, for the default model. It is used with that model, as a copy into which it is
+merged (`tuned_copy.py`), unless settings name another adapter; `generate --base`, or the setting adapter = "none",
+leaves it out.
 """
 
 from __future__ import annotations
@@ -46,5 +47,9 @@ def adapter(name_or_path: str) -> Path:
 
 def is_ours(settings: Settings) -> bool:
     """Whether the adapter in use is the one that came with prlm-edge."""
-    unnamed = settings.adapter is None and not settings.base_url and settings.model in _MODELS
-    return unnamed and ADAPTER.is_file()
+    return settings.adapter is None and not settings.base_url and ours_for(settings.model) is not None
+
+
+def ours_for(model: str) -> Path | None:
+    """Our adapter where it was trained on the model of that name, else None."""
+    return ADAPTER if model in _MODELS and ADAPTER.is_file() else None

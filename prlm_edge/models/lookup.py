@@ -54,13 +54,14 @@ def _exported(name: str) -> Model | None:
     return Model(name, manifest.kind, "made by prlm-edge export", manifest.licence, files_)
 
 
-def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False) -> Path:
+def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, adapter: Path | None = None) -> Path:
     """Where the model is: the .gguf file of an "llm", the folder of an "embedder". Never uses the network.
 
     Args:
         name_or_path: A registry name or alias, an `hf://` name, or a path to a local file (folder for an embedder).
         kind: What the caller can use: "llm" (an ONNX model's folder too), "embedder" or "adapter".
         original: The file as it was pulled, even where there is a tuned copy of it (`tuned_copy.py`).
+        adapter: The copy with this adapter merged in, where there is one.
 
     Raises:
         MissingError: A known model that isn't installed; the hint is the command that installs it.
@@ -79,8 +80,10 @@ def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False) -> 
     store.check(model.folder, model.name)
     if model.kind in ("embedder", "onnx-llm"):
         return model.folder
-    copy = tuned_copy.find(model.folder, model.tune) if model.tune and not original else None
-    return copy or model.folder / model.files[0].name
+    for merged in (adapter, None) if model.tune and not original else ():
+        if (copy := tuned_copy.find(model.folder, model.tune, merged)) is not None:
+            return copy
+    return model.folder / model.files[0].name
 
 
 def is_path(name: str) -> bool:

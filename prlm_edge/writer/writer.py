@@ -49,6 +49,7 @@ class Writer:
         self.profile, self.settings, self.scorer = profile, settings, scorer
         self._backend = backend
         self._asker = Asker()
+        self._on_model_progress: Callable[[int, int], None] = lambda done, total: None
         self._lock = threading.Lock()
         self._closed = False
         self._own_backend: Backend | None = None  # opened here, so closed here
@@ -105,7 +106,7 @@ class Writer:
             if self._closed:
                 raise UsageError("this Writer is closed", "open a new one")
             if self._backend is None:
-                self._backend = self._own_backend = open_backend(self.settings)
+                self._backend = self._own_backend = open_backend(self.settings, self._on_model_progress)
                 weakref.finalize(self, self._backend.close)
             return self._backend
 
@@ -188,6 +189,10 @@ class Writer:
     def on_index_progress(self, callback: Callable[[int, int], None] | None) -> None:
         """Call `callback(done, total)` while an index is built, which for dense retrieval can take minutes."""
         self._asker.on_index_progress(callback)
+
+    def on_model_progress(self, callback: Callable[[int, int], None]) -> None:
+        """Call `callback(done, total)` while `load` makes the model's faster copy: seconds, with its first request."""
+        self._on_model_progress = callback
 
     def _settled(self, options: Mapping[str, Any]) -> tuple[Settings, Scorer]:
         """A request's settings, and what selects: its own choice, else this Writer's, else that of the settings.

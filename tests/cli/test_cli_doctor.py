@@ -165,7 +165,7 @@ def test_a_place_that_cannot_be_a_folder_is_bad(report, tmp_path, monkeypatch):
 
 
 def test_what_may_not_even_be_looked_at_is_a_finding(report, monkeypatch):
-    def forbidden(*_):
+    def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied", "/locked")
 
     monkeypatch.setattr(checks, "_folder", forbidden)

@@ -206,7 +206,7 @@ def test_the_extra_of_bake_brings_the_gguf_that_export_has():
     extras = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["optional-dependencies"]
     [pinned] = extras["bake"]
     assert re.fullmatch(r"gguf==[\d.]+", pinned)
-    assert all(pinned in extras[name] for name in ("train", "export", "dev"))
+    assert all(pinned in extras[name] for name in ("gguf", "train", "export", "dev"))
     assert "bake" in re.split(r"[\[\],]", extras["all"][0])
 
 

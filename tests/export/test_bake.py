@@ -70,6 +70,7 @@ def test_it_says_the_same(made, tmp_path, arch):
     model = LlamaCpp(out)
     try:
         assert model.info.reasons  # as the adapter said, not the base
+        assert model.info.adapter == "adapter"
     finally:
         model.close()
 

@@ -1,4 +1,5 @@
-"""The tuned copy of a model: made once, refused when it is not of this source, remade, and never half made."""
+"""The tuned copies of a model, alone and with our adapter merged in: made once, remade when they are not of these
+files, and never half made."""
 
 from __future__ import annotations
 
@@ -9,19 +10,25 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from prlm_edge import models
-from prlm_edge.backends import model_file
+from prlm_edge.backends import model_file, what_runs
 from prlm_edge.backends.llama import tuned
 from prlm_edge.errors import PrlmError
+from prlm_edge.models import adapters, tuned_copy
 from prlm_edge.models import store as model_store
-from prlm_edge.models import tuned_copy
+from prlm_edge.settings import load_settings
 
 pytestmark = pytest.mark.model
-COMMAND = [sys.executable, "-m", "prlm_edge", "model"]
+COMMAND = [sys.executable, "-m", "prlm_edge"]
+ALONE, MERGED = "SmolLM2-135M-Instruct.Q8_0.gguf", "SmolLM2-135M-Instruct.voice.Q8_0.gguf"
+RUN = "from prlm_edge.backends import what_runs; from prlm_edge.settings import load_settings; "
+RUN += "print(what_runs(load_settings(flags={'adapter': sys.argv[1] or None})).model)"
+COPIES = [pytest.param(tuned_copy.RECORD, "none", id="alone"), pytest.param(tuned_copy.BAKED, None, id="merged")]
 
 
 @pytest.fixture
@@ -35,88 +42,143 @@ def folder(home: Path, smollm2_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def made(folder: Path, smollm2_path: Path, merged_path: Path) -> Path:
+    """The same with both copies."""
+    for name in (ALONE, MERGED, tuned_copy.RECORD, tuned_copy.BAKED):
+        shutil.copy(smollm2_path.with_name(name), folder)
+    return folder
+
+
 def cli(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *args], capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_copy_is_run_and_the_pulled_file_stays(folder: Path) -> None:
-    original = models.resolve("default")
-    assert original.name.endswith("Q4_1.gguf")
-    copy = model_file("default")
-    assert copy == folder / "SmolLM2-135M-Instruct.Q8_0.gguf" == models.resolve("default")
+def run(adapter: str | None, **flags: object) -> tuned.Run:
+    return what_runs(load_settings(env={}, flags={"adapter": adapter, **flags}))
+
+
+def test_what_is_run(made: Path) -> None:
+    original, alone, merged = made / models.find("default").files[0].name, made / ALONE, made / MERGED
+    assert models.resolve("default") == model_file("default") == run("none").model == alone
+    assert run(None) == run(None, model="smollm2-135m") == (merged, None, "")
+    assert run(str(adapters.ADAPTER)) == (alone, adapters.ADAPTER, "")  # as any other that is named
     assert models.resolve("default", original=True) == original
-    assert model_file(str(original)) == original  # a file is run as it is
+    assert run(None, model=str(original)) == (original, None, "")  # a file is run as it is
+    assert cli("model", "path").stdout.strip() == str(merged)
+    assert cli("model", "path", "--original").stdout.strip() == str(original)
+    assert "with its adapter merged in: " in cli("doctor").stdout
+
+
+@pytest.mark.parametrize(("record", "adapter"), COPIES)
+def test_a_copy_of_other_files_or_size_is_made_anew(made: Path, record: str, adapter: str | None) -> None:
+    sound, copy = json.loads((made / record).read_text()), (made / MERGED) if adapter is None else made / ALONE
+    merged = None if adapter else adapters.ADAPTER
+    wrong: tuple[dict[str, object], ...] = (
+        *({"source_sha256": "0" * 64}, {"adapter_sha256": "0" * 64}, {"format": "q4_0"}),
+        *({"size": 7}, {"size": "7"}, {"file": "../x"}, {"x": "y"}),
+    )
+    for text in (*(json.dumps(sound | one) for one in wrong), "", "[]", "{", '{"file": "x"}'):
+        (made / record).write_text(text)
+        assert tuned_copy.find(made, "q8_0", merged) is None
+    assert run(adapter).model == copy
+    remade = tuned_copy.read(made, record)
+    assert remade and asdict(remade) == {"adapter_sha256": "", **sound}  # byte for byte the same file again
     assert copy.stat().st_mode & 0o777 == 0o600
-    assert tuned_copy.verify(folder) == []
-    assert not list(folder.glob(".tune-*"))
-    assert cli("path").stdout.strip() == str(copy)
-    assert cli("path", "--original").stdout.strip() == str(original)
-    before = copy.stat().st_mtime_ns
-    assert model_file("default").stat().st_mtime_ns == before
 
 
-def test_a_copy_of_another_source_or_size_is_made_anew(folder: Path) -> None:
-    copy = model_file("default")
-    sound = json.loads((folder / tuned_copy.RECORD).read_text())
-    for wrong in ({"source_sha256": "0" * 64}, {"format": "q4_0"}, {"size": 7}, {"file": "../manifest.json"}):
-        (folder / tuned_copy.RECORD).write_text(json.dumps(sound | wrong))
-        assert models.resolve("default").name.endswith("Q4_1.gguf")
-    for junk in ("", "[]", "{", '{"file": "x"}'):
-        (folder / tuned_copy.RECORD).write_text(junk)
-        assert models.resolve("default").name.endswith("Q4_1.gguf")
-    assert model_file("default") == copy
-    assert json.loads((folder / tuned_copy.RECORD).read_text()) == sound  # byte for byte the same file again
+def test_a_new_adapter_is_merged_in_once(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (made / MERGED).read_bytes()
+    changed = bytearray(adapters.ADAPTER.read_bytes())
+    changed[-4096:] = bytes(4096)
+    (tmp_path / "voice.gguf").write_bytes(changed)
+    monkeypatch.setattr(adapters, "ADAPTER", tmp_path / "voice.gguf")
+    steps: list[tuple[int, int]] = []
+    for _ in range(2):
+        found = what_runs(load_settings(env={}), lambda done, total: steps.append((done, total)))
+        assert found.model == made / MERGED and found.model.read_bytes() != before
+    assert len(steps) == steps[-1][1] + 1
 
 
-def test_verify_sees_a_changed_copy(folder: Path) -> None:
-    copy = model_file("default")
+@pytest.mark.parametrize(("record", "adapter"), COPIES)
+def test_pull_mends_a_changed_copy(made: Path, record: str, adapter: str | None) -> None:
+    copy = run(adapter).model
+    sound = copy.read_bytes()
     with copy.open("r+b") as stream:
         stream.seek(1_000_000)
         stream.write(b"damage")
-    result = cli("verify", "default")
-    assert result.returncode != 0
-    assert "tuned.json" in result.stdout
-    (folder / tuned_copy.RECORD).unlink()
-    assert model_file("default") == copy
-    assert cli("verify", "default").returncode == 0
+    for verb in (["model", "verify", "default"], ["doctor"]):
+        result = cli(*verb)
+        assert result.returncode != 0
+        assert copy.name in result.stdout and "prlm-edge model pull" in result.stdout + result.stderr
+    assert cli("model", "pull", "default").returncode == 0
+    assert cli("model", "verify", "default").returncode == 0
+    assert run(adapter).model.read_bytes() == sound
 
 
-def test_what_can_not_be_made_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("record", "adapter"), COPIES)
+def test_what_can_not_be_made_is_no_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, record: str, adapter: str | None
+) -> None:
     def full(_folder: Path, _need: int) -> None:
         raise PrlmError("no room", "free some space")
 
     monkeypatch.setattr(model_store, "require_space", full)
-    assert model_file("default").name.endswith("Q4_1.gguf")
+    found = run(adapter)
+    assert found.model.name.endswith("Q4_1.gguf")
+    assert found.adapter == (None if adapter else adapters.ADAPTER)
+    assert ("no room; free some space" in found.note) == (adapter is None)
     with pytest.raises(PrlmError, match="no room"):
-        tuned.make(folder, "q8_0")
+        tuned.make(folder, "q8_0", found.adapter)
 
 
-def test_killed_while_it_is_made(folder: Path) -> None:
-    script = "from prlm_edge.backends import model_file; print('ready', flush=True); model_file('default')"
-    for delay in (0.15, 0.3, 0.5):
-        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+def test_without_gguf_the_adapter_is_laid_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    found = run(None)
+    assert found[:2] == (folder / ALONE, adapters.ADAPTER)
+    assert "gguf package is not installed" in found.note and "pip install" in found.note
+
+
+@pytest.mark.parametrize(("record", "adapter"), COPIES)
+def test_stopped_while_it_is_made(folder: Path, record: str, adapter: str | None) -> None:
+    script = "import sys; print('ready', flush=True); " + RUN
+    for how, delay in ((signal.SIGKILL, 0.3), (signal.SIGKILL, 0.6), (signal.SIGINT, 1.0)):
+        command = [sys.executable, "-c", script, adapter or ""]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdout
         process.stdout.readline()
         time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(how)
         process.communicate()
-        found = models.resolve("default")
-        assert found.name.endswith("Q4_1.gguf") or tuned_copy.verify(folder) == []
-    assert model_file("default").name.endswith("Q8_0.gguf")
-    assert tuned_copy.verify(folder) == []
-    (folder / tuned_copy.RECORD).unlink()
-    model_file("default")
+        merged = None if adapter else adapters.ADAPTER
+        assert (folder / record).exists() == (tuned_copy.find(folder, "q8_0", merged) is not None)
+        assert tuned_copy.verify(folder) == []
+    assert how == signal.SIGINT and (adapter or not list(folder.glob(".tune-*")))  # llama.cpp can't be interrupted
+    run(adapter)
+    assert tuned_copy.verify(folder) == [] and (folder / record).exists()
     assert not list(folder.glob(".tune-*"))
 
 
-def test_two_at_once(folder: Path) -> None:
-    script = "from prlm_edge.backends import model_file; print(model_file('default'))"
-    both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate()[0].strip() for process in both] == [str(models.resolve("default"))] * 2
+@pytest.mark.parametrize(("record", "adapter"), COPIES)
+def test_two_at_once(folder: Path, record: str, adapter: str | None) -> None:
+    command = [sys.executable, "-c", "import sys; " + RUN, adapter or ""]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0].strip() for process in both] == [str(folder / (ALONE if adapter else MERGED))] * 2
     assert tuned_copy.verify(folder) == []
+    assert not (folder / (MERGED if adapter else ALONE)).exists()  # 145 MB that nobody asked for
 
 
-def test_rm_removes_it_too(folder: Path) -> None:
-    model_file("default")
-    assert cli("rm", "default", "--yes").returncode == 0
-    assert not folder.exists()
+def test_a_model_from_before_gets_its_copy_at_the_first_request(folder: Path) -> None:
+    model_file("default")  # what an earlier version made
+    ask = ["generate", "--answer-tokens", "4", "title for a post on bread"]
+    said = [cli(*ask) for _ in range(2)]
+    assert [one.returncode for one in said] == [0, 0], said
+    assert said[0].stdout == said[1].stdout
+    assert ["merged in, once" in one.stderr for one in said] == [True, False]
+    assert all("written with the adapter that comes with prlm-edge" in one.stderr for one in said)
+    assert "written with" not in cli(*ask, "--base").stderr
+
+
+def test_rm_removes_them_too(made: Path) -> None:
+    assert cli("model", "rm", "default", "--yes").returncode == 0
+    assert not made.exists()

@@ -118,7 +118,7 @@ def test_the_model_that_the_settings_name_is_asked(profile: Profile, folder: Pat
 def test_open_takes_it_as_any_setting(
     profile: Profile, folder: Path, turned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "open_backend", lambda settings: Scripted(REPLIES))
+    monkeypatch.setattr(writer, "open_backend", lambda *_: Scripted(REPLIES))
     monkeypatch.setenv("PRLM_REWARD_MODEL", str(turned))
     monkeypatch.setenv("PRLM_BEST_OF", str(N))
     with Writer.open(profile.path, select="reward") as by_env:
@@ -254,7 +254,7 @@ BROKEN = {
 def no_llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fails where a language model is loaded."""
 
-    def never(settings: Settings) -> None:
+    def never(*_: object) -> None:
         pytest.fail("the language model was loaded first")
 
     for module in (writer, runner):

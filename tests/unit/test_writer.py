@@ -259,7 +259,7 @@ def test_closing(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not closed  # a backend that was handed in stays the caller's
     with pytest.raises(UsageError, match="closed"):
         w.generate("title for x")
-    monkeypatch.setattr("prlm_edge.writer.writer.open_backend", lambda settings: Counting([REPLY]))
+    monkeypatch.setattr("prlm_edge.writer.writer.open_backend", lambda *_: Counting([REPLY]))
     with Writer(profile, load_settings()) as w:
         w.generate("title for x")
     assert closed

@@ -22,7 +22,7 @@ from prlm_edge.backends.llama.slots import BatchSlots, LlamaSlots, Threads, Weig
 from prlm_edge.backends.llama.vocab import LlamaVocab
 from prlm_edge.cpu import threads_for
 from prlm_edge.errors import ModelError, PrlmError, UsageError
-from prlm_edge.gguf.header import REASONS
+from prlm_edge.gguf.header import ADAPTER, REASONS
 from prlm_edge.types import ModelInfo, Sampling
 
 # A step of a smaller model is over sooner than sleeping threads wake: 47 tokens/s on one thread against 20 on two. Two
@@ -42,6 +42,7 @@ class LlamaCpp(Local):
         adapter: A LoRA adapter (GGUF) of this model to apply; see `set_adapter`.
         prefix_cache: Where evaluated prompt prefixes are kept: "off", "memory" or "disk".
         prefix_cache_mb: MiB they may take on disk.
+        note: What the user should know of it with each request; "" for nothing.
         max_slots: Requests decoded at a time; above `MAX_SLOTS` answers need not equal those of smaller batches to the
             last bit, and it pays where groups of requests share their prompts.
 
@@ -63,12 +64,14 @@ class LlamaCpp(Local):
         adapter: str | Path | None = None,
         prefix_cache: str = "memory",
         prefix_cache_mb: int = 1024,
+        note: str = "",
         max_slots: int = MAX_SLOTS,
     ) -> None:
         self._path = Path(path)
         _check_file(self._path)
         self._lib = lib = llama_lib.load()
         super().__init__()
+        self._note = note
         self._adapter: Adapter | None = None
         preparing = threading.Thread(target=prepare)
         preparing.start()
@@ -99,8 +102,15 @@ class LlamaCpp(Local):
         n_values = lib.llama_model_n_layer(self._model) * lib.llama_model_n_head_kv(self._model) * head
         self._cell_bytes = 4 * max(n_values, 1)  # keys and values, in 16 bits
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the last request."""
+        return (*super().notes, *filter(None, [self._note]))
+
     def set_adapter(self, path: str | Path | None) -> None:
         """Apply another LoRA adapter (GGUF), or none, from the next request on; the model stays loaded.
+
+        One that is merged into the file stays there.
 
         Raises:
             UsageError: No such file, or a stream of this thread is still open.
@@ -140,8 +150,9 @@ class LlamaCpp(Local):
 
     def _describe(self) -> None:
         """Set what depends on model and adapter: whether they reason, and the prompt prefixes kept for them."""
-        reasons = self._adapter.says(REASONS) == "true" if self._adapter else self._reasons()
-        self.info = replace(self.info, reasons=reasons, adapter=self._adapter.path.stem if self._adapter else "")
+        says = self._adapter.says if self._adapter else self._says
+        name = self._adapter.path.stem if self._adapter else self._says(ADAPTER)
+        self.info = replace(self.info, reasons=says(REASONS) == "true", adapter=name)
         self._prefixes = open_prefixes(*self._cache, *self._identity())
 
     def _identity(self) -> tuple[str, str, str]:
@@ -149,10 +160,11 @@ class LlamaCpp(Local):
         adapter = self._adapter.key if self._adapter else ""
         return self.info.sha256 or file_key(self._path), adapter, llama_lib.build()
 
-    def _reasons(self) -> bool:
-        value = ctypes.create_string_buffer(8)
-        self._lib.llama_model_meta_val_str(self._model, REASONS.encode(), value, len(value))
-        return value.value == b"true"
+    def _says(self, key: str) -> str:
+        """A value of the model's metadata as text; "" where there is none."""
+        value = ctypes.create_string_buffer(256)
+        n = self._lib.llama_model_meta_val_str(self._model, key.encode(), value, len(value))
+        return value.value.decode("utf-8", "replace") if n >= 0 else ""
 
     def _chat_template(self) -> ChatTemplate:
         source = self._lib.llama_model_chat_template(self._model, None)

@@ -12,7 +12,8 @@ from prlm_edge.cli.doctor.checks import DENSE, Check, chooses_by_reward
 from prlm_edge.cli.doctor.system import pip_command, trial
 from prlm_edge.cli.shared.table import PROG
 from prlm_edge.errors import MissingError, PrlmError
-from prlm_edge.models import store
+from prlm_edge.models import store, tuned_copy
+from prlm_edge.models.adapters import ADAPTER, is_ours
 from prlm_edge.rerank.reward.scorer import LazyReward
 from prlm_edge.settings import Settings
 
@@ -26,7 +27,7 @@ def check_models(found: Settings) -> Iterator[Check]:
     if found.base_url:
         yield Check("Models", "server", "note", f"{found.base_url} answers instead of a local model (not contacted)")
     else:
-        yield _model(found.model, "llm", needed=True)
+        yield _model(found.model, "llm", needed=True, adapter=ADAPTER if is_ours(found) else None)
     yield _model("minilm", "embedder", needed=found.retriever in DENSE)
 
 
@@ -49,13 +50,17 @@ def check_reward_model(found: Settings) -> Check:
     return check("ok", f"{size / 1e6:.0f} MB{layers}, {loads}{_USE}: {model.folder}")
 
 
-def _model(name: str, kind: str, needed: bool) -> Check:
+def _model(name: str, kind: str, needed: bool, adapter: Path | None = None) -> Check:
+    """A model that was pulled or is a file; `adapter`: ours, where it is written with that."""
     check = partial(Check, "Models", "model" if kind == "llm" else "embedder", needed=needed)
     try:
-        path = models.resolve(name, kind)
+        path = models.resolve(name, kind, adapter=adapter)
         folder = path if path.is_dir() else path.parent
         manifest = store.read_manifest(folder)
-        problems = store.verify(folder, manifest.name) if manifest else _local_problems(path)
+        problems = (
+            store.verify(folder, manifest.name) + tuned_copy.verify(folder) if manifest else _local_problems(path)
+        )
+        merged = adapter is not None and tuned_copy.find(folder, models.find(name).tune, adapter) == path
     except MissingError as error:
         use = "" if needed else " (dense and hybrid retrieval)"
         return check("missing" if needed else "note", error.message + use, error.hint)
@@ -66,7 +71,10 @@ def _model(name: str, kind: str, needed: bool) -> Check:
     if problems:
         return check("bad", "; ".join(problems), f"prlm-edge model pull {shlex.quote(name)}")
     size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
-    text = f"{name}, {size / 1e6:.0f} MB, {'hashes verified' if manifest else 'a file of your own'}: {path}"
+    text = f"{name}, {size / 1e6:.0f} MB, {'hashes verified' if manifest else 'a file of your own'}"
+    if adapter is not None:
+        text += ", with its adapter merged in" if merged else ", with an adapter that the first request merges in"
+    text += f": {path}"
     memory = cpu.memory()
     if memory is not None and size > memory[1]:
         text += f"; only {memory[1] / 1e6:.0f} MB of memory are available"
