@@ -219,7 +219,8 @@ def profile(rng: random.Random, home: Path) -> list[list[str]]:
 def data(rng: random.Random, home: Path) -> list[list[str]]:
     damaged(rng, home / rng.choice(("data.jsonl", "data.jsonl", "plan.yaml")))
     plan = rng.choice(("", "--plan plan.yaml --set model=onnx", "--set reasoning=off --set model=onnx"))
-    commands = [f"eval run data.jsonl --out new --baselines --limit 2 {plan}", "eval show new"]
+    ask = rng.choice(("", "--ask short", "--ask diff"))
+    commands = [f"eval run data.jsonl --out new --baselines --limit 2 {plan} {ask}", "eval show new --seen data.jsonl"]
     if rng.random() < 0.2:
         commands.append("train warmstart --data data.jsonl --model hf --out t --set warmstart.max_steps=1")
     return [one.split() for one in commands]
@@ -228,8 +229,9 @@ def data(rng: random.Random, home: Path) -> list[list[str]]:
 def run_folder(rng: random.Random, home: Path) -> list[list[str]]:
     names = "run.json answers.jsonl scores.jsonl summary.json timings.jsonl votes.jsonl ../run.jsonl"
     damaged(rng, home / "run" / rng.choice(names.split()))
-    commands = "eval show run --full;eval score run --data run.jsonl;eval compare run:k=4 :k=1;eval show run --json"
-    more = "eval report run --out r.html --markdown r.md;eval ab run:k=4 :k=1 --out run/votes.jsonl --show"
+    commands = "eval show run --full;eval score run --data run.jsonl;eval compare run:k=4 :k=1"
+    more = "eval show run --json --seen run.jsonl;eval report run --out r.html --markdown r.md"
+    more += ";eval ab run:k=4 :k=1 --out run/votes.jsonl --show"
     return some(rng, 3, f"{commands};{more}")
 
 

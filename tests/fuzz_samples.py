@@ -73,7 +73,12 @@ def make(home: Path) -> None:
 
 
 def _runs(home: Path) -> None:
-    evaluation.write_rows(home / "data.jsonl", [evaluation.row(user) for user in range(3)])
+    rows = [evaluation.row(user) for user in range(3)]
+    diff = "diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@ def f():\n-one\n+two\n"
+    for one in rows[1:]:
+        for asked in (one["query"], one["profile"][0]):
+            asked |= {"short": "bread", "diff": diff, "diff_cut": True}
+    evaluation.write_rows(home / "data.jsonl", rows)
     run = evaluation.scored_run(home / "run")
     run.append_timing(["k=4"], 6, 2.0)
     source = {"path": "run.jsonl", "limit": None, "per_user": None, "task": None}

@@ -168,7 +168,8 @@ def _timing(record: dict[str, Any]) -> tuple[list[str], int, float]:
 
 
 def _score(record: dict[str, Any]) -> Mapping[str, Any]:
-    if not fits(record, {"condition": str, "row": str, "user": str, str: (str, int, float, NoneType)}):
+    record = {"domain": "", **record}
+    if not fits(record, {"condition": str, "row": str, "user": str, "domain": str, str: (int, float, NoneType)}):
         raise TypeError
     return record
 

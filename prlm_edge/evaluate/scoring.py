@@ -41,10 +41,10 @@ def score_run(
         DataError: A line of the run is damaged.
     """
     rows = {row.id: row for row in data.rows}
-    answers = [answer for answer in run.answers() if answer.row in rows]
-    past = {row.id: _past(row) for row in data.rows}
     asked = [Condition(**one) for one in run.header["asked"]["conditions"]]
     owners = {one.name: one.profile for one in asked}
+    answers = [answer for answer in run.answers() if answer.row in rows and answer.condition in owners]
+    past = {row.id: _past(row) for row in data.rows}
     styles: dict[str, Style] = {}
     near = similarities([(answer.answer, answer.target) for answer in answers])
     scores = []
@@ -80,7 +80,7 @@ def by_domain(run: RunFolder, seen: Container[str]) -> dict[str, Estimates]:
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for score in run.scores():
-        if domain := score.get("domain"):
+        if domain := score["domain"]:
             groups.setdefault("seen domains" if domain in seen else "unseen domains", []).append(score)
     if not groups:
         again = f"`prlm-edge eval score {run.path}` scores again"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from evaluation import row, scored_run, write_rows
 
+from prlm_edge.evaluate.records import Answer
 from prlm_edge.evaluate.run_folder import RunFolder
 
 HEADLINE = ["CONDITION", "ROUGE1", "BLEU", "STYLE_MATCH", "ECHO", "INVENTION", "COPIED", "CUT_OFF", "PROMPT"]
@@ -58,6 +59,7 @@ def test_what_is_asked_with_is_kept(tmp_path, cli):
     assert done.code == 0
     assert "left out: 1 rows without short" in done.err
     assert {answer.answer for answer in RunFolder(out).answers()} == {"topic u1", "topic u2", "topic u3"}
+    RunFolder(out).append(Answer("a condition that is gone", "u1/q0", "u1", "x", "y", "z"))
     for again in (cli("eval", "score", out), cli(*command, "--ask", "short")):
         assert [again.code, "users: 3" in again.out, "100% ±0" in again.out] == [0, True, True]  # an echo
     assert "holds another run" in cli(*command).err
