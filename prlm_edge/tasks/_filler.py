@@ -1,7 +1,8 @@
 """Tells what a request is about from the words around it: "my post on winter sourdough" is about "winter sourdough".
 
-Only words that surely are around it go: a kind of writing with what leads from it to the topic. Any other request, and
-one in another language than English, stays as it is.
+Only words that surely are around it go: a kind of writing with what leads from it to the topic. A kind that titles
+often name themselves (a review, a survey, a tutorial), any other request, and one in another language than English stay
+as they are.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ _MANNER = (
     r"\d+[- ](?:minute|min|page|word)) "
 )
 _NOUN = (  # of writing and talking; nouns that are no verbs, so that they need no "my" or "a" before "on"
-    r"article|essay|write-up|writeup|paper|preprint|keynote|lecture|presentation|workshop|tutorial|lesson|video|podcast"
-    r"|episode|newsletter|column|chapter|thesis|dissertation|webinar|speech|blog[- ]?post"
+    r"article|essay|write-up|writeup|paper|preprint|keynote|lecture|presentation|video|podcast|episode|newsletter|column"
+    r"|chapter|thesis|dissertation|webinar|speech|blog[- ]?post"
 )
-_OR_VERB = r"post|blog|entry|piece|talk|story|report|poster|thread|draft|note|email|letter|session|book|text"
+_OR_VERB = (
+    r"post|blog|entry|piece|talk|story|report|poster|thread|draft|note|email|letter|session|book|text|poem|song|novel"
+    r"|film"
+)
 _SAID = r"(?:wrote|write|writing|written|gave|give|giving|given|published|made|recorded|drafted|prepared|finished)"
 _BY_ME = (
     rf"(?: (?:(?:that|which) )?(?:[Ii]|we)(?:['’](?:m|re|ve|ll)| am| are| have| will)?(?: just| recently)? {_SAID})?"

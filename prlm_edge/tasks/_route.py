@@ -15,7 +15,8 @@ FALLBACK = "write"
 # Words that come before the thing asked for, repeated: "please give me a".
 _POLITE = re.compile(
     r"(?:please|can you|could you|would you|write|give|suggest|propose|find|make|think of|come up with|i need|i'd like"
-    r"|i want|me|us|a|an|the|one|another|good|short|new)\b[\s,]*",
+    r"|i want|me|us|a|an|the|one|another|some|few|\d+|two|three|four|five|ten|good|better|nice|catchy|short|new)"
+    r"\b[\s,]*",
     re.IGNORECASE,
 )
 _BEFORE = re.compile(r"[\s\"'“‘*#>-]*")

@@ -187,6 +187,7 @@ def test_kinds_are_preferred_and_avoided_but_never_leave_nothing():
         ("Please write me a short title about winter sourdough.", "title", "winter sourdough."),
         ("can you suggest another title for this post:\n\nIt rose.\n\nTwice.", "title", "It rose.\n\nTwice."),
         ("a headline about the flood", "headline", "the flood"),
+        ("give me five catchy titles for: the flood", "title", "the flood"),
         ("commit message for a.py, b.py", "commit", "a.py, b.py"),
         ("Give me a release note for: fix the parser", "note", "fix the parser"),
         ("rewrite in my own words: hello there", "paraphrase", "hello there"),
