@@ -17,10 +17,11 @@ from typing import Any
 import bm25s
 import numpy as np
 from _common import parser, peak_mb, report, spreads
+from rank_bm25 import BM25Plus
 
 from prlm_edge import models
 from prlm_edge.retrieve.bm25 import Bm25Retriever
-from prlm_edge.retrieve.bm25.engine import RankBm25Engine
+from prlm_edge.retrieve.bm25.engine import K1, B, PlainEngine
 from prlm_edge.retrieve.dense.embedder import OnnxEmbedder
 from prlm_edge.retrieve.ranking import top
 from prlm_edge.retrieve.tokens import tokenize
@@ -76,10 +77,12 @@ def main() -> None:
                 add(f"prlm-edge: {name} after an append", n, lambda q=query, r=grown: r.search(q, K))
         documents = [tokenize(item.searchable) for item in items]
         if n <= 10_000:
-            engine: Any = RankBm25Engine(documents)
+            add("prlm-edge: in memory, build", n, lambda d=documents: PlainEngine(d), 1)
+            plain, theirs = PlainEngine(documents), BM25Plus(documents, k1=K1, b=B, delta=0)
             for name, query in queries.items():
-                tokens = engine.known(tokenize(query))
-                add(f"rank_bm25: {name}", n, lambda e=engine, t=tokens: top(e.scores(t), K, positive=True), 3)
+                tokens = plain.known(tokenize(query))
+                for what, scores in (("prlm-edge, in memory", plain.scores), ("rank_bm25", theirs.get_scores)):
+                    add(f"{what}: {name}", n, lambda s=scores, t=tokens: top(s(t), K, positive=True), 3)
         theirs = bm25s.BM25()
         add("bm25s: build", n, lambda b=theirs, d=documents: b.index(d, show_progress=False), 1)
         for name, query in queries.items():

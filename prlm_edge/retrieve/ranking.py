@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from prlm_edge.types import Hit, Item, sortable
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    Scores = Sequence[float] | NDArray[np.floating]  # of all items, by their places
 
 
 @dataclass(frozen=True)
@@ -80,21 +83,25 @@ def check_k(k: int) -> None:
         raise UsageError(f"k must be 1 or more, not {k}", "to write without past items use the retriever none")
 
 
-def top(scores: NDArray[np.floating], k: int, *, positive: bool) -> list[int]:
+def top(scores: Scores, k: int, *, positive: bool) -> list[int]:
     """Places of the `k` highest scores, highest first, ties by place.
 
     Args:
-        scores: Shape (items,).
+        scores: Of all items; a list needs no NumPy.
         k: How many; fewer come back where there are fewer.
         positive: Leave out scores of zero and below.
     """
+    if isinstance(scores, list):
+        found = (place for place, score in enumerate(scores) if score > 0 or not positive)
+        return heapq.nsmallest(k, found, key=lambda place: -scores[place])
     import numpy as np
 
+    scores = np.asarray(scores)
     places = np.flatnonzero(scores > 0) if positive else np.arange(len(scores))
     if k <= 0:
         return []
     if len(places) > k:
-        found = scores[places]
-        places = places[found >= np.partition(found, len(found) - k)[len(found) - k]]  # every item tied at the end
+        high = scores[places]
+        places = places[high >= np.partition(high, len(high) - k)[len(high) - k]]  # every item tied at the end
     order = np.lexsort((places, -scores[places]))[:k]
     return [int(i) for i in places[order]]

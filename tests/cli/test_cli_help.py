@@ -124,7 +124,7 @@ def test_a_wrong_command_line_is_two_lines_and_exit_2(args, message, hint, capsy
 # -- weight
 
 HEAVY = {
-    "huggingface_hub", "llama_cpp", "numpy", "onnxruntime", "rank_bm25", "rich", "tokenizers", "torch"
+    "huggingface_hub", "llama_cpp", "numpy", "onnxruntime", "rich", "tokenizers", "torch"
 }  # fmt: skip
 NOT_FOR_HELP = HEAVY | {"asyncio", "difflib", "filelock", "platformdirs", "pydantic", "typer"}
 

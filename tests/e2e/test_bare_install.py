@@ -140,4 +140,4 @@ def test_doctor(bare):
     fixes = [check["fix"] for check in found["checks"] if check["needed"] and check["state"] == "missing"]
     assert found["generate"] is False
     assert fixes == ['pip install "prlm-edge[gguf]"', "prlm-edge model pull smollm2-135m"]
-    assert {check["name"]: check["state"] for check in found["checks"]}["rank_bm25"] == "ok"
+    assert {check["name"]: check["state"] for check in found["checks"]}["numpy"] == "ok"

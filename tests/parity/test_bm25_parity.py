@@ -10,9 +10,10 @@ from evaluation import sample
 from rank_bm25 import BM25Plus
 
 from prlm_edge.retrieve.bm25 import Bm25Retriever
-from prlm_edge.retrieve.bm25.engine import K1, B, RankBm25Engine
+from prlm_edge.retrieve.bm25.engine import K1, B, PlainEngine
 from prlm_edge.retrieve.bm25.index import Bm25Index, Part, Terms
 from prlm_edge.retrieve.bm25.postings import build_postings, hashes_of
+from prlm_edge.retrieve.ranking import top
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
 
@@ -44,13 +45,17 @@ def index_of(*parts):
 
 def assert_equal_scores(index, items, rng, words):
     """Of random queries, every bit; asked twice, since scores of common words are remembered."""
-    reference = RankBm25Engine([tokenize(item.searchable) for item in items])
+    documents = [tokenize(item.searchable) for item in items]
+    reference, plain = BM25Plus(documents, k1=K1, b=B, delta=0), PlainEngine(documents)
     for _ in range(20):
         query = tokenize(" ".join(rng.choices(words, k=rng.choice((1, 3, 40)))))
-        known = reference.known(query)
-        assert index.known(query) == known
+        known = [token for token in query if token in reference.idf]
+        assert index.known(query) == plain.known(query) == known
         if known:
-            scores = reference.scores(known)
+            scores = reference.get_scores(known)
+            assert plain.scores(known) == scores.tolist()
+            assert top(plain.scores(known), 5, positive=True) == top(scores, 5, positive=True)
+            assert top(plain.scores(known), 5, positive=False) == top(scores, 5, positive=False)
             assert np.array_equal(index.scores(known), scores)
             assert np.array_equal(index.scores(known), scores)
             assert (scores >= 0).all()

@@ -45,7 +45,6 @@ PACKAGES = (
     Package("tokenizers", "onnx", "dense and hybrid retrieval, select reward", "import tokenizers"),
     Package("huggingface_hub", "hub", "`model pull` of hf:// models", "import huggingface_hub"),
     Package("gguf", "bake", "merges an adapter into its model: the default's own, and `model bake`", "import gguf"),
-    Package("rank_bm25", "", "BM25 retrieval", "import rank_bm25"),
     Package("numpy", "", "arithmetic of retrieval", "import numpy"),
 )
 
@@ -98,7 +97,7 @@ def _needed(found: Settings) -> set[str]:
     if found.retriever in DENSE or chooses_by_reward(found):
         needed |= {"onnxruntime", "tokenizers", "numpy"}
     if found.retriever in ("bm25", "hybrid"):
-        needed |= {"rank_bm25", "numpy"}
+        needed |= {"numpy"}
     return needed
 
 

@@ -1,4 +1,4 @@
-"""BM25 over title and text: rank_bm25 for small profiles, a kept index for large ones, with equal scores."""
+"""BM25 over title and text: an index in memory for small profiles, a kept one for large ones, with equal scores."""
 
 from prlm_edge.retrieve.bm25.retriever import Bm25Retriever
 

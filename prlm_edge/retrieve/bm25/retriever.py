@@ -1,15 +1,16 @@
-"""BM25 retrieval: rank_bm25 for small profiles, a kept index for large ones, bit for bit the same scores.
+"""BM25 retrieval: an index in memory for small profiles, a kept one for large ones, bit for bit the same scores.
 
 Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with the idf of Lv and Zhai's
-BM25+ (CIKM 2011), log((N + 1) / df), and no lower bound (delta = 0): rank_bm25's BM25Okapi gives terms of small
-profiles an idf of zero or below, this idf is always positive and an item without a query term scores exactly 0.
+BM25+ (CIKM 2011), log((N + 1) / df), and no lower bound (delta = 0): Okapi's idf is zero or below for terms of small
+profiles, this one is always positive, and an item without a query term scores exactly 0. rank_bm25's BM25Plus, which
+builds in 80 ms for 1,000 items after an import of 45, gives the same bits; this takes 20.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prlm_edge.retrieve.bm25.engine import Bm25Engine, DamagedIndexError, Progress, RankBm25Engine, watched
+from prlm_edge.retrieve.bm25.engine import Bm25Engine, DamagedIndexError, PlainEngine, Progress, watched
 from prlm_edge.retrieve.ranking import Match, Ranker, top
 from prlm_edge.retrieve.tokens import tokenize
 from prlm_edge.types import Item
@@ -21,8 +22,8 @@ MAX_QUERY_TOKENS = 512  # of those the profile knows; a whole diff as query stay
 class Bm25Retriever(Ranker):
     """BM25 over `Item.searchable`.
 
-    From `FAST_FROM` items on, an index is kept in the cache folder and memory-mapped: rank_bm25 reads the whole profile
-    again in every process, and a query takes it 0.3 us an item and word.
+    From `FAST_FROM` items on, an index is kept in the cache folder and memory-mapped; below, the profile is read again
+    in every process, which takes less time than it takes to import NumPy.
     """
 
     name = "bm25"
@@ -55,4 +56,4 @@ class Bm25Retriever(Ranker):
             self.notes = (note,) if note else ()
             return index
         documents = [tokenize(item.searchable) for item in watched(self.items, self._progress)]
-        return RankBm25Engine(documents) if any(documents) else None
+        return PlainEngine(documents) if any(documents) else None
