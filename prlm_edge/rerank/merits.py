@@ -10,7 +10,7 @@ from prlm_edge.style import FUNCTION_WORDS, carries_meaning, observe
 from prlm_edge.types import Candidate, Scoring
 
 ECHO = "says the request again"
-COPY = "is one of the past texts shown, word for word"
+COPY = "is one of the past texts shown, again"
 ALIKE = 0.85  # ROUGE-1 of the words that carry meaning: 3 of 4 are shared, or all but one of 7
 _TURNING = {"after", "against", "before", "cannot", "no", "nor", "not", "off", "out", "over", "under", "without"}
 _SMALL = FUNCTION_WORDS - _TURNING
@@ -43,9 +43,10 @@ def is_copy(text: str, past: Iterable[str]) -> bool:
 def flaw(answer: str, context: Scoring) -> str:
     """Why `answer` is no answer, in a clause; "" where it is one.
 
-    A topic that is said again is none; neither is, word for word, what the user wrote for a past item that was shown.
+    A topic that is said again is none; neither is what the user wrote for a past item that was shown, small words aside.
     """
-    if is_copy(answer, context.past):
+    ours = _content(words(answer))
+    if ours and any(_content(words(past)) == ours for past in context.past):
         return COPY
     return ECHO if context.shape == "topic" and echo(answer, context.query) else ""
 

@@ -223,6 +223,8 @@ def test_without_habits_style_keeps_the_first() -> None:
         ("change", "oven.py: hotter", "oven.py: hotter", False),
         ("text", "a long draft", "Rye wins: three flours", True),
         ("topic", "rye", "rye wins, three flours", True),
+        ("topic", "rye", "rye has won three flours", False),
+        ("topic", "rye", "the rye wins three of the flours", True),
         ("topic", "rye", "rye wins: four flours", False),
         ("topic", "rye", "...", False),
     ],
