@@ -62,6 +62,7 @@ class Trained:
         run: The run's folder; None for an adapter alone.
         data: SHA-256 of the data files it learned from, by name; empty where unknown.
         stages: Names of the stages that led to it, where known.
+        tasks: Names of the tasks that it was trained for, where known.
     """
 
     adapter: Path
@@ -71,6 +72,7 @@ class Trained:
     run: Path | None
     data: Mapping[str, str]
     stages: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -115,10 +117,12 @@ def open_source(path: Path, *, model: str | None = None) -> Trained:
     folder = base.resolve(named)
     file = None if expanded(named).is_dir() else models.resolve(named, original=True)
     data: dict[str, str] = {}
-    for stage in stages:
-        data |= TrainFolder(stage).header.get("data", {})
+    headers = [TrainFolder(stage).header for stage in stages]
+    for header in headers:
+        data |= header["data"]
     run = stages[-1] if stages else None
-    return Trained(adapter, recipe, folder, file, run, data, tuple(TrainFolder(one).header["stage"] for one in stages))
+    tasks = tuple(sorted({task for header in headers for task in header["tasks"]}))
+    return Trained(adapter, recipe, folder, file, run, data, tuple(header["stage"] for header in headers), tasks)
 
 
 def _stages(path: Path, adapter: Path) -> list[Path]:

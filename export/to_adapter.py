@@ -33,7 +33,12 @@ def export_adapter(source: Trained, wanted: Wanted, bars: Bars) -> Exported:
             inputs,
             lambda: {
                 "layers": lora.write_lora_gguf(
-                    source.adapter, config, staging.folder / file, reasons=source.reasons, dtype="f16"
+                    source.adapter,
+                    config,
+                    staging.folder / file,
+                    reasons=source.reasons,
+                    tasks=source.tasks,
+                    dtype="f16",
                 )
             },
             (file,),

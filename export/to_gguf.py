@@ -38,7 +38,7 @@ def export_gguf(source: Trained, wanted: Wanted, bars: Bars) -> Exported:
     inputs = inputs_of(source, material, wanted)
     merging = merge_nearest(staging, source, material, inputs, bars)
     of = merging["base"]
-    about = gguf.About(wanted.name, source.reasons, wanted.licence, source.base_name)
+    about = gguf.About(wanted.name, source.reasons, wanted.licence, source.base_name, source.tasks)
     folder = staging.folder
     with bars("converting"):
         made = {**inputs, "of": of, "name": wanted.name}

@@ -35,7 +35,9 @@ def export_onnx(source: Trained, wanted: Wanted, bars: Bars) -> Exported:
 
     def build() -> None:
         shutil.rmtree(built, ignore_errors=True)
-        onnx.export_onnx(folder / MERGED, built, quant=wanted.quant, reasons=source.reasons)
+        onnx.export_onnx(
+            folder / MERGED, built, quant=wanted.quant, reasons=source.reasons, about={"tasks": source.tasks}
+        )
 
     with bars("building the graph"):
         staging.step("onnx", {**inputs, "of": of, "quant": wanted.quant}, build, (_BUILT,))

@@ -290,6 +290,8 @@ class ModelInfo:
         n_ctx_max: Tokens of prompt and answer at most; 0: unknown.
         reasons: Whether it was trained to reason over past writing; `reasoning="auto"` makes only such models reason.
         adapter: Name of the LoRA adapter that is applied or merged in; "" for none.
+        tasks: Names of the tasks that it was trained for; empty where its card names none.
+        n_parameters: How many weights it has; 0: unknown.
     """
 
     name: str
@@ -297,6 +299,8 @@ class ModelInfo:
     n_ctx_max: int = 0
     reasons: bool = False
     adapter: str = ""
+    tasks: tuple[str, ...] = ()
+    n_parameters: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ def write_card(manifest: Mapping[str, Any]) -> str:
         f"# {manifest['name']}",
         f"Writes titles, subjects and other short texts in a user's own voice: {manifest['base']['name']}, trained by "
         f"prlm-edge, as {manifest['format']}. "
-        + ("It reasons over past writing before it answers." if manifest["reasons"] else "It answers at once."),
+        + ("It reasons over past writing before it answers." if manifest["reasons"] else "It answers at once.")
+        + (f" Trained for: {', '.join(manifest['tasks'])}." if manifest["tasks"] else ""),
         f"```\n{use}\n```",
         "## Verification",
         "Held to the trained model in PyTorch, on prompts as in use.",

@@ -54,6 +54,7 @@ def make(
         "kind": kind,
         "format": format_,
         "reasons": source.reasons,
+        "tasks": list(source.tasks),
         "files": _entries(files),
         "base": {"name": source.base_name, "sha256": source.base_sha256()},
         "adapter": {"sha256": source.sha256},

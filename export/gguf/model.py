@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prlm_edge.errors import BAD_DATA, ModelError
 from prlm_edge.export.gguf import tokenizer as gguf_tokenizer
 from prlm_edge.gguf.file import new_file, write_tensors
-from prlm_edge.gguf.header import REASONS
+from prlm_edge.gguf.header import REASONS, TASKS
 from prlm_edge.gguf.names import architecture, name_map, rows_for_llama
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ class About:
         reasons: Whether training taught it to reason (`llamacpp.REASONS`).
         licence: SPDX identifier; "" leaves it out.
         base_model: What it was trained from, for people; "" leaves it out.
+        tasks: Names of the tasks that it was trained for; none leaves that out.
     """
 
     name: str
     reasons: bool
     licence: str = ""
     base_model: str = ""
+    tasks: Sequence[str] = ()
 
 
 def write_gguf(folder: Path, target: Path, about: About, *, dtype: Literal["f16", "f32"] = "f16") -> None:
@@ -117,6 +119,8 @@ def _describe(writer: Any, about: About, dtype: str) -> None:
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if dtype == "f16" else gguf.LlamaFileType.ALL_F32)
     writer.add_bool(REASONS, about.reasons)
+    if about.tasks:
+        writer.add_string(TASKS, ",".join(about.tasks))
 
 
 def _head_dim(config: Mapping[str, Any]) -> int:

@@ -19,6 +19,7 @@ from prlm_edge.errors import BAD_DATA, ModelError, UsageError
 
 ADAPTER = "prlm.adapter"  # metadata of a model file with an adapter merged in: the adapter's name
 REASONS = "prlm.reasons"  # metadata of our model and adapter files: "true" where training taught the model to reason
+TASKS = "prlm.tasks"  # and the names of the tasks that it was trained for, with commas between
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _F32 = 0

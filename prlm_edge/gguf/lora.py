@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from prlm_edge.errors import BAD_DATA, ModelError
 from prlm_edge.gguf.file import new_file, write_tensors
-from prlm_edge.gguf.header import REASONS
+from prlm_edge.gguf.header import REASONS, TASKS
 from prlm_edge.gguf.names import architecture, name_map, rows_for_llama
 from prlm_edge.storage import NUMBER, fits
 
@@ -29,6 +29,7 @@ def write_lora_gguf(
     target: Path,
     *,
     reasons: bool | None = None,
+    tasks: Sequence[str] = (),
     dtype: Literal["f16", "f32"] = "f32",
 ) -> int:
     """Convert the PEFT adapter in folder `adapter`; `target` appears whole or not at all.
@@ -38,6 +39,7 @@ def write_lora_gguf(
         model_config: The base's config.json.
         target: The GGUF file.
         reasons: Whether it was trained to reason; None leaves that out of the file.
+        tasks: Names of the tasks that it was trained for.
         dtype: Of the matrices: 16 bits to ship, 32 to draw with what was trained.
 
     Returns:
@@ -67,6 +69,8 @@ def write_lora_gguf(
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(config))
         if reasons is not None:
             writer.add_bool(REASONS, reasons)
+        if tasks:
+            writer.add_string(TASKS, ",".join(tasks))
         for key, tensor in sorted(tensors.items()):
             module, side = _parts(key)
             name = names.get_name(module)

@@ -1,7 +1,7 @@
 """Merge a LoRA-GGUF into the GGUF file it was made for, on the device: numpy and `gguf` alone, no PyTorch.
 
 W + scale·B·A for each adapted layer, computed in 32 bits; both files keep llama.cpp's order of rows, so nothing needs
-to be turned. Tokenizer and template stay the base's; whether the model reasons is the adapter's to say.
+to be turned. Tokenizer and template stay the base's; what it was trained for, and whether to reason, says the adapter.
 A base in few bits loses twice: it is merged as it is, then rounded again. The best merge is that of `export/merge.py`.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from prlm_edge.errors import BAD_DATA, MissingError, ModelError, UsageError
 from prlm_edge.gguf.file import new_file, write_tensors
-from prlm_edge.gguf.header import ADAPTER, REASONS
+from prlm_edge.gguf.header import ADAPTER, REASONS, TASKS
 from prlm_edge.models.store import require_space
 from prlm_edge.storage import private_dir, write_error
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 FORMATS = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7}
 _WRITABLE = ("F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 _FINE = ("token_embd.weight", "output.weight")  # never below eight bits: every token depends on them
-_OWN_KEYS = ("GGUF.", "general.alignment", "general.architecture", "general.file_type", "quantize.", ADAPTER, REASONS)
+_OWN_KEYS = (
+    *("GGUF.", "general.alignment", "general.architecture", "general.file_type", "quantize."),
+    *(ADAPTER, REASONS, TASKS),
+)
 _HINT = "name the model file that the adapter was made for"
 Progress = Callable[[int, int], None]
 
@@ -79,7 +82,8 @@ def merge(
         raise write_error(out, error) from error
     require_space(out.parent, _bytes(model, updates, quant))
     reasons = _says(file, REASONS) in (True, "true")
-    _write(model, updates, out, quant, progress, adapter=adapter.stem, reasons=reasons)
+    tasks = str(_says(file, TASKS) or "")
+    _write(model, updates, out, quant, progress, adapter=adapter.stem, reasons=reasons, tasks=tasks)
     return len(updates)
 
 
@@ -148,6 +152,7 @@ def _write(
     *,
     adapter: str,
     reasons: bool,
+    tasks: str,
 ) -> None:
     import gguf
     import numpy as np
@@ -164,6 +169,8 @@ def _write(
             writer.add_file_type(int(file_type))
         writer.add_string(ADAPTER, adapter)
         writer.add_bool(REASONS, reasons)
+        if tasks:
+            writer.add_string(TASKS, tasks)
         for tensor in model.tensors:
             kind, shape = kinds[tensor.name], tuple(int(n) for n in reversed(tensor.shape))
             bytes_ = gguf.quants.quant_shape_to_byte_shape(shape, kind)

@@ -43,7 +43,7 @@ def is_copy(text: str, past: Iterable[str]) -> bool:
 def flaw(answer: str, context: Scoring) -> str:
     """Why `answer` is no answer, in a clause; "" where it is one.
 
-    A topic that is said again is none; neither is what the user wrote for a past item that was shown, small words aside.
+    A topic that is said again is none; neither is, but for small words, what the user wrote for a past item shown.
     """
     ours = _content(words(answer))
     if ours and any(_content(words(past)) == ours for past in context.past):

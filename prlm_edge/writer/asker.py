@@ -18,9 +18,11 @@ from prlm_edge.settings import Settings
 from prlm_edge.style import Style, style_of
 from prlm_edge.tasks import Task
 from prlm_edge.types import Hit, ModelInfo, Scoring, TokenCounter
-from prlm_edge.writer.pool import Past, Pool, Pools, profile_notes, search_notes
+from prlm_edge.writer.pool import Past, Pool, Pools, listed, profile_notes, search_notes
 from prlm_edge.writer.understand import Asked, understand
 
+SMALL = 300_000_000  # parameters; a model with fewer writes poor prose
+LARGER = "qwen2.5-1.5b"  # the best model that `prlm-edge model list` knows for a laptop
 ENOUGH_OF_KIND = 8  # items from which a kind alone shows how its titles are written
 
 
@@ -63,6 +65,7 @@ class Asker:
         prompt = renderer.render(text, hits, budget)
         past_answers = tuple(task.answer_of(hit.item) for hit in prompt.used)
         scoring = Scoring(text, task.name, style, prompt.used, past_answers, shape)
+        notes += model_notes(task, info)
         return Plan(task, settings, tuple(hits), prompt, n_reason, n_answer, tuple(notes), retrieve_s, scoring)
 
     def pool(self, past: Past, task: Task) -> Pool:
@@ -91,6 +94,17 @@ class Asker:
             if len(pool.items) >= ENOUGH_OF_KIND and pool.items[0].kind == asked.kind:
                 return pool
         return self._pools.of(past, asked.task)
+
+
+def model_notes(task: Task, info: ModelInfo) -> list[str]:
+    """What a model can't do well: a task that its card doesn't name, and prose if it is small."""
+    untrained = info.tasks and task.name not in info.tasks
+    trained_for = listed(info.tasks, "and")
+    notes = [f"this voice was trained for {trained_for}, not for {task.name}"] if untrained else []
+    if task.multiline and 0 < info.n_parameters < SMALL:
+        millions = f"{info.n_parameters / 1e6:.0f} million parameters"
+        notes.append(f"{task.name} with {millions} is poor: a larger model (`--model {LARGER}`) writes better")
+    return ["; ".join(notes)] if notes else []
 
 
 def _reasoning_tokens(task: Task, settings: Settings, info: ModelInfo) -> int:

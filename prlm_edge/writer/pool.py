@@ -71,9 +71,16 @@ def profile_notes(past: Past, pool: Pool, task: Task) -> list[str]:
     if isinstance(past, Profile) and past.bad:
         noun = "line" if len(past.bad) == 1 else "lines"
         notes.append(f"{len(past.bad)} {noun} of the profile can't be read: `prlm-edge profile verify` names them")
+    if pool.items and task.kinds and pool.items[0].kind not in task.kinds:
+        notes.append(f"the profile has no {listed(task.kinds, 'or')}: items of other kinds are shown")
     if not pool.items:
         notes.append(f"the profile has no item with a {task.learns_from} to learn from, so this is nobody's voice yet")
     return notes
+
+
+def listed(names: Sequence[str], word: str) -> str:
+    """Names as a sentence has them: "a, b and c"."""
+    return f" {word} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def search_notes(text: str, hits: Sequence[Hit], retriever: str) -> list[str]:

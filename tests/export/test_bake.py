@@ -28,7 +28,7 @@ def made(tmp_path_factory):
             adapter = make_adapter(folder, work / "adapter", use_rslora=arch == "qwen2")
             write_gguf(folder, work / "base.gguf", About("Tiny", False, "apache-2.0"), dtype="f32")
             config = json.loads((folder / "config.json").read_text())
-            write_lora_gguf(adapter, config, work / "adapter.gguf", reasons=True)
+            write_lora_gguf(adapter, config, work / "adapter.gguf", reasons=True, tasks=("note",))
             known[arch] = folder, adapter, work / "base.gguf", work / "adapter.gguf"
         return known[arch]
 
@@ -71,6 +71,7 @@ def test_it_says_the_same(made, tmp_path, arch):
     try:
         assert model.info.reasons  # as the adapter said, not the base
         assert model.info.adapter == "adapter"
+        assert model.info.tasks == ("note",)
     finally:
         model.close()
 

@@ -40,9 +40,10 @@ def test_it_says_over_its_base_what_peft_says(made, tmp_path):
 
 def test_it_is_swapped_and_a_wrong_one_leaves_the_one_before(made, tmp_path):
     _, adapter, file, config = made
-    write_lora_gguf(adapter, config, tmp_path / "good.gguf")
+    write_lora_gguf(adapter, config, tmp_path / "good.gguf", tasks=("note", "title"))
     (tmp_path / "bad.gguf").write_bytes(b"GGUF nothing")
     backend = LlamaCpp(file, adapter=tmp_path / "good.gguf")
+    assert backend.info.tasks == ("note", "title")
     try:
         backend.set_adapter(None)
         assert backend.info.adapter == ""

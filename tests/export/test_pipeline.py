@@ -10,6 +10,7 @@ from tiny_lm import CORPUS, edit, make_adapter, make_lm
 torch = pytest.importorskip("torch")
 pytest.importorskip("llama_cpp")
 
+from prlm_edge.backends.llama.backend import LlamaCpp  # noqa: E402
 from prlm_edge.errors import UsageError  # noqa: E402
 from prlm_edge.export import merge, pipeline, to_gguf  # noqa: E402
 from prlm_edge.export.check import dev_rouge  # noqa: E402
@@ -46,6 +47,7 @@ def run(tmp_path_factory):
     make_adapter(base, folder / "adapter")
     (folder / "recipe.yaml").write_text(config.dump(recipe))
     header = {"stage": "warmstart", "recipe": recipe.of_stage("warmstart"), "data": {"rows.jsonl": "0" * 64}}
+    header["tasks"] = ["commit", "title"]
     (folder / "run.json").write_text(json.dumps(header))
     return folder
 
@@ -107,7 +109,9 @@ def test_what_is_published_is_verified_and_says_where_it_comes_from(run, publish
     assert manifest["merge"]["base"] == "original" and manifest["merge"]["kl_original"] < 1e-4
     assert (manifest["reasons"], manifest["recipe"]["stages"]) == (False, ["warmstart"])  # mixed: at once, unless asked
     assert manifest["data"] == {"rows.jsonl": "0" * 64}
+    assert LlamaCpp(published.folder / "voice-q8_0.gguf").info.tasks == ("commit", "title")
     card = (published.folder / "README.md").read_text()
+    assert "Trained for: commit, title." in card
     assert "Texts of *nobody*." in card and "| f16: distributions | yes |" in card
 
 

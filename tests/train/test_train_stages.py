@@ -58,6 +58,7 @@ def test_the_whole_recipe_ends_in_an_adapter_that_generate_takes(tmp_path, rows_
     assert any("personalization" in one.get("terms", {}) for one in terms)
 
     model = LlamaCpp(smollm2_path, n_ctx=256, adapter=out / "adapter.gguf")
+    assert model.info.tasks == ("commit",)
     model.close()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     train(*asked, sets=sets)  # once more: all is there

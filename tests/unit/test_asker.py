@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from evaluation import asked, row, write_rows
 
-from prlm_edge import Profile, Writer
+from prlm_edge import Profile, Writer, models
 from prlm_edge.backends.scripted import Scripted
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate import runner
@@ -21,10 +21,10 @@ from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.retrieve.ranking import Ranker
 from prlm_edge.settings import load_settings
 from prlm_edge.tasks import get_task
-from prlm_edge.types import Hit, Item, Turn
-from prlm_edge.writer import Asker, as_text
-from prlm_edge.writer.asker import ENOUGH_OF_KIND
-from prlm_edge.writer.pool import search_notes
+from prlm_edge.types import Hit, Item, ModelInfo, Turn
+from prlm_edge.writer import Asker, as_text, make_pool
+from prlm_edge.writer.asker import ENOUGH_OF_KIND, LARGER, model_notes
+from prlm_edge.writer.pool import profile_notes, search_notes
 
 DIFF = """diff --git a/ovens/steam.py b/ovens/steam.py
 --- a/ovens/steam.py
@@ -104,6 +104,39 @@ def test_where_nothing_is_about_the_same_that_is_said(text: str, retriever: str,
     notes = search_notes(text, [Hit(RYE, 1.0, parts)], retriever)
     assert notes == ([f"nothing in the profile resembles the request: {said}"] if said else [])
     assert search_notes(text, [], retriever) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "trained_for", "n_parameters", "said"),
+    [
+        ("title", "title commit note", 135e6, ""),
+        ("headline", "title commit note", 135e6, "this voice was trained for title, commit and note, not for headline"),
+        ("headline", "title", 0, "this voice was trained for title, not for headline"),
+        ("headline", "", 135e6, ""),
+        ("write", "write", 135e6, "write with 135 million parameters is poor: a larger model"),
+        ("write", "title", 135e6, "not for write; write with 135 million parameters is poor: a larger model"),
+        ("paraphrase", "", 494e6, ""),
+        ("paraphrase", "", 0, ""),  # a server's
+    ],
+)
+def test_what_a_model_can_not_do_is_said(task: str, trained_for: str, n_parameters: float, said: str) -> None:
+    info = ModelInfo("m", tasks=tuple(trained_for.split()), n_parameters=int(n_parameters))
+    notes = model_notes(get_task(task), info)
+    assert len(notes) == bool(said)
+    assert said in "".join(notes)
+    assert models.find(LARGER).kind == "llm"
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("title", []),
+        ("commit", ["the profile has no commit: items of other kinds are shown"]),
+        ("headline", ["the profile has no headline, news or article: items of other kinds are shown"]),
+    ],
+)
+def test_a_profile_without_items_of_the_kind_says_so(task: str, said: list[str]) -> None:
+    assert profile_notes(ITEMS, make_pool(ITEMS, get_task(task)), get_task(task)) == said
 
 
 def asked_in_evaluation(path: Path, query: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Turn, ...]:

@@ -48,6 +48,7 @@ class Examples:
     examples: list[Example] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     sha256: dict[str, str] = field(default_factory=dict)
+    tasks: set[str] = field(default_factory=set)
 
     @property
     def n_tokens(self) -> int:
@@ -104,6 +105,7 @@ def read(
                 found.skipped[example] += 1
             else:
                 found.examples.append(example)
+                found.tasks.add(one.task)
         progress(done, len(data.rows))
     if not found.examples:
         raise UsageError(f"nothing to learn from: {found.say()}", "raise data.max_tokens, or check the data")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ class TrainFolder:
     path: Path
 
     @classmethod
-    def open(cls, path: Path, stage: str, recipe: Recipe, data: Mapping[str, str]) -> Self:
+    def open(cls, path: Path, stage: str, recipe: Recipe, data: Mapping[str, str], tasks: Iterable[str] = ()) -> Self:
         """A new run, or one to go on with.
 
         Args:
@@ -38,6 +38,7 @@ class TrainFolder:
             stage: "warmstart" and so on.
             recipe: Resolved.
             data: SHA-256 of each data file by name.
+            tasks: Names of the tasks that are learned, for the adapter's card.
 
         Raises:
             UsageError: Another run lies there, or this one under another recipe (as far as the stage reads it) or on
@@ -45,7 +46,8 @@ class TrainFolder:
             PrlmError: The disk is full or not writable, or the run's header is damaged.
         """
         asked = {"stage": stage, "recipe": recipe.of_stage(stage), "data": dict(data)}
-        folder = cls.begin(path, asked, {"versions": {name: version(name) for name in _PACKAGES}})
+        about = {"tasks": sorted(set(tasks)), "versions": {name: version(name) for name in _PACKAGES}}
+        folder = cls.begin(path, asked, about)
         if not (path / "recipe.yaml").exists():
             with atomic_write(path / "recipe.yaml") as stream:
                 stream.write(dump(recipe).encode())
@@ -86,8 +88,8 @@ class TrainFolder:
             PrlmError: It is missing or damaged.
         """
         try:
-            found = {"stage": "", "data": {}, **json.loads((self.path / "run.json").read_text("utf-8"))}
-            if not fits(found, {"stage": str, "data": {str: str}}):
+            found = {"stage": "", "data": {}, "tasks": [], **json.loads((self.path / "run.json").read_text("utf-8"))}
+            if not fits(found, {"stage": str, "data": {str: str}, "tasks": [str]}):
                 raise ValueError("odd values")
             return found
         except (OSError, *BAD_DATA):
@@ -139,6 +141,17 @@ def seal(checkpoint: Path) -> None:
             sizes[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
     with atomic_write(checkpoint / FILES) as stream:
         stream.write(json.dumps(sizes).encode())
+
+
+def tasks_of(adapter: Path | None) -> list[str]:
+    """Names of the tasks that a run's adapter learned; none where no run says so.
+
+    Raises:
+        PrlmError: The run's header is damaged.
+    """
+    if adapter is None or not (adapter.parent / "run.json").is_file():
+        return []
+    return list(TrainFolder(adapter.parent).header["tasks"])
 
 
 def is_whole(checkpoint: Path) -> bool:

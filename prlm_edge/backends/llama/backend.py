@@ -22,7 +22,7 @@ from prlm_edge.backends.llama.slots import BatchSlots, LlamaSlots, Threads, Weig
 from prlm_edge.backends.llama.vocab import LlamaVocab
 from prlm_edge.cpu import threads_for
 from prlm_edge.errors import ModelError, PrlmError, UsageError
-from prlm_edge.gguf.header import ADAPTER, REASONS
+from prlm_edge.gguf.header import ADAPTER, REASONS, TASKS
 from prlm_edge.types import ModelInfo, Sampling
 
 # A step of a smaller model is over sooner than sleeping threads wake: 47 tokens/s on one thread against 20 on two. Two
@@ -92,7 +92,9 @@ class LlamaCpp(Local):
         forgets_all = lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model)
         self._max_slots = 1 if forgets_all else max_slots  # what such a model evaluates again, it shares no longer
         trained = int(lib.llama_model_n_ctx_train(self._model))
-        self.info = ModelInfo(self._path.stem, sha256, min(n_ctx, trained) if n_ctx else trained)
+        n_parameters = int(lib.llama_model_n_params(self._model))
+        n_ctx_max = min(n_ctx, trained) if n_ctx else trained
+        self.info = ModelInfo(self._path.stem, sha256, n_ctx_max, n_parameters=n_parameters)
         self._describe()
         n_threads = n_threads and threads_for(n_threads)
         all_threads = threads_for(n_threads)
@@ -149,10 +151,11 @@ class LlamaCpp(Local):
         return Weights(self._model, self._adapter.pointer if self._adapter else None)
 
     def _describe(self) -> None:
-        """Set what depends on model and adapter: whether they reason, and the prompt prefixes kept for them."""
+        """Set what depends on model and adapter: what they were trained for, and the prompt prefixes kept for them."""
         says = self._adapter.says if self._adapter else self._says
         name = self._adapter.path.stem if self._adapter else self._says(ADAPTER)
-        self.info = replace(self.info, reasons=says(REASONS) == "true", adapter=name)
+        tasks = tuple(filter(None, says(TASKS).split(",")))
+        self.info = replace(self.info, reasons=says(REASONS) == "true", tasks=tasks, adapter=name)
         self._prefixes = open_prefixes(*self._cache, *self._identity())
 
     def _identity(self) -> tuple[str, str, str]:

@@ -61,7 +61,7 @@ class Onnx(Local):
         template = ChatTemplate(source, model.names["bos"], model.names["eos"])
         self._prompts = PromptTokenizer(self._vocab, template)
         n_ctx = min(n_ctx, model.n_ctx) if n_ctx else model.n_ctx
-        self.info = ModelInfo(model.path.resolve().name, model.sha256, n_ctx, reasons=model.reasons)
+        self.info = ModelInfo(model.path.resolve().name, model.sha256, n_ctx, reasons=model.reasons, tasks=model.tasks)
         self._cell_bytes = self._session.cell_bytes
         self._prefixes = open_prefixes(prefix_cache, prefix_cache_mb, *self._identity(model.file))
 

@@ -41,6 +41,7 @@ class OnnxFolder:
         names: Spellings of the "bos" and "eos" tokens, "" for none.
         template: The chat template; "" where there is none.
         reasons: Whether training taught it to reason.
+        tasks: Names of the tasks that it was trained for.
         card: What prlm.json says; empty without one.
     """
 
@@ -57,6 +58,7 @@ class OnnxFolder:
     names: Mapping[str, str]
     template: str
     reasons: bool
+    tasks: tuple[str, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -124,6 +126,7 @@ def _parsed(folder: Path, config: Any, tokenizer: Any, card: Any) -> OnnxFolder:
         names=names,
         template=_template(folder, tokenizer),
         reasons=card.get("reasons") is True,
+        tasks=tuple(map(str, card.get("tasks", ()))),
         card=card,
     )
 

@@ -7,7 +7,7 @@ raises what `stopped` makes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from prlm_edge.train.data.examples import Examples
     from prlm_edge.train.reward.stage import RewardRun
     from prlm_edge.train.run.folder import TrainFolder
+    from prlm_edge.train.types import Ask
     from prlm_edge.types import Scorer
 
 REPORT, GGUF = "report.html", "adapter.gguf"
@@ -38,7 +39,7 @@ def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     from prlm_edge.train import base
     from prlm_edge.train import warmstart as stage
     from prlm_edge.train.run import memory
-    from prlm_edge.train.run.folder import TrainFolder
+    from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
     folder_of_base = base.resolve(recipe.base.model)
     tokens = base.load_tokens(folder_of_base, recipe.data.max_tokens)
@@ -49,7 +50,7 @@ def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
         console.note(f"to choose by: {judged.say()}")
     memory.check(folder_of_base, recipe, max(len(example.ids) for example in examples.examples))
     sha256 = examples.sha256 | (_dev(judged.sha256) if judged else {})
-    folder = TrainFolder.open(out, "warmstart", recipe, sha256)
+    folder = TrainFolder.open(out, "warmstart", recipe, sha256, {*examples.tasks, *tasks_of(adapter)})
     if folder.adapter.exists():
         return folder.adapter
     cancel = Cancel()
@@ -68,7 +69,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     from prlm_edge.train import warmstart as tuning
     from prlm_edge.train.data import prompts
     from prlm_edge.train.grpo.open_engine import open_engine
-    from prlm_edge.train.run.folder import TrainFolder
+    from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
     if not recipe.data.reasoning:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"reasoning": True})})
@@ -76,7 +77,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     tokens = base.load_tokens(source, recipe.data.max_tokens)
     with progress("reading the data", unit="rows") as update:
         asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=recipe.data.limit, progress=update)
-    folder = TrainFolder.open(out, "rejection", recipe, sha256)
+    folder = TrainFolder.open(out, "rejection", recipe, sha256, {*_tasks(asked), *tasks_of(adapter)})
     if folder.adapter.exists():
         return folder.adapter
     cancel = Cancel()
@@ -146,7 +147,7 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     from prlm_edge.train import base
     from prlm_edge.train.data import prompts
     from prlm_edge.train.grpo import stage
-    from prlm_edge.train.run.folder import TrainFolder
+    from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
     tokens = base.load_tokens(base.resolve(recipe.base.model), recipe.data.max_tokens)
     with progress("reading the data", unit="rows") as update:
@@ -155,7 +156,8 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
         judged, dev_sha256 = prompts.read(recipe.data.dev_files, recipe, tokens, limit=limits[1], progress=update)
     console.note(f"{len(asked)} prompts to draw from, {len(judged)} to choose by")
     scorer, judge = _reward_model(recipe)
-    folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **_dev(dev_sha256), **judge})
+    tasks = {*_tasks(asked), *tasks_of(adapter)}
+    folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **_dev(dev_sha256), **judge}, tasks)
     if folder.adapter.exists():
         return folder.adapter
     cancel = Cancel()
@@ -199,7 +201,7 @@ def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     if adapter is None:
         raise UsageError("the recipe's stages train no adapter", "give it warmstart or grpo: --set stages=[warmstart]")
     TrainFolder(out).keep_adapter(adapter)
-    _write_gguf(out / "adapter", recipe)
+    _write_gguf(out / "adapter", recipe, adapter)
     return out / "adapter"
 
 
@@ -210,7 +212,7 @@ def _ended(folder: TrainFolder, recipe: Recipe, *, whole: bool) -> Path:
     from prlm_edge.errors import MissingError
     from prlm_edge.train.run.report import write_report
 
-    _write_gguf(folder.adapter, recipe)
+    _write_gguf(folder.adapter, recipe, folder.adapter)
     try:
         write_report(folder.path, folder.path / REPORT)
     except (ImportError, MissingError, UsageError):
@@ -235,11 +237,17 @@ def _as_gguf(adapter: Path | None, recipe: Recipe, out: Path) -> Path | None:
     return out / GGUF
 
 
-def _write_gguf(adapter: Path, recipe: Recipe) -> None:
+def _tasks(asked: Iterable[Ask]) -> set[str]:
+    return {one.scoring.task for one in asked}
+
+
+def _write_gguf(adapter: Path, recipe: Recipe, trained: Path) -> None:
+    """Write an adapter as the runtime takes it next to its folder; `trained` is where its run left it."""
     from prlm_edge.gguf.lora import write_lora_gguf
+    from prlm_edge.train.run.folder import tasks_of
 
     try:
-        write_lora_gguf(adapter, _config_of_base(recipe), adapter.parent / GGUF)
+        write_lora_gguf(adapter, _config_of_base(recipe), adapter.parent / GGUF, tasks=tasks_of(trained))
     except ModelError as error:  # the training itself has not failed
         console.note(f"no {GGUF}: {error.message}")
 
