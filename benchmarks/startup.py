@@ -1,6 +1,6 @@
 """Start-up, step by step, in fresh processes: from the interpreter's first line to the items that a request was given.
 
-    python benchmarks/startup.py [--sizes 1000 10000 100000] [--words 60]
+    python benchmarks/startup.py [--sizes 1000 10000 100000] [--words 60] [--change 0]
 
 Profiles of made-up items, read without a cache, taken over from it, and after 100 items were appended; in each round
 side by side. The model is a scripted one: fresh.py has the real ones. "open" is Writer.open, "loading" the first event,
@@ -45,14 +45,21 @@ print(json.dumps([[1e3 * (b - a) for a, b in zip(marks, marks[1:])], peak, early
 COLUMNS = ("import_package", "import_writer", "open", "loading", "import_rest", "pool", "index")
 
 
-def write_profile(path: Path, n: int, n_words: int) -> None:
-    """Items of Zipf-distributed words."""
+def write_profile(path: Path, n: int, n_words: int, n_change: int) -> None:
+    """Items of Zipf-distributed words, with `n_change` words more as a commit's change."""
     words = [f"w{i:x}" for i in range(50_000)]
     chances, dice = list(itertools.accumulate(1 / i for i in range(1, 50_001))), random.Random(0)
     with path.open("w") as stream:
         for i in range(n):
             drawn = dice.choices(words, cum_weights=chances, k=n_words)
-            item = {"id": f"i{i}", "title": " ".join(drawn[:8]), "text": " ".join(drawn), "date": f"2025-{i % 12 + 1}"}
+            item: dict[str, Any] = {
+                "id": f"i{i}",
+                "title": " ".join(drawn[:8]),
+                "text": " ".join(drawn),
+                "date": f"2025-{i % 12 + 1}",
+            }
+            if n_change:
+                item["meta"] = {"change": " ".join(dice.choices(words, cum_weights=chances, k=n_change))}
             stream.write(json.dumps(item) + "\n")
 
 
@@ -67,16 +74,18 @@ def main() -> None:
     options = parser(__doc__, 7)
     options.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
     options.add_argument("--words", type=int, default=60)
+    options.add_argument("--change", type=int, default=0)
     args = options.parse_args()
     rows: list[dict[str, Any]] = []
     for n in args.sizes:
         figures: dict[str, list[tuple[list[float], float]]] = {}
         with tempfile.TemporaryDirectory() as folder:
             home, profile, grown = Path(folder, "home"), Path(folder, "me.jsonl"), Path(folder, "grown.jsonl")
-            write_profile(profile, n, args.words)
+            write_profile(profile, n, args.words, args.change)
             shutil.copy(profile, grown)
             time.sleep(2.1)  # a file that was changed just now has to be looked at again
             run(profile, home)
+            profile_mb = profile.stat().st_size / 1e6
             for round_ in range(args.rounds):
                 shutil.rmtree(home / "cache" / "profiles", ignore_errors=True)
                 figures.setdefault("read whole", []).append(run(profile, home))
@@ -93,6 +102,7 @@ def main() -> None:
                 {
                     "what": what,
                     "n_items": n,
+                    "profile_mb": round(profile_mb, 1),
                     **{f"{name}_ms": value for name, value in zip(COLUMNS, steps, strict=True)},
                     **spreads([steps[2] + steps[5] for steps, _ in measured], "open_and_pool_ms"),
                     "peak_mb": spread([peak for _, peak in measured])["median"],

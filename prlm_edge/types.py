@@ -40,12 +40,12 @@ class Item:
     source: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def content_hash(self) -> str:
         """32 hex digits over `title` and `text`: equal where these are, whatever the id, date or source."""
         return _digest(self.title, self.text)
 
-    @cached_property
+    @cached_property  # the only one: a second would cost each item 380 bytes, since its dict would no longer share keys
     def search_hash(self) -> str:
         """32 hex digits over what `searchable` is made of; the content hash where there is no topic and no change."""
         if not (self.topic or self.change):

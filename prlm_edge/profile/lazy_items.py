@@ -71,16 +71,12 @@ class StoredLines:
 
     def items(self) -> list[Item]:
         """An item for each line, none of them read yet."""
-        return [StoredItem.at(self, place, digest) for place, digest in enumerate(self._hashes("search_hashes"))]
+        digits = self._sections["search_hashes"].hex()
+        return [StoredItem.at(self, place, digits[32 * place : 32 * place + 32]) for place in range(len(self))]
 
-    @cached_property
-    def content_hashes(self) -> list[str]:
-        """The content hashes of all items."""
-        return self._hashes("content_hashes")
-
-    def _hashes(self, section: str) -> list[str]:
-        digits = self._sections[section].hex()
-        return [digits[start : start + 32] for start in range(0, len(digits), 32)]
+    def content_hash(self, place: int) -> str:
+        """The content hash of the item of that place."""
+        return self._sections["content_hashes"][16 * place : 16 * place + 16].hex()
 
     def read(self, place: int, search_hash: str) -> Item:
         """The item of that place, from the file.
@@ -162,11 +158,11 @@ def _field(name: str) -> property:
     return property(lambda item: item.read()[name])
 
 
-def _column(name: str, column: str) -> property:
+def _kept(name: str, kept: Callable[[StoredLines, int], str]) -> property:
     def value(item: StoredItem) -> Any:
         place, lines = item.__dict__.get("_place"), item.__dict__.get("_lines")
         if place is not None and lines is not None:
-            return getattr(lines, column)[place]
+            return kept(lines, place)
         return getattr(item, name)  # another thread has read it meanwhile: it is a plain Item
 
     return property(value)
@@ -175,6 +171,6 @@ def _column(name: str, column: str) -> property:
 # Over the fields of the dataclass, whose defaults would hide a __getattr__.
 for _name in ("text", "title", "kind", "source", "meta"):
     setattr(StoredItem, _name, _field(_name))
-StoredItem.id = _column("id", "ids")  # type: ignore[assignment]
-StoredItem.date = _column("date", "dates")  # type: ignore[assignment]
-StoredItem.content_hash = _column("content_hash", "content_hashes")  # type: ignore[assignment]
+StoredItem.id = _kept("id", lambda lines, place: lines.ids[place])  # type: ignore[assignment]
+StoredItem.date = _kept("date", lambda lines, place: lines.dates[place])  # type: ignore[assignment]
+StoredItem.content_hash = _kept("content_hash", StoredLines.content_hash)  # type: ignore[assignment]
