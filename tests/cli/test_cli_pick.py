@@ -1,12 +1,15 @@
-"""Choosing by keys: what each key does, with a terminal that types them."""
+"""Several answers on the command line: how they are printed, and what each key of --pick does."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from prlm_edge.backends.scripted import Scripted
+from prlm_edge.cli import main
 from prlm_edge.cli.shared.pick import pick_one
 from prlm_edge.cli.shared.terminal import Terminal
 from prlm_edge.errors import UsageError
@@ -78,3 +81,30 @@ def test_several_lines_are_edited_in_an_editor(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("VISUAL", str(tmp_path / "none"))
     with pytest.raises(UsageError, match="none"):
         terminal.edit("one\ntwo")
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        (["-n", "3", "--task", "title"], ["slow bread", "the oven"]),
+        (["-n", "3", "--task", "write"], ["slow bread", "---", "the oven"]),
+        (["-n", "1", "--task", "write"], ["slow bread"]),
+    ],
+)
+def test_how_answers_are_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: list[str], printed: list[str]
+) -> None:
+    def replies(*_: object) -> Scripted:
+        return Scripted(
+            [f"<answer>{text}</answer>" for text in ("slow bread", "The oven", "Slow bread!", "slow bread")]
+        )
+
+    monkeypatch.setattr("prlm_edge.writer.writer.open_backend", replies)
+    words = ["generate", "--select", "consensus", *options, "a kitchen in winter"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.lower().splitlines() == printed
+    assert main([*words, "--json"]) == 0
+    candidates = json.loads(capsys.readouterr().out)["candidates"]
+    assert [one["answer"].lower() for one in candidates] == ([] if len(printed) == 1 else [printed[0], printed[-1]])
+    assert all(one["score"] is not None and one["why"] == [] for one in candidates)  # nobody's habits are known
