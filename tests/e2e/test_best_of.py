@@ -13,9 +13,11 @@ from helpers import EXAMPLE, PRLM, answer_alone, on_terminal, stopped_at
 
 from prlm_edge import Cancel, Profile, Writer
 from prlm_edge.backends.llama.backend import LlamaCpp
+from prlm_edge.rerank.merits import COPY
 from prlm_edge.settings import load_settings
 
-REQUEST = "title for my post on winter sourdough"
+# A draft: of a few words other answers would be drawn where the first ones only repeat them.
+REQUEST = "title for my post:\n\nSourdough takes its time in winter.\n\nMine stands by the stove for two days."
 pytestmark = pytest.mark.model
 
 
@@ -52,7 +54,7 @@ def test_every_way_of_selecting_ranks_the_same_candidates(writer: Writer) -> Non
     }
     by_seed = {select: {one.seed: one.answer for one in found} for select, found in ranked.items()}
     assert by_seed["consensus"] == by_seed["logprob"] == by_seed["style"] == by_seed["blend"]
-    sound = [one for one in ranked["logprob"] if one.finish_reason == "stop" and one.answer]
+    sound = [one for one in ranked["logprob"] if one.finish_reason == "stop" and one.answer and COPY not in one.why]
     assert sound == sorted(sound, key=lambda one: -(one.logprob or 0.0))
     assert all(one.logprob is not None and one.logprob < 0 for one in ranked["logprob"] if one.answer)
 

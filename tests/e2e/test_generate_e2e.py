@@ -34,7 +34,8 @@ def git(*args: str) -> str:
 
 
 def test_the_answer_alone_is_on_stdout_and_the_reasoning_on_stderr() -> None:
-    words = ["generate", "--user", EXAMPLE, "title for my post on winter sourdough"]
+    draft = "title for my post:\n\nSourdough takes its time in winter.\n\nMine stands by the stove for two days."
+    words = ["generate", "--user", EXAMPLE, draft]
     done = prlm(*words, "--reasoning", "show")
     assert done.returncode == 0
     [answer] = done.stdout.splitlines()

@@ -39,7 +39,8 @@ TITLES = ["rye wins: three flours", "the drain we should have dug", "truing a wh
 ANSWERS = ["slow bread in a cold kitchen", "bread in a cold kitchen", "Bread!", "qqq zzz", "slow bread, cold kitchen"]
 REPLIES = [f"<think>why</think><answer>{answer}</answer>" for answer in ANSWERS]
 N = len(ANSWERS)
-REQUEST = "title for my post on winter bread"
+DRAFT = "It is winter.\n\nThis is a text on bread."
+REQUEST = f"title for my post:\n\n{DRAFT}"
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -89,7 +90,7 @@ def a_writer(profile: Profile | None, **flags: object) -> Writer:
 def scores(folder: Path, result: Result) -> dict[str, float]:
     """What the device's scorer makes of the answers, asked directly."""
     past = tuple(hit.item.title for hit in result.used)
-    context = Scoring("my post on winter bread", "title", style_of(TITLES), result.used, past)
+    context = Scoring(DRAFT, "title", style_of(TITLES), result.used, past)
     return dict(zip(ANSWERS, RewardScorer(folder).score(list(map(Candidate, ANSWERS)), context), strict=True))
 
 
