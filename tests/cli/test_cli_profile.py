@@ -296,6 +296,8 @@ def test_import_git_markdown_and_lamp(run: Run, me: Path, tmp_path: Path) -> Non
     (vault / "a.md").write_text("# A\n\nbetter text")
     changed = run("import", "markdown", vault)
     assert "1 item newer, or told with more, at the source: --update takes that" in changed.err
+    would = run("import", "markdown", vault, "--update", "--dry-run").out
+    assert would.startswith("1 read, 0 would be added, 1 would be updated")
     assert run("import", "markdown", vault, "--update").out.startswith("1 read, 0 added, 1 updated")
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"user_id": "u", "profile": [{"id": "1", "text": "x", "title": "y"}]}) + "\n")

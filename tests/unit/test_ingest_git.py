@@ -159,6 +159,7 @@ CHANGES: dict[str, dict[str, str | bytes | None]] = {
     "an address": {"AUTHORS": "Ann Lee <ann@example.org>\n", "x@example.org.md": "mail bob@example.org\n"},
     "a link where a file was": {"latin.txt": None},
     "executable": {"hashes": None},
+    "a repository within": {"sub/readme": "words\n"},
     "empty": {"empty.txt": ""},
     "nothing": {},
 }
@@ -178,6 +179,8 @@ def test_the_account_of_a_commit_is_that_of_its_diff(repo: Repo, config: dict[st
         elif subject == "executable":
             (repo.path / "hashes").write_text("x\n")
             (repo.path / "hashes").chmod(0o755)
+        elif subject == "a repository within":
+            Repo(repo.path / "sub").commit("Inner", {"x": "y\n"})
         repo.commit(subject, {name: content for name, content in files.items() if content is not None}, "body")
     items = {item.title: item for item in git.read(repo.path)}
     assert list(items) == ["Start", *CHANGES]

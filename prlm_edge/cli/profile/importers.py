@@ -187,8 +187,9 @@ def _show(report: Any) -> None:
 
 def _summary(report: Any) -> str:
     skipped = sum(report.skipped.values())
-    parts = [f"{report.read:,} read", f"{report.added:,} {'would be added' if report.dry_run else 'added'}"]
-    parts += [f"{report.updated:,} updated"] * bool(report.updated)
+    would = "would be " if report.dry_run else ""
+    parts = [f"{report.read:,} read", f"{report.added:,} {would}added"]
+    parts += [f"{report.updated:,} {would}updated"] * bool(report.updated)
     parts += [count(report.duplicates, "duplicate"), f"{skipped:,} skipped"]
     return ", ".join([*parts, *[f"{report.undated:,} with a date that can't be told for sure"] * bool(report.undated)])
 
