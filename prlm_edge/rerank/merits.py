@@ -11,6 +11,7 @@ from prlm_edge.types import Candidate, Scoring
 
 ECHO = "says the request again"
 COPY = "is one of the past texts shown, again"
+TOLD = ("commit", "note")  # tasks whose request says what was done: that again, in the user's own style, is right
 ALIKE = 0.85  # ROUGE-1 of the words that carry meaning: 3 of 4 are shared, or all but one of 7
 _TURNING = {"after", "against", "before", "cannot", "no", "nor", "not", "off", "out", "over", "under", "without"}
 _SMALL = FUNCTION_WORDS - _TURNING
@@ -43,12 +44,13 @@ def is_copy(text: str, past: Iterable[str]) -> bool:
 def flaw(answer: str, context: Scoring) -> str:
     """Why `answer` is no answer, in a clause; "" where it is one.
 
-    A topic that is said again is none; neither is, but for small words, what the user wrote for a past item shown.
+    A topic that is said again is none, except for `TOLD`; neither is, but for small words, what the user wrote for a
+    past item shown.
     """
     ours = _content(words(answer))
     if ours and any(_content(words(past)) == ours for past in context.past):
         return COPY
-    return ECHO if context.shape == "topic" and echo(answer, context.query) else ""
+    return ECHO if context.shape == "topic" and context.task not in TOLD and echo(answer, context.query) else ""
 
 
 def different(candidates: Iterable[Candidate], n: int) -> tuple[Candidate, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,8 @@ def test_the_topic_again_and_a_past_text_again_are_no_answers(
 ) -> None:
     context = Scoring(query, "title", style_of(()), past=("rye wins: three flours", "?!"), shape=shape)
     assert bool(flaw(answer, context)) == flawed
+    told = replace(context, task="commit", past=())
+    assert flaw(answer, told) == ""
     good, cut = Candidate("the oven", logprob=-9.0), Candidate("half a", finish_reason="length")
     ranked = rank([cut, Candidate(answer), good], Fixed(3, 2, 1), context)
     assert (ranked[0] is not good and ranked[0].answer == answer) == (not flawed)
