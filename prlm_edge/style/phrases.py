@@ -32,7 +32,7 @@ _SENTENCE_ENDS = frozenset('.!?:\n•-*"“')
 _POSSESSIVE = ("'s", "’s")
 _NAME = re.compile(r"\w+[A-Z_\d./#+]")  # an inner capital, a digit or a sign: an acronym, a version, an identifier
 _VERB = re.compile(r"(?:ed|ing|ly)$")
-_UNSPACED = re.compile("[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+_UNSPACED = re.compile("[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u9fff]")
 _SENTENCE_END = re.compile(r"[\s。、，．！？!?,.]+")
 # Words of more than one text in twenty of some 3,400 posts on software, research and government, and the like.
 _EVERYDAY_WORDS = """
