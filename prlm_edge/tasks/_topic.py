@@ -24,7 +24,7 @@ _END_OF_SENTENCE = re.compile(r"(?<=[.!?:])\s")
 def is_topic(text: str) -> bool:
     """Whether `text` is a topic by its form: one line of at most `MAX_WORDS` words, and no change to files."""
     text = text.strip()
-    if not text or "\n" in text or len(text) > _MAX_CHARS or text.startswith(CHANGE):
+    if len(text) > _MAX_CHARS or len(text.splitlines()) != 1 or text.startswith(CHANGE):
         return False
     return len(text.split()) + sum(char >= _UNSPACED for char in text) // 2 <= MAX_WORDS
 

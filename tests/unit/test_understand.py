@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prlm_edge.tasks import get_task
 from prlm_edge.types import Item
@@ -144,6 +146,20 @@ def test_a_topic_is_told_from_the_words_around_it(asked: str, topic: str, kind: 
 )
 def test_what_else_is_asked(query: str, task: str, found: str, text: str, shape: str) -> None:
     assert understand(query, task) == (get_task(found), text, shape, "")
+
+
+FRAMES = st.sampled_from(
+    ["", "my post on ", "title for: ", "a talk, which is about ", "the commit that ", "blog post: "]
+)
+
+
+@given(FRAMES, FRAMES, st.text(max_size=60))
+def test_nothing_is_lost_but_the_beginning(one: str, two: str, words: str) -> None:
+    query = one + two + words
+    for task in ("title", "write", "commit"):
+        asked = understand(query, task)
+        assert " ".join(query.split()).endswith(" ".join(asked.text.split()))
+        assert bool(asked.text) == bool(query.strip())
 
 
 POST = Item("1", text="The starter sleeps. The starter wakes when the kitchen is warm." + DRAFT, title="bread, again")
