@@ -11,7 +11,7 @@ from prlm_edge.tasks import Task
 from prlm_edge.types import Hit, Prompt, Request, Sampling, Scoring, Shape
 
 OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
-SPARES: Mapping[Shape, int] = {"topic": 3, "text": 0, "change": 0}  # drawn where the answer of one line is none
+SPARES: Mapping[Shape, int] = {"topic": 3, "text": 0, "change": 3}  # drawn where the answer of one line is none
 MORE = 2  # spares besides as many as are to be shown, if those are several
 SPARE_WARMTH = 0.4  # by which spares' temperature is above that of the other answers
 _FIRST_SPARE = 64  # added to the seed of spares: beyond the seeds of the most answers that are drawn at first

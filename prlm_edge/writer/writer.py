@@ -125,8 +125,8 @@ class Writer:
         The last event carries the Result, also when cancelled. Options are settings, for this request only.
         Where several answers are drawn, "candidate" events tell how many are finished, then the best comes as a whole;
         cancelled, it is the best of those that were finished. With `n` above 1 the result's `candidates` are the
-        different ones to choose from. The answer to a topic comes as a whole too: where it is none, such as the topic's
-        own words again, a few others are drawn (`prompt.plan.SPARES`).
+        different ones to choose from. The answer of one line to a topic or a diff comes as a whole too: where it is
+        none, such as the topic's own words again, a few others are drawn (`prompt.plan.SPARES`).
 
         Raises:
             UsageError: An empty request, or an unknown option value.
