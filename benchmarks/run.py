@@ -38,6 +38,7 @@ PARTS = {
     "decode-busy": Part("decode.py", ("--busy",), 7, 2),
     "batch": Part("batch.py", (), 5, 2),
     "fresh": Part("fresh.py", (), 7, 2),
+    "answer": Part("answer.py", (), 7, 2),
     "server": Part("server.py", (), 5, 2),
     "growth": Part("growth.py", (), 3, 1),
     "startup": Part("startup.py", ("--sizes", "100000"), 5, 2),
@@ -73,6 +74,9 @@ def goals(parts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for what in ("Writer", "CLI"):
         first = value(parts, "fresh", f"{what}, prefix cached on disk", "first_token_s_median")
         yield judge(f"fresh process, cached prefix, {what}: s to first token", 0.5, first, at_most=True)
+    for what, limit in (("title of a draft", 1.0), ("subject of a diff", 1.2), ("title for three words", 0.8)):
+        whole = value(parts, "answer", what, "answer_s_median")
+        yield judge(f"fresh process, {what}: s to the whole answer", limit, whole, at_most=True)
     for what, limit in (("title query", 5), ("abstract query", 5), ("open", 50), ("open after an append", 50)):
         took = value(parts, "retrieval", f"prlm-edge: {what}", "ms_median")
         yield judge(f"BM25, 100,000 items: {what}, ms", limit, took, at_most=True)

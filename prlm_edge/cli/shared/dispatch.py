@@ -54,9 +54,11 @@ def _spare_pydantic(command: TyperCommand | TyperGroup) -> None:
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """What a parameter may be: the types of its annotation without its metadata and None."""
+    """What a parameter may be: the types of its annotation; none where not every value of them is allowed."""
     if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
+        annotation, about = get_args(annotation)
+        if (about.min, about.max) != (None, None):
+            return
     yield from (get_args(annotation) if isinstance(annotation, UnionType) else [annotation])
 
 
@@ -69,7 +71,7 @@ def _taken(kinds: frozenset[Any], param: Any, convert: Callable[..., Any], ctx: 
     if value is None and not param.required:
         value = () if many else None
         return value if param.callback is None else param.callback(ctx, param, value)
-    if param.callback is not None or (param.min, param.max) != (None, None):
+    if param.callback is not None:
         return convert(ctx, value)
     if type(value) in kinds and not many:
         return value
