@@ -13,10 +13,8 @@ import typer
 from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.interrupt import cancel_on_interrupt, end_in_order
 from prlm_edge.cli.shared.options import ConfigFile, adds, new_app, setting_flags
-from prlm_edge.cli.shared.pick import OTHERS_TEMPERATURE, PICK_FROM, pick_one
 from prlm_edge.cli.shared.progress import Update, no_update, progress
 from prlm_edge.cli.shared.table import VERBS
-from prlm_edge.cli.shared.terminal import open_terminal
 from prlm_edge.errors import EXIT_INTERRUPTED, UsageError
 from prlm_edge.models.adapters import NONE, is_ours
 from prlm_edge.settings import KEYS, Settings
@@ -103,6 +101,9 @@ def generate(
 
 def _pick(show: _Show, settings: Settings, query: str) -> None:
     """Print the answer that the user takes on their terminal."""
+    from prlm_edge.cli.shared.pick import OTHERS_TEMPERATURE, PICK_FROM, pick_one
+    from prlm_edge.cli.shared.terminal import open_terminal  # it loads subprocess and tempfile
+
     n = PICK_FROM if settings.origins["n"] == "default" else settings.n
 
     def draw(n_rounds: int) -> Sequence[Candidate]:
@@ -111,7 +112,8 @@ def _pick(show: _Show, settings: Settings, query: str) -> None:
         result = show.run(query, n=n, **others)
         if not n_rounds:
             show.notes(result)
-        return () if result.finish_reason == "cancelled" else result.candidates
+        drawn = result.candidates or (Candidate(result.answer),)  # one, with -n 1
+        return () if result.finish_reason == "cancelled" else drawn
 
     with open_terminal("--pick") as terminal, end_in_order():
         text = pick_one(terminal, draw)
