@@ -91,13 +91,14 @@ class Settings:
     retriever: str = _setting(
         "bm25", "how past items are chosen", "none bm25 dense hybrid recency random", short="-r", request=True
     )
-    k: int = _setting(
-        3,
-        "past items shown to the model",
+    k: int | None = _setting(
+        None,
+        "past items shown to the model (default: by what is asked, 3 for a text, else 5)",
         low=1,
         high=1000,
         request=True,
         advice="to write without past items use retriever none",
+        example=3,
     )
     layout: str = _setting("turns", "how the prompt shows past items", "turns block", request=True)
     item_order: str = _setting(
@@ -118,7 +119,14 @@ class Settings:
     answer_tokens: int | None = _setting(
         None, "most tokens of the answer (default: the task's own)", low=1, high=100_000, request=True, example=64
     )
-    item_words: int = _setting(40, "words shown of each past item", low=1, high=100_000, request=True)
+    item_words: int | None = _setting(
+        None,
+        "words shown of each past item (default: 40 of a text, 8 of a diff)",
+        low=1,
+        high=100_000,
+        request=True,
+        example=40,
+    )
     temperature: float = _setting(
         Sampling.temperature, "how random the answer is; 0 always picks the likeliest token", high=10, request=True
     )

@@ -85,9 +85,9 @@ class DataConfig(_Section):
     more_shapes: tuple[Shape, ...] = Field(
         (), description="what those ask with, by turns: a topic, a text, or a change; by default as the user's row"
     )
-    k: Annotated[int, Field(ge=1, le=64)] = Field(3, description="past items shown")
+    k: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="past items shown; by default as in use")
     retriever: Literal["bm25", "recency", "random", "none"] = Field("bm25", description="which past items")
-    item_words: Count = Field(40, description="words of an item's text")
+    item_words: Count | None = Field(None, description="words of an item's text; by default as in use")
     item_order: Literal["relevance", "date", "length"] = Field("relevance", description="how items stand")
     layout: Literal["turns", "block"] = Field("turns", description="turns of a conversation, or one message")
     reasoning: bool | Literal["mixed"] = Field(

@@ -41,6 +41,7 @@ def search(
             "no profile to search", "give one with --user me.jsonl, or `prlm-edge config set user me.jsonl`"
         )
     from prlm_edge.profile import Profile
+    from prlm_edge.prompt import SHOWN
     from prlm_edge.retrieve import make_retriever
 
     profile = Profile.open(settings.user)
@@ -48,7 +49,8 @@ def search(
         found = make_retriever(
             settings.retriever, profile.items, seed=settings.seed, cache=not no_cache, progress=update
         )
-        hits = found.search(text, settings.k)
+        k = settings.k or SHOWN["text"][0]
+        hits = found.search(text, k)
     notes = list(getattr(found, "notes", ()))
     if profile.bad:
         notes.append(f"{len(profile.bad)} unreadable lines were left out: `prlm-edge profile verify` names them")
@@ -57,7 +59,7 @@ def search(
             {
                 "query": text,
                 "retriever": settings.retriever,
-                "k": settings.k,
+                "k": k,
                 "items": len(profile),
                 "hits": [_record(rank, hit) for rank, hit in enumerate(hits, 1)],
                 "notes": notes,

@@ -1,6 +1,6 @@
 """From a task, retrieved items and a request to the chat turns that a model reads, and the tags it answers in."""
 
-from prlm_edge.prompt.plan import Plan, prompt_budget
+from prlm_edge.prompt.plan import SHOWN, Plan, prompt_budget
 from prlm_edge.prompt.rendering import Renderer
 from prlm_edge.prompt.tags import (
     ANSWER_CLOSE,
@@ -16,6 +16,7 @@ from prlm_edge.prompt.tags import (
 __all__ = [
     "ANSWER_CLOSE",
     "ANSWER_OPEN",
+    "SHOWN",
     "TAGS",
     "THINK_CLOSE",
     "THINK_OPEN",

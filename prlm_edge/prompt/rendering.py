@@ -25,7 +25,7 @@ MIN_ITEM_TOKENS = 12  # an item's text below this teaches nothing: the item goes
 _CHARS_PER_WORD = 20  # bounds texts without spaces
 _CHARS_PER_WORD_OF_CHANGE = 6  # paths and code: a word may be many tokens
 _CHARS_PER_TOKEN = 6  # a longer request is not tried whole: it hardly fits, and is long to tokenize
-_ANSWER_WORDS = 2  # an example answer may take this many times `item_words`
+_ANSWER_WORDS = 80  # of an example answer at most, or twice `item_words` where that is more
 _SMALLEST_EXAMPLE = 16  # tokens: bounds how many items can possibly fit
 _SURE, _SURE_PER_ITEM = 64, 16  # tokens to spare at which nothing need be measured apart
 
@@ -106,7 +106,7 @@ class Renderer:
         for hit in hits[:possible]:
             source = defuse_tags(self.task.input_of(hit.item, self.shape))
             text, clipped = _clip(source, self.item_words, per_word)
-            answer, _ = _clip(defuse_tags(self.task.answer_of(hit.item)), self.item_words * _ANSWER_WORDS)
+            answer, _ = _clip(defuse_tags(self.task.answer_of(hit.item)), max(2 * self.item_words, _ANSWER_WORDS))
             if not answer:
                 dropped.append(Drop("item", hit.item.id, 0, 0, f"it has no {self.task.learns_from}"))
                 continue

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prlm_edge.errors import UsageError
-from prlm_edge.prompt import Plan, Renderer, prompt_budget
+from prlm_edge.prompt import SHOWN, Plan, Renderer, prompt_budget
 from prlm_edge.settings import Settings
 from prlm_edge.style import Style, style_of
 from prlm_edge.tasks import Task
@@ -60,8 +60,9 @@ class Asker:
         retrieve_s = time.perf_counter() - started
         n_reason = _reasoning_tokens(task, settings, info)
         n_answer = settings.answer_tokens or task.answer_tokens
+        words = settings.item_words or SHOWN[shape][1]
         s, budget = settings, prompt_budget(info.n_ctx_max, n_reason, n_answer)
-        renderer = Renderer(task, counter, style, s.layout, n_reason > 0, s.item_words, s.item_order, shape)
+        renderer = Renderer(task, counter, style, s.layout, n_reason > 0, words, s.item_order, shape)
         prompt = renderer.render(text, hits, budget)
         past_answers = tuple(task.answer_of(hit.item) for hit in prompt.used)
         scoring = Scoring(text, task.name, style, prompt.used, past_answers, shape)
@@ -83,7 +84,7 @@ class Asker:
         with self._lock:
             pool = self._pool(asked, past)
             retriever = self._pools.retriever(pool, settings.retriever, settings.seed)
-            hits = retriever.search(asked.text, settings.k)
+            hits = retriever.search(asked.text, settings.k or SHOWN[asked.shape][0])
             notes = [*profile_notes(past, pool, asked.task), *retriever.notes]
         return hits, pool.style, [*notes, *search_notes(asked.text, hits, settings.retriever)]
 

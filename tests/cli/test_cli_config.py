@@ -76,7 +76,7 @@ def test_set_then_show_then_unset(run):
     assert run("set", "k", "8")[0] == 0
     assert settings.load_settings().k == 8
     assert run("unset", "k")[0] == 0
-    assert settings.load_settings().k == 3
+    assert settings.load_settings().k is None
     code, _, err = run("unset", "k")
     assert code == 0
     assert "is not set" in err

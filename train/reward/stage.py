@@ -155,7 +155,7 @@ def _generate(
 def _pairs(rows: Sequence[Row], generated: pairing.Generated, recipe: Recipe, progress: Progress) -> Pairs:
     if not rows:
         return Pairs()
-    return pairing.make_pairs(rows, recipe.reward, generated, k=recipe.data.k, seed=recipe.seed, progress=progress)
+    return pairing.make_pairs(rows, recipe.reward, generated, k=recipe.data.k or 3, seed=recipe.seed, progress=progress)
 
 
 def _rows(files: Sequence[str], limit: int | None, recipe: Recipe) -> list[Row]:
