@@ -23,7 +23,7 @@ from prlm_edge.rerank.blend import Blend
 from prlm_edge.rerank.reward.scorer import LazyReward
 from prlm_edge.settings import DEFAULTS
 
-_PACKAGES = ("prlm-edge", "llama-cpp-python", "onnxruntime", "rouge-score", "sacrebleu", "numpy")
+_PACKAGES = ("prlm-edge", "llama-cpp-python", "rank_bm25", "onnxruntime", "rouge-score", "sacrebleu", "numpy")
 
 
 def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: str) -> dict[str, Any]:

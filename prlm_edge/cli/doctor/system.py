@@ -45,6 +45,7 @@ PACKAGES = (
     Package("tokenizers", "onnx", "dense and hybrid retrieval, select reward", "import tokenizers"),
     Package("huggingface_hub", "hub", "`model pull` of hf:// models", "import huggingface_hub"),
     Package("gguf", "bake", "merges an adapter into its model: the default's own, and `model bake`", "import gguf"),
+    Package("rank_bm25", "", "BM25 without the cache", "import rank_bm25"),
     Package("numpy", "", "arithmetic of retrieval", "import numpy"),
 )
 

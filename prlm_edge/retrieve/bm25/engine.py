@@ -67,6 +67,28 @@ class PlainEngine:
         return scores
 
 
+class RankBm25Engine:
+    """rank_bm25, the reference: it finds the nearest own text for an evaluation, and all that is asked without the cache.
+
+    Args:
+        documents: Each item's tokens; at least one item has one.
+    """
+
+    def __init__(self, documents: Sequence[Sequence[str]]) -> None:
+        from rank_bm25 import BM25Plus
+
+        self._bm25 = BM25Plus(documents, k1=K1, b=B, delta=0)
+
+    def known(self, tokens: Sequence[str]) -> list[str]:
+        """See `Bm25Engine`."""
+        return [token for token in tokens if token in self._bm25.idf]
+
+    def scores(self, tokens: Sequence[str]) -> Scores:
+        """See `Bm25Engine`."""
+        scores: Scores = self._bm25.get_scores(tokens)
+        return scores
+
+
 def watched(items: Sequence[Item], progress: Progress | None) -> Iterator[Item]:
     """The items, reporting to `progress` now and then and at the end."""
     for done, item in enumerate(items):
