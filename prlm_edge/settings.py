@@ -121,7 +121,7 @@ class Settings:
     )
     item_words: int | None = _setting(
         None,
-        "words shown of each past item (default: 40 of a text, 8 of a diff)",
+        "words shown of each past item (default: 20 of a text, 8 of a diff)",
         low=1,
         high=100_000,
         request=True,

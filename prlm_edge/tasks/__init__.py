@@ -16,13 +16,13 @@ from prlm_edge.tasks._filler import without_filler
 from prlm_edge.tasks._read import copied, read_task, valid_name
 from prlm_edge.tasks._route import FALLBACK, route
 from prlm_edge.tasks._task import Task
-from prlm_edge.tasks._topic import CHANGE, is_topic
+from prlm_edge.tasks._topic import is_change, is_topic
 
 __all__ = [
-    "CHANGE",
     "Task",
     "copied",
     "get_task",
+    "is_change",
     "is_topic",
     "load_tasks",
     "read_task",

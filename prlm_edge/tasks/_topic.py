@@ -29,6 +29,12 @@ def is_topic(text: str) -> bool:
     return len(text.split()) + sum(char >= _UNSPACED for char in text) // 2 <= MAX_WORDS
 
 
+def is_change(text: str) -> bool:
+    """Whether `text` tells a change to files by what was done: files with a message say it in prose."""
+    head, _, said = text.partition("\n\n")
+    return head.startswith(CHANGE) and (not said or _DONE.match(said) is not None)
+
+
 def topic_of(item: Item) -> str:
     """What `item` is about in at most `MAX_WORDS` words, none of them from its title; "" where its text says nothing.
 
@@ -38,12 +44,12 @@ def topic_of(item: Item) -> str:
     """
     text = item.text.strip()
     head, _, rest = text.partition("\n\n")
-    if is_change := text.startswith(CHANGE):
+    if of_files := text.startswith(CHANGE):
         text = rest.strip()
         head = _of_change(text, item.change)
     elif not (rest and len(head) <= _MAX_SUBJECT and head[-1].isalnum()):
         head = ""
-    for one in (item.topic, "" if is_change else text, head):
+    for one in (item.topic, "" if of_files else text, head):
         if is_topic(one) and not _same(one, item.title):
             return without_filler(one)[0]
     return ", ".join(key_phrases(_SIGNS.sub(" ", text)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prlm_edge.ingest.diff import diff_to_text
-from prlm_edge.tasks import CHANGE, Task, is_topic, task_for, without_filler
+from prlm_edge.tasks import Task, is_change, is_topic, task_for, without_filler
 from prlm_edge.types import Shape
 
 
@@ -49,7 +49,7 @@ def understand(query: str, task: str, folder: Path | None = None) -> Asked:
     """
     found, words = task_for(task, query.strip(), folder)
     text = as_text(words)
-    if text.startswith(CHANGE):
+    if text != words or is_change(text):
         return Asked(found, text, "change")
     if found.learns_from == "title" and is_topic(text):
         topic, kind = without_filler(" ".join(text.split()))

@@ -68,7 +68,7 @@ class PlainEngine:
 
 
 class RankBm25Engine:
-    """rank_bm25, the reference: it finds the nearest own text for an evaluation, and all that is asked without the cache.
+    """rank_bm25, the reference: it finds the nearest own text in an evaluation, and what is asked without the cache.
 
     Args:
         documents: Each item's tokens; at least one item has one.
