@@ -68,7 +68,7 @@ def test_another_profile_takes_the_place_of_the_one_before() -> None:
 
 def test_past_items_are_shown_in_the_shape_of_the_request() -> None:
     settings = load_settings(flags={"task": "title", "k": 1})
-    item = Item("long", text="I keep rye for people with time. " * 5, title="patience", meta={"topic": "slow bread"})
+    item = Item("long", text="I keep rye for people with time. " * 2, title="patience", meta={"topic": "slow bread"})
     for query, shown in (("my post on rye", "slow bread"), ("I keep rye.\n\nIt is sticky.", item.text.strip())):
         plan = Asker().plan(query, [item], settings, BACKEND, BACKEND.info)
         assert plan.prompt.turns[-3].text == f"Write a title for: {shown}"
