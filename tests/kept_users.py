@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from prlm_edge import tasks
+from prlm_edge.backends.engine.chat_template import CHATML, ChatTemplate
 from prlm_edge.backends.engine.prefix_store import PrefixStore
 from prlm_edge.models import sha256_of
 from prlm_edge.profile import Profile, cache, learn
 from prlm_edge.retrieve.bm25 import Bm25Retriever
 from prlm_edge.retrieve.dense.retriever import DenseRetriever
 from prlm_edge.storage import cache_dir
-from prlm_edge.types import Item
+from prlm_edge.types import Item, Span, Turn
 
 WORDS = ["rye", "oven", "drain", "wheel", "winter", "sourdough", "allotment", "ear", "flood", "truing"]
 ITEMS = [
@@ -90,11 +91,17 @@ def hashes(folder: Path) -> Any:
     return sha256_of(folder / "model.gguf")
 
 
-USERS: list[Callable[[Path], Any]] = [lines, style, index, index_with_tail, vectors, prefix, hashes]
+def outline(_: Path) -> Any:
+    """What a chat template makes of turns."""
+    return ChatTemplate(CHATML, kept=True).render([Turn("system", (Span("x"),)), Turn("user", (Span("y"),))])
+
+
+USERS: list[Callable[[Path], Any]] = [lines, style, index, index_with_tail, vectors, prefix, hashes, outline]
 FOLDERS = {"lines": "profiles", "style": "profiles", "index": "bm25", "index_with_tail": "bm25"} | {
     "vectors": "embeddings",
     "prefix": "prefix",
     "hashes": "hashes",
+    "outline": "templates",
 }
 
 

@@ -25,6 +25,7 @@ KINDS = {
     "words": ("jieba", "a dictionary of words that evaluation uses"),
     "profiles": ("profiles", "where each item of a large profile lies"),
     "hashes": ("hashes", "checksums of model files"),
+    "templates": ("templates", "what models' chat templates make of turns, without the turns' texts"),
 }
 
 

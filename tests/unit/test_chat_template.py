@@ -175,8 +175,22 @@ def test_texts_of_the_same_roles_take_the_same_places() -> None:
     assert text_of(template.render(TURNS)) == first
 
 
+@pytest.mark.usefixtures("home")
+def test_what_is_kept_needs_no_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ChatTemplate(NO_SYSTEM, bos="<bos>", kept=True).render(TURNS)
+    template = ChatTemplate(NO_SYSTEM, bos="<bos>", kept=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(chat_template, "_environment", lambda: pytest.fail("compiled"))
+        assert template.render(TURNS) == before
+    assert text_of(template.render(TURNS[:2])).startswith("<bos>")  # other roles than those kept
+    assert ChatTemplate(NO_SYSTEM, bos="<s>", kept=True).render(TURNS) != before
+    with pytest.raises(ModelError, match="does not compile"):
+        ChatTemplate("{% for %}", kept=True)
+
+
+@pytest.mark.usefixtures("home")
 def test_a_template_that_tells_the_time_tells_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(9))
     monkeypatch.setattr(chat_template, "_strftime_now", lambda _: next(times))
-    template = ChatTemplate("{{ strftime_now('%H:%M') }}{{ messages[0].content }}")
+    template = ChatTemplate("{{ strftime_now('%H:%M') }}{{ messages[0].content }}", kept=True)
     assert [text_of(template.render(TURNS[:1])) for _ in range(3)] == ["0Be brief.", "1Be brief.", "2Be brief."]

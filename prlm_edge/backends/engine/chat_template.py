@@ -15,9 +15,10 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, NoReturn
 
+from prlm_edge.backends.engine.outlines import Outline, Outlines
 from prlm_edge.errors import ModelError, first_line
 from prlm_edge.types import Span, Turn
 
@@ -71,30 +72,31 @@ _MOST_CHARS = 1 << 20  # that it may write itself
 _MOST_BITS = 1 << 16  # of a number that it computes
 
 
-def prepare() -> None:
-    """Import what `ChatTemplate` needs; 20 ms that may pass in another thread while a model is loaded."""
-    import jinja2.ext
-    import jinja2.sandbox  # noqa: F401
-
-
 class ChatTemplate:
-    """A compiled chat template.
+    """A chat template; it is compiled unless all that is asked of it is kept from before.
 
     Args:
         source: The Jinja source, as stored in `tokenizer.chat_template`.
         bos: Text of the model's beginning-of-sequence token, or "".
         eos: Text of the model's end-of-sequence token, or "".
+        kept: Whether what it makes of turns is kept in the cache folder for the next process.
 
     Raises:
         ModelError: The template does not compile.
     """
 
-    def __init__(self, source: str, bos: str = "", eos: str = "") -> None:
-        self._names = {"bos_token": bos, "eos_token": eos}
+    def __init__(self, source: str, bos: str = "", eos: str = "", *, kept: bool = False) -> None:
+        self._source, self._names = source, {"bos_token": bos, "eos_token": eos}
         tells_time = "strftime_now" in source
         self._outline = self._outline_of if tells_time else lru_cache(64)(self._outline_of)
+        self._outlines = Outlines(source, bos, eos) if kept and not tells_time else None
+        if not self._outlines:
+            self._template  # noqa: B018 - raises where it does not compile
+
+    @cached_property
+    def _template(self) -> Any:
         try:
-            self._template = _environment().from_string(source)
+            return _environment().from_string(self._source)
         except Exception as error:  # noqa: BLE001 - deep nesting and odd escapes raise more than Jinja's own errors
             raise ModelError(
                 f"the model's chat template does not compile: {first_line(error)}", "choose another model"
@@ -120,11 +122,22 @@ class ChatTemplate:
                 append(spans, Span(span.text, span.trusted, turn.role))
         return spans
 
-    def _outline_of(self, roles: tuple[str, ...]) -> tuple[list[str | int], bool]:
-        """What the template makes of turns of these roles, and whether the system turn is folded into the next.
+    def _outline_of(self, roles: tuple[str, ...]) -> Outline:
+        """What the template makes of turns of these roles, kept or rendered.
 
-        Its own text, and the place of each turn that stands there. It depends on nothing else, since the template sees
-        sentinels in place of the turns' text. Some templates know no system role (Gemma's), some take content as a list
+        It depends on nothing else, since the template sees sentinels in place of the turns' text.
+        """
+        if self._outlines is not None and (kept := self._outlines.get(roles)) is not None:
+            return kept
+        outline = self._rendered(roles)
+        if self._outlines is not None:
+            self._outlines.keep(roles, outline)
+        return outline
+
+    def _rendered(self, roles: tuple[str, ...]) -> Outline:
+        """The outline as the template gives it.
+
+        Some templates know no system role (Gemma's), some take content as a list
         of parts (SmolVLM's): the first form in which every turn is found in the prompt is taken.
         """
         problem = ModelError("the model's chat template leaves out what was written", "choose another model")

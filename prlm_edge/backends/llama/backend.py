@@ -6,12 +6,11 @@ The same prompt and seed give the same answer, whatever was cached and whatever 
 from __future__ import annotations
 
 import ctypes
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 from prlm_edge.backends.engine.batch import MAX_SLOTS
-from prlm_edge.backends.engine.chat_template import ChatTemplate, prepare, template_for
+from prlm_edge.backends.engine.chat_template import ChatTemplate, template_for
 from prlm_edge.backends.engine.local import Local
 from prlm_edge.backends.engine.prefixes import file_key, open_prefixes
 from prlm_edge.backends.engine.prompt_tokens import CHUNK, PromptTokenizer
@@ -73,14 +72,8 @@ class LlamaCpp(Local):
         super().__init__()
         self._note = note
         self._adapter: Adapter | None = None
-        preparing = threading.Thread(target=prepare)
-        preparing.start()
-        try:
-            self._model = llama_lib.load_model(
-                self._path, "pull it again (`prlm-edge model pull NAME`) or choose another file"
-            )
-        finally:
-            preparing.join()
+        advice = "pull it again (`prlm-edge model pull NAME`) or choose another file"
+        self._model = llama_lib.load_model(self._path, advice)
         try:
             self._vocab: LlamaVocab = LlamaVocab(lib, self._model)
             self._prompts = PromptTokenizer(self._vocab, self._chat_template())
@@ -172,7 +165,7 @@ class LlamaCpp(Local):
     def _chat_template(self) -> ChatTemplate:
         source = self._lib.llama_model_chat_template(self._model, None)
         text = source.decode("utf-8", "replace") if source else template_for(self._vocab.is_token)
-        return ChatTemplate(text, self._vocab.text_of("bos"), self._vocab.text_of("eos"))
+        return ChatTemplate(text, self._vocab.text_of("bos"), self._vocab.text_of("eos"), kept=True)
 
 
 def _check_file(path: Path) -> None:

@@ -6,10 +6,9 @@ the last bits of logits may differ from those of a request alone. LoRA adapters 
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
-from prlm_edge.backends.engine.chat_template import ChatTemplate, prepare, template_for
+from prlm_edge.backends.engine.chat_template import ChatTemplate, template_for
 from prlm_edge.backends.engine.local import Local
 from prlm_edge.backends.engine.prefixes import file_key, open_prefixes
 from prlm_edge.backends.engine.prompt_tokens import PromptTokenizer
@@ -51,14 +50,11 @@ class Onnx(Local):
     ) -> None:
         super().__init__()
         model = onnx_folder.read(Path(folder))
-        preparing = threading.Thread(target=prepare)
-        preparing.start()
         tokenizer = onnx_folder.load_tokenizer(model.path)
         self._session: Session | None = Session(model, threads_for(n_threads))
-        preparing.join()
         self._vocab = FastVocab(tokenizer, model.ends, model.bos, model.n_vocab)
         source = model.template or template_for(self._vocab.is_token)
-        template = ChatTemplate(source, model.names["bos"], model.names["eos"])
+        template = ChatTemplate(source, model.names["bos"], model.names["eos"], kept=True)
         self._prompts = PromptTokenizer(self._vocab, template)
         n_ctx = min(n_ctx, model.n_ctx) if n_ctx else model.n_ctx
         self.info = ModelInfo(model.path.resolve().name, model.sha256, n_ctx, reasons=model.reasons, tasks=model.tasks)
