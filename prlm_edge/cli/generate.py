@@ -112,7 +112,7 @@ def _pick(show: _Show, settings: Settings, query: str) -> None:
         result = show.run(query, n=n, **others)
         if not n_rounds:
             show.notes(result)
-        drawn = result.candidates or (Candidate(result.answer),)  # one, with -n 1
+        drawn = result.candidates[:n] or (Candidate(result.answer),)  # one, with -n 1
         return () if result.finish_reason == "cancelled" else drawn
 
     with open_terminal("--pick") as terminal, end_in_order():
