@@ -105,11 +105,11 @@ def test_reasoning_off_answers_at_once(backend: LlamaCpp) -> None:
 
 
 def test_cancels_while_llama_cpp_reads_the_prompt(backend: LlamaCpp) -> None:
-    """llama.cpp looks at the flag hundreds of times a call, and then ends the call at once."""
-    cancel = CancelAfter(100)
+    """The flag is looked at many times a second, within a call of llama.cpp too, which then ends at once."""
+    cancel = CancelAfter(10)
     request = Request((SYSTEM, Turn("user", (Span("word " * 6000),))), Sampling(), 0, 1500, True)
     assert run(backend, request, cancel)[2].finish_reason == "cancelled"
-    assert cancel.looks < 110
+    assert cancel.looks < 15
     assert run(backend)[1]  # and it goes on working
 
 

@@ -29,14 +29,14 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     guarded = lib.guarded
     armed = threading.Event()
 
-    def interrupting(call, failed):
+    def interrupting(call, failed, *more):
         def once(*args):
             if not armed.is_set():
                 armed.set()
                 _thread.interrupt_main()
             return call(*args)
 
-        return guarded(once, failed)
+        return guarded(once, failed, *more)
 
     monkeypatch.setattr(lib, "guarded", interrupting)
     return armed

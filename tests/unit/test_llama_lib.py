@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from prlm_edge.backends.llama import lib
+
 pytest.importorskip("llama_cpp")
 
 OURS = "from prlm_edge.backends.llama import lib as llama_lib; low = llama_lib.load()"
@@ -28,6 +30,24 @@ def test_only_the_low_level_module_is_loaded() -> None:
     script = f"{OURS}\nimport sys\nprint([m for m in ('llama_cpp', 'llama_cpp.llama', 'jinja2') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_guarded_callback_is_asked_now_and_then() -> None:
+    asked: list[int] = []
+
+    def call(number: int) -> bool:
+        asked.append(number)
+        if number > 2:
+            raise ValueError("caught")
+        return False
+
+    rarely, always = lib.guarded(call, True, 3600.0), lib.guarded(call, True)
+    assert [rarely(1), rarely(2), rarely(3)] == [False] * 3
+    assert [always(2), always(3), always(4)] == [False, True, True]
+    assert asked == [1, 2, 3]
+    assert lib.guarded(call, True, 3600.0)(1) is True  # what was raised is still there
+    with pytest.raises(ValueError, match="caught"):
+        lib.raise_caught()
 
 
 def test_two_threads_get_the_same() -> None:

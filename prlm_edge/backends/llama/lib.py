@@ -20,6 +20,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,15 +121,26 @@ def check_process() -> None:
         )
 
 
-def guarded(call: Callable[..., Any], failed: Any) -> Callable[..., Any]:
+def guarded(call: Callable[..., Any], failed: Any, every_s: float = 0.0) -> Callable[..., Any]:
     """`call` for use as a C callback: what it raises, Ctrl-C too, is kept for `raise_caught`, and it gives `failed`.
 
     ctypes would print an exception and forget it. Ctrl-C mostly comes before the first line of a callback, where no
     `try` can be: then ctypes gives 0 and tells `sys.unraisablehook`, and the next callback gives `failed`.
+
+    Args:
+        call: What is called.
+        failed: What it gives where it, or an earlier callback, raised something.
+        every_s: It is called again only after so many seconds; in between it gives `not failed`.
     """
+    due = 0.0
 
     def run(*args: Any) -> Any:
+        nonlocal due
         try:
+            if every_s:
+                if (now := time.monotonic()) < due:
+                    return not failed
+                due = now + every_s
             return failed if getattr(_thread, "error", None) else call(*args)
         except BaseException as error:  # noqa: BLE001 - raised again behind the C call
             _thread.error = error

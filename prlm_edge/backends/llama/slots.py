@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _ABORTED = 2  # what llama_decode returns when the abort callback said so
 _ROWS_AT_ONCE = 48  # from 64 on llama.cpp's attention takes another path, which rounds otherwise
 _MAX_UNWATCHED = 32  # tokens of a call that is too short to be broken off
+_LOOK_S = 0.02  # between two looks at whether a call is to be broken off; a graph node can take longer
 _MAX_NEW = 64  # tokens a sequence may bring to one call of a batch; the tags between the phases are some ten
 
 
@@ -96,7 +97,7 @@ class LlamaSlots:
         self._cancel: Cancel | None = None
         self._watched = False  # whether llama.cpp calls back at each graph node
         self._abort = lib.ggml_abort_callback(
-            llama_lib.guarded(lambda _data: self._cancel is not None and self._cancel.cancelled, True)
+            llama_lib.guarded(lambda _data: self._cancel is not None and self._cancel.cancelled, True, _LOOK_S)
         )
         self._no_abort = lib.ggml_abort_callback(0)  # a null pointer, not a function
 
@@ -115,7 +116,7 @@ class LlamaSlots:
     ) -> list[int]:
         """See `Slots`; `wanted`: the call's rows that get logits, in place of each pair's last."""
         self._cancel = cancel
-        # In a call back Python also notices Ctrl-C. It costs a Python call a graph node, so short calls do without.
+        # In a call back Python also notices Ctrl-C. It costs half a microsecond a graph node; short calls do without.
         watched = cancel is not None or sum(len(new) for _, new in more) > _MAX_UNWATCHED
         if watched is not self._watched:
             self._watched = watched
