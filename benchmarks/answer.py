@@ -9,7 +9,6 @@ is what is left of the time besides the parts that `--json` tells, imports mostl
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _common import POST, measure, medians, parser, ratios, report, spreads, write_profile
+from _common import POST, environment, measure, medians, parser, ratios, report, spreads, write_profile
 
 from prlm_edge.backends import what_runs
 from prlm_edge.models.store import models_dir
@@ -86,8 +85,8 @@ ASKS = {
 def run(command: list[str], text: str, home: str, _round: int) -> tuple[float, str]:
     """Seconds of a fresh process, and what it printed."""
     started = time.perf_counter()
-    env = {**os.environ, "PRLM_HOME": home}
-    done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "env": environment(home)}
+    done = subprocess.run(command, input=text, text=True, check=False, **pipes)
     assert done.returncode == 0, command
     return time.perf_counter() - started, done.stdout
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from _common import measure, parser, report, spread, spreads, write_profile
+from _common import environment, measure, parser, report, spread, spreads, write_profile
 
 REQUEST = "title for my post on a long cold winter and the sourdough that would not rise before march, week {}"
 N_ITEMS = 12
@@ -54,7 +54,7 @@ def run(command: Callable[[str], list[str]], home: str, first_of: bytes, round_:
     started, first, line = time.perf_counter(), 0.0, b""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     words = command(REQUEST.format(round_))
-    process = subprocess.Popen(words, env={**os.environ, "PRLM_HOME": home}, **pipes)
+    process = subprocess.Popen(words, env=environment(home), **pipes)
     assert process.stdout
     for line in process.stdout:
         if not first and first_of in line[:40]:

@@ -5,6 +5,7 @@ There is no stemming and there are no stop words, since profiles are of any lang
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -102,7 +103,9 @@ def _grams(run: str) -> Iterator[str]:
 def _unicode_word() -> re.Pattern[str]:
     """Word runs in any script, flags, and single other characters that are not ASCII.
 
-    Python's own word class leaves out combining marks, which cuts Indic words apart.
+    Python's own word class leaves out combining marks, which cuts Indic words apart. Those of the first 65,536
+    characters are looked for where there are any: Han, Hangul and private ones have none.
     """
-    marks = "".join(chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
+    blocks = itertools.chain(range(0x300, 0x3100), range(0xA66F, 0xABEE), range(0xFB1E, 0xFE30))
+    marks = "".join(chr(c) for c in blocks if unicodedata.category(chr(c)) in ("Mn", "Mc"))
     return re.compile(rf"[\w{marks}]+{_SUFFIX}|{_FLAG}|[^\x00-\x7f\s]")

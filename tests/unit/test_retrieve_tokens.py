@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prlm_edge.retrieve import tokens as tokens_module
 from prlm_edge.retrieve.tokens import MAX_CHARS, tokenize
 
 
@@ -80,3 +81,9 @@ def test_case_does_not_matter_to_whole_words(text):
     plain = [w for w in text.split() if w.isalpha() and w.lower().upper().lower() == w.lower() and "ı" not in w]
     for word in plain:
         assert tokenize(word.upper())[0] == tokenize(word.lower())[0]
+
+
+def test_no_mark_ends_a_word():
+    marks = [chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
+    assert len(marks) > 1000
+    assert [mark for mark in marks if not tokens_module._unicode_word().fullmatch(f"x{mark}")] == []
