@@ -18,13 +18,16 @@ from prlm_edge.errors import MissingError, PrlmError
 from prlm_edge.models.adapters import NONE, ours_for
 
 PROFILE = Path(__file__).with_name("me.jsonl")
+DRAFT = Path(__file__).with_name("draft.md")
 REQUESTS = (
+    f"title for: {DRAFT.read_text('utf-8')}",
     "title for my post on winter sourdough",
     "title for a talk about repairing old radios at the library",
     "title for my post on the first frost on the allotment",
     "headline for: the library stays open on Sundays from May",
 )
 WIDEST = 120
+LONGEST = 90  # characters shown of a request
 
 
 def main() -> None:
@@ -57,7 +60,8 @@ def compare(requests: Sequence[str], model: str, adapter: Path | None) -> None:
         show("asked for", "base", "trained")
         show(*["-" * column_width()] * 3)
         for request in requests:
-            show(request, *(writer.generate(request).answer for writer in (base, trained)))
+            asked = request if len(request) < LONGEST else f"{request[:LONGEST].rpartition(' ')[0]} ..."
+            show(asked, *(writer.generate(request).answer for writer in (base, trained)))
             print()
 
 
