@@ -14,7 +14,7 @@ for package in ("torch", "llama_cpp", "onnxruntime_genai", "rouge_score"):
 
 pytestmark = pytest.mark.usefixtures("home")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "formats.py"
-N_USERS = 4
+N_USERS = 12
 
 
 def run(*args):
