@@ -1,7 +1,7 @@
-"""What a change is, in few tokens: in which functions, which words became which, then the lines that tell most.
+"""What a change is, in few tokens: its lines where they are few; else where it is, which words became which, and more.
 
-A diff says much twice: a line in which one word changes stands there as removed and as added, and a new name as often
-as it is used. Here such a pair is one line, `color: [red -> blue];`, and what recurs stands once with its count.
+A large diff says much twice: a line in which one word changes stands there as removed and as added, and a new name as
+often as it is used. Here such a pair is one line, `color: [red -> blue];`, and what recurs stands once with its count.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WIDE = 12  # tokens between the first and the last change in a line from which 
 _ALIKE = 0.49  # two lines that share more of their tokens than this are one line, changed
 _NEAR = 8  # added lines that a removed one is compared with
 _MAX_LINES = 400  # of all files together
-_MAX_PLACE_CHARS, _MAX_LINE_CHARS, _MAX_SWAP_CHARS = 60, 90, 160
+_MAX_PLACE_CHARS, _MAX_LINE_CHARS, _MAX_SWAP_CHARS, _MAX_WHOLE_CHARS = 60, 90, 160, 160
 _SWAP_SHARE = 0.7  # of the room may be swaps
 
 _TOKEN = re.compile(r"[^\W_][\w-]*|\w+|[^\w\s]")
@@ -77,16 +77,36 @@ def account(files: Sequence[FileChange], n_chars: int) -> str:
     """
     sources = [file for file in files if file.lines and not _GENERATED.search(file.path)]
     sources = sources or [file for file in files if file.lines]
-    edits = [_edits(file, max(_MAX_LINES // len(sources), 1)) for file in sources]
+    if whole := _whole(sources, n_chars):
+        return "\n".join(whole)
     places = list(dict.fromkeys(_place(text) for file in sources for _, text in file.hunks if _is_place(file, text)))
     parts = [f"In: {', '.join(places[:MAX_PLACES])}"] if places else []
-    for line in _swap_lines(edits):
-        if len(parts) > MAX_SWAPS or sum(map(len, parts)) + len(line) > n_chars * _SWAP_SHARE:
+    parts += _condensed(sources, n_chars - sum(len(part) + 1 for part in parts))
+    return "\n".join(parts or [line for file in sources for line in file.lines[:2]][:4])[:n_chars].rstrip()
+
+
+def _whole(files: Sequence[FileChange], room: int) -> list[str]:
+    """All changed lines but imports, if `room` characters hold them; else none."""
+    lines = []
+    for file in files:
+        for line in file.lines:
+            if not _DULL.match(line[2:]):
+                lines.append(line[:_MAX_WHOLE_CHARS])
+                room -= len(lines[-1]) + 1
+                if room < -1:
+                    return []
+    return lines
+
+
+def _condensed(files: Sequence[FileChange], room: int) -> list[str]:
+    """Swaps, those that recur most first, and the lines that tell most."""
+    edits = [_edits(file, max(_MAX_LINES // len(files), 1)) for file in files]
+    parts: list[str] = []
+    for line in _swap_lines(edits)[:MAX_SWAPS]:
+        if sum(map(len, parts)) + len(line) > room * _SWAP_SHARE:
             break
         parts.append(line)
-    room = n_chars - sum(len(part) + 1 for part in parts)
-    parts += _pick([file.lines for file in edits], room)
-    return "\n".join(parts or [line for file in sources for line in file.lines[:2]][:4])[:n_chars].rstrip()
+    return parts + _pick([file.lines for file in edits], room - sum(len(part) + 1 for part in parts))
 
 
 def _is_place(file: FileChange, text: str) -> bool:

@@ -17,7 +17,7 @@ from prlm_edge.ingest.preamble import is_patch, opened, patches, words_of
 
 MAX_FILES = 5
 MAX_BODY_CHARS = 1500
-CHANGE_CHARS = 600  # of the account of what changed
+CHANGE_CHARS = 1000  # of the account of what changed
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _HINT = re.compile(  # of a diff, a patch, a template or a list of changed files; most texts have none

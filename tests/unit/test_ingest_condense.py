@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from prlm_edge.ingest import condense
 from prlm_edge.ingest.condense import account
 from prlm_edge.ingest.diff_files import FileChange, parse_diff
 
@@ -35,8 +36,19 @@ def told(diff: str, n_chars: int = 450) -> list[str]:
         ("@@ -0,0 +1,4 @@\n+import os\n+go()\n+go()\n+# Why it goes.", ["+ import os", "+ go()", "+ # Why it goes."]),
     ],
 )
-def test_what_changed(diff: str, lines: list[str]) -> None:
+def test_what_changed_where_there_is_no_room_for_all_of_it(
+    diff: str, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(condense, "_whole", lambda files, room: [])
     assert told(diff) == lines
+
+
+def test_a_small_change_is_shown_as_it_is() -> None:
+    diff = "@@ -1,2 +1,2 @@ def load(path):\n-x = f(a)\n+x = f(a, b)\n-import b\n+import a"
+    assert told(diff) == ["- x = f(a)", "+ x = f(a, b)"]
+    assert told(diff, 24) == ["- x = f(a)", "+ x = f(a, b)"]
+    assert told(diff, 23) != told(diff)
+    assert told("@@ -1 +1 @@\n-import b\n+import a") == ["import [b -> a]"]
 
 
 def test_the_most_telling_lines_are_kept_in_their_order() -> None:
@@ -67,7 +79,8 @@ def test_never_longer_than_asked(n_chars: int) -> None:
     assert len(account(files, n_chars)) <= n_chars
 
 
-def test_a_line_that_was_cut_does_not_end_in_a_swap() -> None:
+def test_a_line_that_was_cut_does_not_end_in_a_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(condense, "_whole", lambda files, room: [])
     line = "word " * 200
     diff = f"@@ -1 +1 @@\n-old {line}\n+newer {line}"
     assert told(diff) == ["[old -> newer] word word word word"]

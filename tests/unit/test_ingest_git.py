@@ -12,7 +12,7 @@ import pytest
 
 from prlm_edge.errors import MissingError, PrlmError, UsageError
 from prlm_edge.ingest import git
-from prlm_edge.ingest.diff import diff_to_text
+from prlm_edge.ingest.diff import CHANGE_CHARS, diff_to_text
 from prlm_edge.ingest.into_profile import Report, import_items
 from prlm_edge.profile import Profile
 
@@ -98,9 +98,9 @@ def test_a_silent_commit_is_told_by_its_changed_lines_like_the_diff_at_hand(repo
     repo.commit("Set x", {"a.py": "x = 2\n"})
     root, second = git.read(repo.path)
     assert root.text == "Changed files: a.py (new), dir with space/é?.txt (new)\n\n+ x = 1\n+ words here"
-    assert second.text == "Changed files: a.py\n\nx = [1 -> 2]"
+    assert second.text == "Changed files: a.py\n\n- x = 1\n+ x = 2"
     (repo.path / "a.py").write_text("x = 3\n")
-    assert diff_to_text(repo.git("diff")) == "Changed files: a.py\n\nx = [2 -> 3]"
+    assert diff_to_text(repo.git("diff")) == "Changed files: a.py\n\n- x = 2\n+ x = 3"
 
 
 def test_renames_binaries_odd_names_and_empty_commits(repo: Repo) -> None:
@@ -193,7 +193,7 @@ def test_the_account_of_a_commit_is_that_of_its_diff(repo: Repo, config: dict[st
         stat = repo.git("log", "-1", "--format=", "--numstat", sha).split("\n") if item.change else []
         counted = [sum(int(row.split("\t")[side].replace("-", "0")) for row in stat) for side in (0, 1)]
         assert [item.meta["insertions"], item.meta["deletions"]] == counted, subject
-        assert len(item.change) <= 600, subject
+        assert len(item.change) <= CHANGE_CHARS + 200, subject
         assert "@example" not in item.change + item.text, subject
         assert bool(item.change) == (subject != "nothing")
 
@@ -376,7 +376,7 @@ def test_update_gives_old_items_their_changes_and_loses_nothing(repo: Repo, tmp_
         expected = {**old.get("meta", {}), "change": told[old["id"]]} if old["id"] in told else old["meta"]
         assert {**old, "meta": {}} == {**new, "meta": {}}
         assert expected == {key: value for key, value in new["meta"].items() if key in expected}
-    assert "[4 -> 5]" in told[lines[-1]["id"]]
+    assert "- x = 4\n+ x = 5" in told[lines[-1]["id"]]
     after = path.read_bytes()
     assert run(update=True) == run() == (0, 0, 0, 6)
     assert path.read_bytes() == after

@@ -11,7 +11,7 @@ from prlm_edge.types import Item
 from prlm_edge.writer import understand
 
 DIFF = "diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-x = 1\n+x = 2\n"
-CHANGE = "Changed files: a.py\n\nx = [1 -> 2]"
+CHANGE = "Changed files: a.py\n\n- x = 1\n+ x = 2"
 DRAFT = "It rose.\n\nThen it rose again, and I wrote down the time."
 LONG = "word " * 31
 
