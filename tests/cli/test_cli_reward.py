@@ -47,12 +47,12 @@ def generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     """Runs `prlm-edge generate`; returns exit code, stdout and stderr. Attribute `asked` holds the model's requests."""
     asked: list[Scripted] = []
 
-    def open_backend(settings: object) -> Scripted:
+    def open_backend(settings: object, *_: object) -> Scripted:
         asked.append(Scripted(f"<answer>{answer}</answer>" for answer in ANSWERS))
         return asked[-1]
 
     def run(*args: str) -> tuple[int, str, str]:
-        code = main(["generate", "--user", str(EXAMPLE), *args, "title for my post on bread"])
+        code = main(["generate", "--user", str(EXAMPLE), *args, "title for my post on ovens"])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

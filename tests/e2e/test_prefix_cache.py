@@ -43,7 +43,7 @@ def test_memory_brings_back_what_another_prompt_displaced(home: Path, smollm2_pa
     warm = run(smollm2_path, ANNA, BEN, ANNA, cache="memory")
     assert [one[:2] for one in warm] == [one[:2] for one in cold]
     assert cold[2][2] < 60 < 300 < warm[2][2]  # of the system prompt; of all turns but the request
-    assert not cache_dir().exists()
+    assert not (cache_dir() / "prefix").exists()
 
 
 def test_a_new_process_begins_where_the_last_one_ended(home: Path, smollm2_path: Path) -> None:
