@@ -52,7 +52,7 @@ def generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return asked[-1]
 
     def run(*args: str) -> tuple[int, str, str]:
-        code = main(["generate", "--user", str(EXAMPLE), *args, "title for my post on ovens"])
+        code = main(["generate", "--user", str(EXAMPLE), *args, "title for my post on rye"])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
