@@ -155,6 +155,6 @@ def test_baselines_answer_what_they_are_called(path: Path) -> None:
     assert len({answer("random_own", one, data, seed=seed) for seed in range(20)}) > 1
     change = {name: answer(name, replace(one, query=DIFF), data) for name in ("copy", "first_sentence")}
     assert change["copy"].startswith("Changed files: oven.py - oven.set")
-    assert change["first_sentence"].startswith("In: ")
+    assert change["first_sentence"].startswith("- oven.set")
     with pytest.raises(UsageError, match="no baseline"):
         answer("magic", one, data)
