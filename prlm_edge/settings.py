@@ -190,6 +190,11 @@ class Settings:
         """How many answers are drawn at first."""
         return max(self.best_of, self.n)
 
+    @property
+    def tasks_folder(self) -> Path | None:
+        """The folder that `tasks_dir` names; None for none."""
+        return Path(self.tasks_dir) if self.tasks_dir else None
+
 
 def _key(hint: Any, about: Mapping[str, Any]) -> Key:
     kinds = get_args(hint) or (hint,)  # of `int | None`: int and NoneType

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -230,8 +229,8 @@ class _Show:
         """The answer, or several to choose from."""
         settings = self._writer.settings
         several = [one.answer for one in result.candidates] if settings.n > 1 else [result.answer]
-        folder = Path(settings.tasks_dir) if settings.tasks_dir else None
-        between = f"\n{BETWEEN}\n" if settings.n > 1 and get_task(result.task, folder).multiline else "\n"
+        long = settings.n > 1 and get_task(result.task, settings.tasks_folder).multiline
+        between = f"\n{BETWEEN}\n" if long else "\n"
         if text := between.join(filter(None, several)):
             console.out(text)
 

@@ -151,8 +151,9 @@ def _compare(old: Sequence[str], new: Sequence[str], found: _Edits) -> None:
         for j in sorted(left, key=lambda j: abs(j - i))[:_NEAR]:
             matcher.set_seq1(tokens[j])
             # the two quick ones are upper bounds
-            if min(matcher.real_quick_ratio(), matcher.quick_ratio()) > best_ratio and matcher.ratio() > best_ratio:
-                best, best_ratio = j, matcher.ratio()
+            bound = min(matcher.real_quick_ratio(), matcher.quick_ratio())
+            if bound > best_ratio and (ratio := matcher.ratio()) > best_ratio:
+                best, best_ratio = j, ratio
         if best < 0:
             found.lines.append(f"- {text}")
             continue

@@ -6,7 +6,7 @@ what a text is about
 
 from prlm_edge.style.counts import STYLE_VERSION, Counts, n_with_any, style_of
 from prlm_edge.style.facts import IMPLIES, TRAITS, Fact, Style, plural
-from prlm_edge.style.lines import Claim, check_line, example_line, judge_line, line_claims, style_line
+from prlm_edge.style.lines import Claim, check_line, example_line, judge_line, line_claims, listed, style_line
 from prlm_edge.style.observe import FUNCTION_WORDS, carries_meaning, content_words, observe
 from prlm_edge.style.phrases import key_phrases
 
@@ -26,6 +26,7 @@ __all__ = [
     "judge_line",
     "key_phrases",
     "line_claims",
+    "listed",
     "n_with_any",
     "observe",
     "plural",

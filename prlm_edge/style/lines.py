@@ -95,14 +95,15 @@ def example_line(index: int, item_answer: str, item_text: str, earlier: Sequence
     cites = [] if closest is None else [f"[{closest}] is closest."]
     topic = key_words(item_answer, item_text)
     # The line must not hold the answer: try fewer key words, then no citation, then fewer facts.
-    choices = [[f"{_ABOUT} {_joined(topic[:n])}."] for n in range(len(topic), 0, -1)]
+    choices = [[f"{_ABOUT} {listed(topic[:n])}."] for n in range(len(topic), 0, -1)]
     lines = [" ".join([*about, *cites, facts]) for about in [*choices, []]]
     lines += [facts, f"{said[0]}.", f"about {said[0]}."]
     return next((line for line in lines if not _leaks(item_answer, line)), lines[-1])
 
 
-def _joined(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words as a sentence has them: "a, b and c"; `last` stands before the last one."""
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def key_words(answer: str, text: str) -> list[str]:

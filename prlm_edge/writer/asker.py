@@ -10,15 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from prlm_edge.errors import UsageError
 from prlm_edge.prompt import SHOWN, Plan, Renderer, prompt_budget
 from prlm_edge.settings import Settings
-from prlm_edge.style import Style, style_of
+from prlm_edge.style import Style, listed, style_of
 from prlm_edge.tasks import Task
 from prlm_edge.types import Hit, ModelInfo, Scoring, TokenCounter
-from prlm_edge.writer.pool import Past, Pool, Pools, listed, profile_notes, search_notes
+from prlm_edge.writer.pool import Past, Pool, Pools, profile_notes, search_notes
 from prlm_edge.writer.understand import Asked, understand
 
 SMALL = 300_000_000  # parameters; a model with fewer writes poor prose
@@ -51,7 +50,7 @@ class Asker:
             UsageError: An empty request, an unknown task, or a context that leaves no room for a prompt.
             MissingError: What the retriever needs isn't there.
         """
-        asked = understand(query, settings.task, Path(settings.tasks_dir) if settings.tasks_dir else None)
+        asked = understand(query, settings.task, settings.tasks_folder)
         task, text, shape, _ = asked
         if not text:
             raise UsageError("the request is empty", 'say what to write, such as "title for my post on ..."')
@@ -100,7 +99,7 @@ class Asker:
 def model_notes(task: Task, info: ModelInfo) -> list[str]:
     """What a model can't do well: a task that its card doesn't name, and prose if it is small."""
     untrained = info.tasks and task.name not in info.tasks
-    trained_for = listed(info.tasks, "and")
+    trained_for = listed(info.tasks)
     notes = [f"this voice was trained for {trained_for}, not for {task.name}"] if untrained else []
     if task.multiline and 0 < info.n_parameters < SMALL:
         millions = f"{info.n_parameters / 1e6:.0f} million parameters"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from prlm_edge.profile import Profile, learn
 from prlm_edge.retrieve import make_retriever, tokenize
-from prlm_edge.style import Style, carries_meaning, style_of
+from prlm_edge.style import Style, carries_meaning, listed, style_of
 from prlm_edge.tasks import Task
 from prlm_edge.types import Hit, Item, Retriever
 
@@ -75,11 +75,6 @@ def profile_notes(past: Past, pool: Pool, task: Task) -> list[str]:
     if not pool.items:
         notes.append(f"the profile has no item with a {task.learns_from} to learn from, so this is nobody's voice yet")
     return notes
-
-
-def listed(names: Sequence[str], word: str) -> str:
-    """Names as a sentence has them: "a, b and c"."""
-    return f" {word} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def search_notes(text: str, hits: Sequence[Hit], retriever: str) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.records import Condition, Row
+from prlm_edge.prompt import SHOWN
 from prlm_edge.rerank.reward.encoder import Encoder
 from prlm_edge.rerank.reward.scorer import RewardScorer
 from prlm_edge.train.config import Recipe
@@ -155,7 +156,8 @@ def _generate(
 def _pairs(rows: Sequence[Row], generated: pairing.Generated, recipe: Recipe, progress: Progress) -> Pairs:
     if not rows:
         return Pairs()
-    return pairing.make_pairs(rows, recipe.reward, generated, k=recipe.data.k or 3, seed=recipe.seed, progress=progress)
+    k = recipe.data.k or SHOWN["text"][0]
+    return pairing.make_pairs(rows, recipe.reward, generated, k=k, seed=recipe.seed, progress=progress)
 
 
 def _rows(files: Sequence[str], limit: int | None, recipe: Recipe) -> list[Row]:

@@ -82,7 +82,7 @@ def _task(found: Settings) -> Check:
     from prlm_edge.tasks import get_task
 
     try:
-        get_task(found.task, Path(found.tasks_dir) if found.tasks_dir else None)
+        get_task(found.task, found.tasks_folder)
     except PrlmError as error:
         return Check("Settings", "task", "bad", error.message, error.hint, needed=True)
     return Check("Settings", "task", "ok", found.task)
