@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,10 @@ def on_terminal(argv: Sequence[str], keys: bytes = b"", env: Mapping[str, str] |
     return process.returncode, shown
 
 
+CTRL_C = b"\x03"
+CTRL_C_AGAIN_S = 20  # Python loses a signal that comes just before it waits for a line: one types it again
+
+
 def asked_on_terminal(argv: Sequence[str], keys: Sequence[tuple[bytes, bytes]], piped: str) -> tuple[int, str, bytes]:
     """Run a program whose terminal is neither its standard input, which is `piped`, nor its standard output.
 
@@ -123,12 +128,17 @@ def asked_on_terminal(argv: Sequence[str], keys: Sequence[tuple[bytes, bytes]], 
     with subprocess.Popen(argv, env=env, preexec_fn=take_terminal, **pipes) as process:
         process.stdin.write(piped.encode())
         process.stdin.close()
-        shown, n_read = b"", 0
+        shown, n_read, last = b"", 0, b""
         for awaited, typed in keys:
             while awaited not in shown[n_read:]:
-                shown += os.read(screen, 65536)
-            n_read = len(shown)
+                if select.select([screen], [], [], CTRL_C_AGAIN_S)[0]:
+                    shown += os.read(screen, 65536)
+                elif last == CTRL_C:
+                    os.write(screen, CTRL_C)
+            n_read, last = len(shown), typed
             os.write(screen, typed)
+        while last == CTRL_C and not _ends(process, CTRL_C_AGAIN_S):
+            os.write(screen, CTRL_C)
         out = process.stdout.read().decode()
     assert termios.tcgetattr(terminal) == before
     os.close(terminal)
@@ -137,6 +147,12 @@ def asked_on_terminal(argv: Sequence[str], keys: Sequence[tuple[bytes, bytes]], 
             shown += part
     os.close(screen)
     return process.returncode, out, shown
+
+
+def _ends(process: subprocess.Popen[bytes], within_s: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(within_s)
+    return process.returncode is not None
 
 
 def answer_alone(shown: bytes, label: bytes) -> bytes:
