@@ -78,6 +78,17 @@ def check_self_contained(page: str) -> int:
     return len(drawn)
 
 
+@contextlib.contextmanager
+def running(argv: Sequence[str], **options: object) -> Iterator[subprocess.Popen]:  # type: ignore[type-arg]
+    """A program that runs; a test that fails or runs out of time kills it, where Popen alone would wait for its end."""
+    with subprocess.Popen(argv, **options) as process:  # type: ignore[call-overload]
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
 def prlm(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Run `prlm-edge` in a process of its own, with nothing on stdin; `options` are those of subprocess.run."""
     given = {"capture_output": True, "text": True, "check": False, "input": "", **options}
@@ -89,7 +100,7 @@ def on_terminal(argv: Sequence[str], keys: bytes = b"", env: Mapping[str, str] |
     pty = pytest.importorskip("pty")
     screen, terminal = pty.openpty()
     env = {**os.environ, "TERM": "xterm", "NO_COLOR": "", "COLUMNS": "100", **(env or {})}
-    with subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env=env) as process:
+    with running(argv, stdin=terminal, stdout=terminal, stderr=terminal, env=env) as process:
         os.close(terminal)
         os.write(screen, keys)
         shown = b""
@@ -125,7 +136,7 @@ def asked_on_terminal(argv: Sequence[str], keys: Sequence[tuple[bytes, bytes]], 
 
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": terminal}
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
-    with subprocess.Popen(argv, env=env, preexec_fn=take_terminal, **pipes) as process:
+    with running(argv, env=env, preexec_fn=take_terminal, **pipes) as process:
         process.stdin.write(piped.encode())
         process.stdin.close()
         shown, n_read, last = b"", 0, b""
@@ -175,7 +186,7 @@ def stopped_at(
         Its exit code, the lines of its stdout, its stderr.
     """
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    with subprocess.Popen(argv, **given) as process:  # type: ignore[call-overload]
+    with running(argv, **given) as process:
         lines = []
         for line in process.stdout:
             lines.append(line)

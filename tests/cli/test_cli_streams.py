@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import typer
-from helpers import PRLM, on_terminal, stopped_at
+from helpers import PRLM, on_terminal, running, stopped_at
 
 from prlm_edge.cli import main
 from prlm_edge.cli.profile.common import item_line
@@ -116,7 +116,7 @@ def test_wrong_values_of_generate_are_answered_with_the_right_ones(home, capsys,
 
 @posix
 def test_a_reader_that_goes_away_is_no_error():
-    with subprocess.Popen([*PRLM, "config", "show"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with running([*PRLM, "config", "show"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         error = process.stderr.read()
     assert (process.returncode, error) == (141, b"")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from evaluation import row, shared, write_rows
-from helpers import PRLM, prlm
+from helpers import PRLM, prlm, running
 
 from prlm_edge.cli import main
 
@@ -45,7 +45,7 @@ def test_killed_and_asked_again_it_ends_as_it_would_have(data: Path, tmp_path: P
     command = [*PRLM, "eval", "run", str(data), "--out", str(stopped), *flags]
     for kill in (signal.SIGKILL, signal.SIGINT):
         before = len(answers(stopped)) if kill is signal.SIGINT else 36
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with running(command, stderr=subprocess.PIPE, text=True) as process:
             while process.poll() is None:
                 if (stopped / "answers.jsonl").exists() and len(answers(stopped)) > before:
                     process.send_signal(kill)

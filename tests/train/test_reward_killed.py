@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from helpers import running
 
 pytest.importorskip("torch")
 
@@ -47,7 +48,7 @@ def stages(out, bert, pairs):
 
 def killed(command, moment, delay):
     """Run until a line says `moment` and `delay` seconds more; whether it was killed rather than through before."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with running(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if line.strip() == moment:
                 time.sleep(delay)
