@@ -93,7 +93,7 @@ class Settings:
     )
     k: int | None = _setting(
         None,
-        "past items shown to the model (default: 5 for a request of a few words, else 3)",
+        "past items shown to the model (default: 3 for a text, 5 for a diff or a few words)",
         low=1,
         high=1000,
         request=True,
@@ -121,7 +121,7 @@ class Settings:
     )
     item_words: int | None = _setting(
         None,
-        "words shown of each past item (default: 20 of a text, 12 of a diff)",
+        "words shown of each past item (default: 20 of a text, 8 of a diff)",
         low=1,
         high=100_000,
         request=True,

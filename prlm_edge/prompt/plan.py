@@ -12,7 +12,7 @@ from prlm_edge.types import Hit, Prompt, Request, Sampling, Scoring, Shape
 
 OTHER_TEMPERATURE = 0.8  # of all candidates but the first where the temperature is 0: they would all be equal
 #: How many past items a prompt shows, and words of each: what gains most within a second of reading, by dev loss.
-SHOWN: Mapping[Shape, tuple[int, int]] = {"topic": (5, 30), "text": (3, 20), "change": (3, 12)}
+SHOWN: Mapping[Shape, tuple[int, int]] = {"topic": (5, 30), "text": (3, 20), "change": (5, 8)}
 SPARES: Mapping[Shape, int] = {"topic": 3, "text": 0, "change": 3}  # drawn where the answer of one line is none
 MORE = 2  # spares besides as many as are to be shown, if those are several
 SPARE_WARMTH = 0.4  # by which spares' temperature is above that of the other answers
