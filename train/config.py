@@ -189,8 +189,8 @@ class GrpoConfig(_Section):
         "group", description="sum_then_normalize: what advantages are divided by"
     )
     rewards: dict[str, float] = Field(
-        {"accuracy": 1.0, "format": 0.2, "style": 0.5, "length": 0.2},
-        description="weights of accuracy, format, personalization, style, faithfulness, length",
+        {"accuracy": 1.0, "format": 0.2, "style": 0.5, "length": 0.2, "no_echo": 0.2, "no_invention": 0.2},
+        description="weights of accuracy, format, personalization, style, faithfulness, length, no_echo, no_invention",
     )
     reward_model: str | None = Field(None, description="folder of the exported reward model, for personalization")
     reasoning_tokens: Count | None = Field(None, description="budget; by default the task's own")

@@ -36,9 +36,9 @@ def echo(answer: str, request: str) -> bool:
 
 
 def is_copy(text: str, past: Iterable[str]) -> bool:
-    """Whether `text` is one of the past texts, word for word."""
-    ours = words(text)
-    return bool(ours) and any(words(one) == ours for one in past)
+    """Whether `text` is one of the past texts again, but for case, punctuation and small words."""
+    ours = _content(words(text))
+    return bool(ours) and any(_content(words(one)) == ours for one in past)
 
 
 def flaw(answer: str, context: Scoring) -> str:
@@ -47,8 +47,7 @@ def flaw(answer: str, context: Scoring) -> str:
     A topic that is said again is none, except for `TOLD`; neither is, but for small words, what the user wrote for a
     past item shown.
     """
-    ours = _content(words(answer))
-    if ours and any(_content(words(past)) == ours for past in context.past):
+    if is_copy(answer, context.past):
         return COPY
     return ECHO if context.shape == "topic" and context.task not in TOLD and echo(answer, context.query) else ""
 

@@ -15,7 +15,7 @@ from prlm_edge.style import Style, style_of
 from prlm_edge.train.grpo.terms import make_terms
 from prlm_edge.train.grpo.to_trl import Exchange, zero_variance
 from prlm_edge.train.types import Ask, Rollout
-from prlm_edge.types import Candidate, Request, Scoring
+from prlm_edge.types import Candidate, Hit, Item, Request, Scoring
 
 PAST = ("docs: mend the index", "docs: mend the parser", "docs: name the reader")
 SCORING = Scoring("the reader loses a line", "commit", style_of(PAST), past=PAST)
@@ -128,6 +128,35 @@ def test_the_examples_own_lines_are_wholly_faithful():
         shown.append((number, f"{item.text} {item.title}"))
         ask = asking(query=item.text, past=("",) * len(items), style=of, task="title")
         assert term("faithfulness", answers(item.title, ask=ask, reasoning=line)) == [1.0], line
+
+
+CHANGE = "Changed files: src/cache.py, tests/test_cache.py\n\n- return lru_cache(size)\n+ return TTLCache(maxsize)"
+BREAD = Hit(Item("1", "Why Anna's 3 starters sour in July.", "notes on sour starters"), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "task", "query", "answer", "no_echo", "no_invention"),
+    [
+        ("topic", "title", "winter sourdough, rye", "Winter sourdough: rye", 0, 1),
+        ("topic", "title", "winter sourdough, rye", "A cold kitchen and rye", 1, 1),
+        ("topic", "title", "winter sourdough, rye", "What rye teaches in Winnipeg", 1, 0),
+        ("topic", "title", "winter sourdough, rye", "What Anna knows of rye", 1, 1),  # a past item has the name
+        ("topic", "title", "winter sourdough, rye", "Notes on the sour starters!", 0, 1),  # a past title again
+        ("topic", "title", "winter sourdough, rye", " ", 0, 0),
+        ("topic", "commit", "drop lru_cache", "drop lru_cache", 1, 1),  # a commit may say what its request does
+        ("text", "title", "I bake rye in winter.", "I bake rye in winter", 1, 1),
+        ("text", "title", "I bake rye in winter.", "rye, 4 loaves", 1, 0),
+        ("text", "title", "I bake rye in winter.", "rye, 3 loaves", 1, 1),
+        ("change", "commit", CHANGE, "cache: use TTLCache", 1, 1),
+        ("change", "commit", CHANGE, "cache: use RedisCache", 1, 0),
+        ("change", "commit", CHANGE, "test_cache: notes on sour starters", 1, 1),
+        ("change", "commit", CHANGE, "notes on sour starters", 0, 1),
+    ],
+)
+def test_what_people_cannot_stand_costs(shape, task, query, answer, no_echo, no_invention):
+    ask = asking(query=query, task=task, shape=shape, used=(BREAD,), past=(BREAD.item.title,))
+    found = [term(name, answers(answer, ask=ask)) for name in ("no_echo", "no_invention")]
+    assert found == [[no_echo], [no_invention]]
 
 
 def test_length_has_a_soft_band_of_the_users_own():

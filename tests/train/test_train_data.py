@@ -139,6 +139,20 @@ def test_training_asks_with_what_the_recipe_says(tokens, rows_file, tmp_path):
     assert sum(found.skipped.values()) == 1
 
 
+def test_answers_are_drawn_for_every_form_of_a_request(tokens, rows_file, tmp_path):
+    line = json.loads(rows_file.read_text().splitlines()[0])
+    diff = "diff --git a/docs/p.py b/docs/p.py\n--- a/docs/p.py\n+++ b/docs/p.py\n@@ -1 +1 @@\n-left = 1\n+right = 1\n"
+    line["query"] |= {"short": "the parser's last line", "diff": diff}
+    path = tmp_path / "asks.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    recipe = config.load("edge-cpu", ["data.ask=[short, text, diff]"])
+    asked, _ = prompts.read([str(path)], recipe, tokens, limit=None)
+    assert [one.scoring.shape for one in asked] == ["topic", "text", "change"]
+    assert len({one.id for one in asked}) == 3 and {one.target for one in asked} == {line["target"]}
+    assert asked[2].scoring.query == "Changed files: docs/p.py\n\n- left = 1\n+ right = 1"
+    assert all(tokens.tokenizer.decode(one.ids).count(one.scoring.query) == 1 for one in asked)
+
+
 def test_prompts_fit(tokens, rows_file):
     small = replace(tokens.info, n_ctx_max=256)
     tight = base.Tokens(tokens.tokenizer, small.n_ctx_max)

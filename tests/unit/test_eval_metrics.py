@@ -72,6 +72,7 @@ def test_style_is_the_users() -> None:
 
 def test_copies_are_seen_word_for_word_and_in_part() -> None:
     assert scores(replace(ANSWER, answer="Docs: mend the INDEX page"))["copied"] == 1
+    assert scores(replace(ANSWER, answer="docs: mend an index page"))["copied"] == 1  # as best-of-n takes it
     assert scores(replace(ANSWER, answer=PAST[0]))["copy_rate"] == 1
     half = scores(replace(ANSWER, answer="docs: mend the index of all our dreams"))
     assert (half["copied"], half["copy_rate"]) == (0, 0.5)

@@ -6,6 +6,8 @@
     style            share of the user's steady habits that the answer keeps                0 to 1
     faithfulness     share of the reasoning's checkable claims that are true, of 3 at least 0 to 1
     length           inside the user's usual length, and the reasoning inside its budget    0 to 1
+    no_echo          neither a topic said again nor a past text that the prompt shows       0 or 1
+    no_invention     no name, number or identifier that neither request nor past items have 0 or 1
 
 Ranges differ: under `grpo.aggregation: normalize_then_sum` TRL normalizes each term within its group, then weighs it.
 """
@@ -22,7 +24,9 @@ from statistics import fmean
 from typing import Protocol
 
 from prlm_edge.errors import ConfigError, did_you_mean
+from prlm_edge.evaluate.metrics import Known
 from prlm_edge.prompt import TAGS
+from prlm_edge.rerank import flaw
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_2, rouge_l
 from prlm_edge.style import Claim, judge_line, observe
 from prlm_edge.tasks import get_task
@@ -71,6 +75,23 @@ def faithfulness(rollouts: Sequence[Rollout]) -> list[float]:
     a list such as "[1] [2] [3]" is no reasoning.
     """
     return [_faithfulness(one) for one in rollouts]
+
+
+def no_echo(rollouts: Sequence[Rollout]) -> list[float]:
+    """0 for an answer that best-of-n would pass over (`rerank.flaw`), and for an empty one."""
+    return [float(bool(one.said.answer.strip()) and not flaw(one.said.answer, one.ask.scoring)) for one in rollouts]
+
+
+def no_invention(rollouts: Sequence[Rollout]) -> list[float]:
+    """0 for an answer that the metric "invention" counts, and for an empty one.
+
+    The request is taken as the prompt has it: of a diff, the account of what changed.
+    """
+    found = []
+    for one in rollouts:
+        known = _known(one.ask.scoring.query, *(hit.item.searchable for hit in one.ask.scoring.used))
+        found.append(float(bool(one.said.answer.strip()) and not known.invented(one.said.answer)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -127,12 +148,14 @@ class Personalization:
         return [next(rest) if one.said.answer.strip() else lowest for one in rollouts]
 
 
-TERMS = ("accuracy", "format", "personalization", "style", "faithfulness", "length")
+TERMS = ("accuracy", "format", "personalization", "style", "faithfulness", "length", "no_echo", "no_invention")
 _PLAIN: dict[str, RewardTerm] = {
     "accuracy": accuracy,
     "format": format_,
     "style": style,
     "faithfulness": faithfulness,
+    "no_echo": no_echo,
+    "no_invention": no_invention,
 }
 
 
@@ -200,6 +223,12 @@ def _in_band(n: int, band: tuple[int, int] | None) -> float:
 
 def _sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
+
+
+@lru_cache(maxsize=64)
+def _known(*texts: str) -> Known:
+    """What a request's answers may name, read once for all rollouts of a group."""
+    return Known(*texts)
 
 
 @lru_cache(maxsize=4096)

@@ -51,7 +51,7 @@ METRICS: dict[str, Metric] = {
         "share of answers with a name, number or identifier of the shown items that the request lacks", -1, False, True
     ),
     "target_invention": Metric("share of what users really wrote with a name that neither has", 0, False, True),
-    "copied": Metric("share of answers that are a past title word for word", -1, True, True),
+    "copied": Metric("share of answers that are a past title again, but for small words", -1, True, True),
     "cut_off": Metric("share of answers that ran into their budget of tokens", -1, True, True),
     "query_copy": Metric("share of words in runs of four copied from the request", 0),
     "length_ratio": Metric("words of the answer / words of what the user wrote", 0),
