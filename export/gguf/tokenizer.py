@@ -14,19 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prlm_edge.errors import BAD_DATA, ModelError
+from prlm_edge.gguf.names import SPLITS, WHOLE_WORDS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _HINT = "tokenizers of SmolLM2, Qwen2, Qwen3 and Llama 3 can be exported"
-_WORDS = r"[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # of cl100k
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
-#: The expression that splits a text -> llama.cpp's name for it.
-_SPLITS = {
-    _CONTRACTIONS + _WORDS.format(digits=r"\p{N}"): "qwen2",
-    _CONTRACTIONS + _WORDS.format(digits=r"\p{N}{1,3}"): "llama-bpe",
-}
-_WHOLE_WORDS = ("llama-bpe",)  # llama.cpp looks a whole word up before it merges, as `ignore_merges` says
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>")
 
 
@@ -80,7 +73,7 @@ def pre_name(table: Mapping[str, Any]) -> str:
         raise ModelError(f"a tokenizer that normalizes texts by {normalizer['type']} can't be exported yet", _HINT)
     pre = table.get("pre_tokenizer") or {"type": "none"}
     name = _named(pre.get("pretokenizers", [pre]))
-    if name is None or bool(model.get("ignore_merges")) != (name in _WHOLE_WORDS):
+    if name is None or bool(model.get("ignore_merges")) != (name in WHOLE_WORDS):
         kinds = ", ".join(part["type"] for part in pre.get("pretokenizers", [pre]))
         raise ModelError(f"llama.cpp has no name for the way this tokenizer splits texts ({kinds})", _HINT)
     return name
@@ -93,7 +86,8 @@ def _named(parts: Sequence[Mapping[str, Any]]) -> str | None:
     if first["type"] == "Digits" and first.get("individual_digits") and by_regex:
         return "smollm"
     if first["type"] == "Split" and not by_regex and first["behavior"] == "Isolated" and not first.get("invert"):
-        return _SPLITS.get(first["pattern"].get("Regex", ""))
+        regex = first["pattern"].get("Regex", "")
+        return next((name for name, split in SPLITS.items() if split == regex), None)
     return None
 
 

@@ -42,10 +42,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before a GGUF file's data: metadata by key, and the tensors in file order."""
+    """What stands before a GGUF file's data: metadata by key, the tensors in file order, and where the data begins."""
 
     metadata: Mapping[str, Any]
     tensors: tuple[TensorInfo, ...]
+    start: int = 0
 
     @property
     def architecture(self) -> str:
@@ -132,7 +133,8 @@ def _parse(data: mmap.mmap) -> Header:
             raise ValueError(f"{name} has {n_dims} dimensions")
         shape = tuple(cursor.one("Q") for _ in range(n_dims))
         tensors.append(TensorInfo(name, shape, cursor.one("I"), cursor.one("Q")))
-    return Header(metadata, tuple(tensors))
+    alignment = metadata.get("general.alignment", 32)
+    return Header(metadata, tuple(tensors), cursor.at + -cursor.at % alignment)
 
 
 def check_model(path: Path) -> Header:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 #: `model_type` in config.json -> the member of `gguf.MODEL_ARCH`.
 ARCHITECTURES = {"llama": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
+_WORDS = r"[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # of cl100k
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+#: llama.cpp's name of a way to split texts before merging -> its expression. "smollm" is the third that we know.
+SPLITS = {
+    "qwen2": _CONTRACTIONS + _WORDS.format(digits=r"\p{N}"),
+    "llama-bpe": _CONTRACTIONS + _WORDS.format(digits=r"\p{N}{1,3}"),
+}
+WHOLE_WORDS = ("llama-bpe",)  # looks a whole word up before it merges, and begins prompts with a token of its own
 
 
 def architecture(config: Mapping[str, Any]) -> str:

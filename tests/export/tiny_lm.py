@@ -66,7 +66,7 @@ def make_tokenizer(pre: str) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from prlm_edge.export.gguf.tokenizer import _SPLITS
+    from prlm_edge.gguf.names import SPLITS
 
     backend = Tokenizer(models.BPE(ignore_merges=pre == "llama-bpe"))
     if pre == "smollm":
@@ -74,7 +74,7 @@ def make_tokenizer(pre: str) -> Any:
     else:
         from tokenizers import Regex
 
-        pattern = next(pattern for pattern, name in _SPLITS.items() if name == pre)
+        pattern = SPLITS[pre]
         first, regex = pre_tokenizers.Split(Regex(pattern), "isolated"), False
     if pre == "qwen2":
         backend.normalizer = normalizers.NFC()

@@ -57,7 +57,15 @@ class Onnx(Local):
         template = ChatTemplate(source, model.names["bos"], model.names["eos"], kept=True)
         self._prompts = PromptTokenizer(self._vocab, template)
         n_ctx = min(n_ctx, model.n_ctx) if n_ctx else model.n_ctx
-        self.info = ModelInfo(model.path.resolve().name, model.sha256, n_ctx, reasons=model.reasons, tasks=model.tasks)
+        self.info = ModelInfo(
+            model.path.resolve().name,
+            model.sha256,
+            n_ctx,
+            model.reasons,
+            model.adapter,
+            model.tasks,
+            model.n_parameters,
+        )
         self._cell_bytes = self._session.cell_bytes
         self._prefixes = open_prefixes(prefix_cache, prefix_cache_mb, *self._identity(model.file))
 

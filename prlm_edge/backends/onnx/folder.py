@@ -5,7 +5,7 @@
     tokenizer.json, tokenizer_config.json, chat_template.jinja
     prlm.json              our card: hashes, quantization, whether it was trained to reason; other builders' lack it
 
-`prlm_edge.export.onnx` writes such folders.
+`prlm_edge.export.onnx` writes such folders, and `prlm_edge.gguf.to_onnx` makes them of GGUF files.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class OnnxFolder:
         template: The chat template; "" where there is none.
         reasons: Whether training taught it to reason.
         tasks: Names of the tasks that it was trained for.
+        adapter: The name of the adapter that was merged in; "" for none.
+        n_parameters: How many weights it has; 0: unknown.
         card: What prlm.json says; empty without one.
     """
 
@@ -59,6 +61,8 @@ class OnnxFolder:
     template: str
     reasons: bool
     tasks: tuple[str, ...] = ()
+    adapter: str = ""
+    n_parameters: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -127,6 +131,8 @@ def _parsed(folder: Path, config: Any, tokenizer: Any, card: Any) -> OnnxFolder:
         template=_template(folder, tokenizer),
         reasons=card.get("reasons") is True,
         tasks=tuple(map(str, card.get("tasks", ()))),
+        adapter=str(card.get("adapter", "")),
+        n_parameters=int(card.get("parameters", 0)),
         card=card,
     )
 
