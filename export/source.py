@@ -12,7 +12,7 @@ from prlm_edge.errors import BAD_DATA, UsageError
 from prlm_edge.models.store import hash_file
 from prlm_edge.storage import expanded
 from prlm_edge.train import base, config
-from prlm_edge.train.config import Recipe
+from prlm_edge.train.config import DataFile, Recipe
 from prlm_edge.train.run.folder import TrainFolder
 
 WEIGHTS = "adapter_model.safetensors"
@@ -41,7 +41,7 @@ class Wanted:
     out: Path
     name: str
     quant: str
-    files: tuple[str, ...]
+    files: tuple[DataFile, ...]
     limit: int = 60
     licence: str = "Apache-2.0"
     attribution: str = ""

@@ -12,12 +12,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from prlm_edge.errors import BAD_DATA, ConfigError, UsageError, did_you_mean
 from prlm_edge.evaluate.records import QueryForm
@@ -71,11 +80,37 @@ class LoraConfig(_Section):
     target_modules: Literal["all-linear"] | tuple[str, ...] = Field("all-linear", description="or names of layers")
 
 
+class DataFile(_Section):
+    """A data set of a mixture; what it leaves out is as the section `data` says."""
+
+    path: str = Field(description="a data set as `prlm-edge eval` reads it")
+    limit: Count | None = Field(None, description="users, drawn by the seed")
+    per_user: Count | None = Field(None, description="rows of each user, the first ones; by default all")
+    ask: tuple[QueryForm, ...] | None = Field(None, description="what of a row to ask with")
+    more_per_user: NotNegativeInt | None = Field(None, description="further examples of each row, of past items")
+    more_shapes: tuple[Shape, ...] | None = Field(None, description="what those ask with, by turns")
+
+
+def _data_file(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _plain(file: DataFile) -> Any:
+    found = {key: value for key, value in file if value is not None}
+    return file.path if len(found) == 1 else {key: list(v) if isinstance(v, tuple) else v for key, v in found.items()}
+
+
+#: In YAML a path alone, or a mapping with `path` and what differs from the section.
+AnyDataFile = Annotated[DataFile, BeforeValidator(_data_file), PlainSerializer(_plain)]
+
+
 class DataConfig(_Section):
     """What is learned from, and how it is shown: the prompt settings must be those of later use."""
 
-    files: tuple[str, ...] = Field((), description="data sets as `prlm-edge eval` reads them; several make a mixture")
-    dev_files: tuple[str, ...] = Field((), description="of other users; judged, never learned from")
+    files: tuple[AnyDataFile, ...] = Field(
+        (), description="data sets as `prlm-edge eval` reads them; several make a mixture, each with its own settings"
+    )
+    dev_files: tuple[AnyDataFile, ...] = Field((), description="of other users; judged, never learned from")
     ask: tuple[QueryForm, ...] = Field(
         (), description="what of a row to ask with: short, text, diff, or several; by default its diff, else its text"
     )
@@ -245,13 +280,16 @@ def named() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def load(recipe: str, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None) -> Recipe:
+def load(
+    recipe: str, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None, root: Path | None = None
+) -> Recipe:
     """Read and check a recipe.
 
     Args:
         recipe: One of `named()`, or a YAML file.
         overrides: `section.key=value`, values in YAML.
         given: The same as a mapping, {"data.files": [...]}; None values count as not given.
+        root: Folder of the data files that the recipe itself names; by default its own.
 
     Raises:
         ConfigError: An unknown key or a wrong value; names it, and the nearest right one.
@@ -259,7 +297,7 @@ def load(recipe: str, overrides: Sequence[str] = (), given: Mapping[str, Any] | 
     """
     path = RECIPES / f"{recipe}.yaml" if recipe in named() else Path(recipe)
     values = _read(path)
-    _beside(values, path)
+    _rename(values, lambda name: os.path.normpath((root or path.parent) / name))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -274,9 +312,11 @@ def load(recipe: str, overrides: Sequence[str] = (), given: Mapping[str, Any] | 
         raise _config_error(path, error) from None
 
 
-def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, every value spelled out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def dump(recipe: Recipe, folder: Path = Path()) -> str:
+    """The recipe as YAML for a file in `folder`, every value spelled out: relative paths are named from there."""
+    values = recipe.model_dump(mode="json")
+    _rename(values, lambda name: name if Path(name).is_absolute() else os.path.relpath(name, folder))
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def about(name: str) -> str:
@@ -309,12 +349,16 @@ def _read(path: Path) -> dict[str, Any]:
     return read_yaml(path)
 
 
-def _beside(values: dict[str, Any], path: Path) -> None:
-    """Paths of data files in a user's recipe are relative to its folder; our recipes name none."""
+def _rename(values: dict[str, Any], rename: Callable[[str], str]) -> None:
+    """Name the data files of a recipe's values by `rename` of their paths."""
     data = values.get("data")
     for key in ("files", "dev_files"):
-        if isinstance(data, dict) and isinstance(data.get(key), list):
-            data[key] = [str(path.resolve().parent / str(name)) for name in data[key]]
+        found: Any = data.get(key) if isinstance(data, dict) else None
+        for place, file in enumerate(found if isinstance(found, list) else ()):
+            if isinstance(file, str):
+                found[place] = rename(file)
+            elif isinstance(file, dict) and "path" in file:
+                file["path"] = rename(str(file["path"]))
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -349,7 +393,7 @@ def _config_error(path: Path, error: ValidationError) -> ConfigError:
         return ConfigError(f"{path}: {'.'.join(where)}: {message}", f"{value}`prlm-edge train recipes` shows all keys")
     section: Any = Recipe
     for part in where[:-1]:
-        section = section.model_fields[part].annotation
+        section = DataFile if part.isdigit() else section.model_fields[part].annotation
     return ConfigError(
         f"{path}: unknown key {'.'.join(where)}",
         did_you_mean(where[-1], section.model_fields, f"there are: {', '.join(section.model_fields)}"),

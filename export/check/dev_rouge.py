@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prlm_edge.evaluate.data import load
 from prlm_edge.evaluate.provenance import header
 from prlm_edge.evaluate.records import Condition
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.runner import answer_all
 from prlm_edge.evaluate.stats import difference, estimate
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
-from prlm_edge.train.config import Recipe
+from prlm_edge.train.config import DataFile, Recipe
 from prlm_edge.train.data.answers import condition
+from prlm_edge.train.data.rows import read_file
 
 #: By row: whose it is, ROUGE-1 and ROUGE-L of its answer.
 Scores = Mapping[str, tuple[str, float, float]]
@@ -44,7 +44,7 @@ class DevRouge:
     rougeL_high: float
 
 
-def score(model: Path, recipe: Recipe, files: Sequence[str], n_users: int, out: Path) -> Scores:
+def score(model: Path, recipe: Recipe, files: Sequence[DataFile], n_users: int, out: Path) -> Scores:
     """Answer and score; answers that `out` holds already are not drawn again.
 
     Args:
@@ -62,7 +62,7 @@ def score(model: Path, recipe: Recipe, files: Sequence[str], n_users: int, out: 
     found: dict[str, tuple[str, float, float]] = {}
     for file in files:
         limit = -(-n_users // len(files))
-        data = load(Path(file), limit=limit, per_user=1, seed=recipe.seed, asks=recipe.data.ask)
+        data = read_file(file, recipe.data, limit=limit, per_user=1, seed=recipe.seed)
         about = header(data, [asked], recipe.seed, "prlm-edge export gguf")
         # Named by what is asked, of which file: after a change of either, other answers are wanted.
         name = hashlib.sha256(json.dumps(about["asked"], sort_keys=True).encode()).hexdigest()[:16]

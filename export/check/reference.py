@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from prlm_edge.errors import UsageError
-from prlm_edge.evaluate.data import load
 from prlm_edge.export import measure, merge
 from prlm_edge.export.check.verify import Reference
 from prlm_edge.export.merge import MergeBase
 from prlm_edge.export.source import Trained
 from prlm_edge.train import base
-from prlm_edge.train.config import Recipe
+from prlm_edge.train.config import DataFile, Recipe
 from prlm_edge.train.data import examples as data
 from prlm_edge.train.data import prompts
+from prlm_edge.train.data.rows import read_file
 from prlm_edge.train.data.tokens import Tokens
 from prlm_edge.train.types import Ask
 
@@ -49,7 +49,7 @@ class Material:
         return measure.probes(self.sequences[:N_PROBES])
 
 
-def read_material(source: Trained, files: Sequence[str], limit: int) -> Material:
+def read_material(source: Trained, files: Sequence[DataFile], limit: int) -> Material:
     """Prompts, sequences and texts of up to `limit` users of each file.
 
     Raises:
@@ -57,7 +57,7 @@ def read_material(source: Trained, files: Sequence[str], limit: int) -> Material
     """
     if not files:
         raise UsageError("no data to hold the export to", "name some that it was trained on: --data dev.jsonl")
-    missing = next((file for file in files if not Path(file).is_file()), None)
+    missing = next((file.path for file in files if not Path(file.path).is_file()), None)
     if missing is not None:
         raise UsageError(f"{missing}: the run's data is not there", "name other: --data dev.jsonl")
     recipe = source.recipe
@@ -84,10 +84,10 @@ def make_reference(source: Trained, material: Material, of: MergeBase = "origina
     return Reference(policy, material.tokens, material.prompts, material.texts, material.probes)
 
 
-def _texts(files: Sequence[str], recipe: Recipe, limit: int) -> list[str]:
+def _texts(files: Sequence[DataFile], recipe: Recipe, limit: int) -> list[str]:
     found = dict.fromkeys(base.ODD_TEXTS)
     for file in files:
-        for row in load(Path(file), limit=limit, seed=recipe.seed, asks=recipe.data.ask).rows:
+        for row in read_file(file, recipe.data, limit=limit, seed=recipe.seed).rows:
             found |= dict.fromkeys((row.query, row.target, *(item.title for item in row.profile)))
     return _spread([text for text in found if text.strip()], N_TEXTS)
 

@@ -53,6 +53,7 @@ class _Asked:
     def open(self, quant: str, known: Sequence[str]) -> tuple[Trained, Wanted]:
         """The trained model, and what to make of it. Wrong options are refused before PyTorch is loaded."""
         from prlm_edge.export.source import Wanted, open_source
+        from prlm_edge.train.config import DataFile
 
         if quant not in known:
             raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(known)}")
@@ -64,7 +65,8 @@ class _Asked:
             why = getattr(error, "strerror", None) or "not UTF-8"
             raise UsageError(f"{self.attribution}: {why}", "name a Markdown file") from None
         source = open_source(self.run, model=self.model)
-        files = tuple(map(str, self.data or ())) or tuple(source.recipe.data.dev_files or source.recipe.data.files)
+        given = tuple(DataFile(path=str(path)) for path in self.data or ())
+        files = given or source.recipe.data.dev_files or source.recipe.data.files
         name = self.name or self.out.name
         return source, Wanted(self.out, name, quant, files, self.limit, self.licence, attribution)
 

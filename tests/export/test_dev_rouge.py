@@ -27,7 +27,7 @@ def write_rows(path, targets):
         rows[-1]["profile"] = profile
         rows.append({**rows[-1], "query": {"id": f"{user}-r", "text": "another"}})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+    return config.DataFile(path=str(path))
 
 
 @pytest.fixture(scope="module")

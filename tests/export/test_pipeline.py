@@ -40,7 +40,7 @@ def run(tmp_path_factory):
     recipe = recipe.model_copy(
         update={
             "base": recipe.base.model_copy(update={"model": str(base)}),
-            "data": recipe.data.model_copy(update={"files": (str(rows),)}),
+            "data": recipe.data.model_copy(update={"files": (config.DataFile(path=str(rows)),)}),
         }
     )
     folder = work / "run"
@@ -252,7 +252,7 @@ def test_a_run_without_its_data_or_its_base_is_told_so(run, tmp_path):
     with pytest.raises(UsageError, match="no trained adapter"):
         open_source(tmp_path)
     source = open_source(run)
-    missing = Wanted(tmp_path / "out", "out", "f16", (str(tmp_path / "gone.jsonl"),))
+    missing = Wanted(tmp_path / "out", "out", "f16", (config.DataFile(path=str(tmp_path / "gone.jsonl")),))
     with pytest.raises(UsageError, match="data is not there"):
         export_gguf(source, missing, Bars())
     assert gguf.read_config(source.base)["model_type"] == "llama"

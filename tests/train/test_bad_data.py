@@ -12,6 +12,7 @@ from prlm_edge.cli import main
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import load
 from prlm_edge.train import base, config
+from prlm_edge.train.config import DataFile
 from prlm_edge.train.data import examples as data
 from prlm_edge.train.data import prompts
 from prlm_edge.train.data.rows import UNREADABLE
@@ -38,7 +39,7 @@ def examples(path, tokens, n_ctx=1024, **values):
     """What the warm start learns from, and what it leaves out."""
     wanted = config.DataConfig(**{"k": 2, **values})
     tokens = base.Tokens(tokens.tokenizer, n_ctx)
-    found = data.read([str(path)], tokens, wanted, seed=0, loss_on="answer", limit=None)
+    found = data.read([DataFile(path=str(path))], tokens, wanted, seed=0, loss_on="answer", limit=None)
     return found.examples, found.skipped
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file  # noqa: E402
 from prlm_edge.errors import PrlmError  # noqa: E402
 from prlm_edge.storage import writing  # noqa: E402
 from prlm_edge.train import base, config, rejection, warmstart  # noqa: E402
+from prlm_edge.train.config import DataFile  # noqa: E402
 from prlm_edge.train.data import examples as data  # noqa: E402
 from prlm_edge.train.data import prompts  # noqa: E402
 from prlm_edge.train.reward.model import train_student, train_teacher  # noqa: E402
@@ -63,7 +64,7 @@ def recipe(tiny_folder):
 @pytest.fixture
 def warm(recipe, tokens, rows_file):
     """warm(path, progress) -> the file of the adapter."""
-    found = data.read([str(rows_file)], tokens, recipe.data, seed=0, loss_on="all", limit=None)
+    found = data.read([DataFile(path=str(rows_file))], tokens, recipe.data, seed=0, loss_on="all", limit=None)
 
     def run(path, progress=lambda *_: None):
         progress(0, 0)
@@ -126,7 +127,7 @@ def test_the_adapter_is_kept_whole_or_not_at_all(tmp_path):
 def test_draws(recipe, tiny_folder, rows_file, tmp_path):
     given = {"data": recipe.data.model_copy(update={"files": (str(rows_file),), "reasoning": True})}
     tokens = base.load_tokens(tiny_folder, 1024)
-    asked, _ = prompts.read([str(rows_file)], recipe.model_copy(update=given), tokens, limit=None)
+    asked, _ = prompts.read([DataFile(path=str(rows_file))], recipe.model_copy(update=given), tokens, limit=None)
 
     def draw(some, salt):
         return [

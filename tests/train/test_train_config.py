@@ -1,5 +1,7 @@
 """Recipes: what is checked, what is said where it is wrong."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -59,7 +61,28 @@ def test_overrides_are_stronger_and_typed(tmp_path):
     assert recipe.warmstart.lr == 1e-4
     assert recipe.lora.target_modules == ("q_proj",)
     assert recipe.data.k == 2 and recipe.seed == 0
-    assert recipe.data.files == (str(tmp_path / "a.jsonl"),)  # named from where the recipe lies
+    assert recipe.data.files[0].path == str(tmp_path / "a.jsonl")  # named from where the recipe lies
+
+
+MIXED = {"path": "b.jsonl", "limit": 3, "ask": ["short", "text"]}
+
+
+def test_a_file_of_a_mixture_may_say_what_differs(tmp_path, monkeypatch):
+    """And a recipe written elsewhere still names the same files."""
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, f"data: {{files: [a.jsonl, {MIXED}]}}")
+    recipe = config.load(path, root=Path("sets"))
+    plain, mixed = recipe.data.files
+    assert plain == config.DataFile(path="sets/a.jsonl")
+    assert mixed == config.DataFile(**MIXED | {"path": "sets/b.jsonl"})
+    values = recipe.model_dump(mode="json")["data"]["files"]
+    assert values == ["sets/a.jsonl", MIXED | {"path": "sets/b.jsonl"}]  # as it is written, and compared with a run's
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text(config.dump(recipe, Path("run")))
+    assert config.load("run/recipe.yaml") == recipe
+    for wrong in ({**MIXED, "asks": 1}, {"limit": 1}, {"path": "b.jsonl", "limit": 0}):
+        with pytest.raises(ConfigError, match=r"data\.files\.0\."):
+            config.load(write(tmp_path, f"data: {{files: [{wrong}]}}"))
 
 
 @pytest.mark.parametrize("override", ["warmstart.lr", "warmstart.lr.x=1", "nothing.x=1"])

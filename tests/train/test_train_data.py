@@ -10,6 +10,7 @@ from prlm_edge.backends.scripted import Scripted
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import load
 from prlm_edge.train import base, config
+from prlm_edge.train.config import DataFile
 from prlm_edge.train.data import examples as data
 from prlm_edge.train.data import prompts, rows
 
@@ -22,7 +23,9 @@ def learned(tokens, example):
 
 
 def read(tokens, path, config=CONFIG, **options):
-    return data.read([str(path)], tokens, config, **{"seed": 0, "loss_on": "all", "limit": None, **options})
+    return data.read(
+        [DataFile(path=str(path))], tokens, config, **{"seed": 0, "loss_on": "all", "limit": None, **options}
+    )
 
 
 def test_prompts_are_the_runtimes(tokens, rows_file, smollm2_path):
@@ -59,7 +62,7 @@ def test_training_asks_what_the_writer_asks(query, tokens, rows_file, tmp_path, 
     wanted = tokens.prompts.encode_turns(turns, reasons=False).tokens
     example = read(tokens, path, recipe.data, loss_on="answer").examples[0]
     assert example.ids[: example.n_prompt] == wanted
-    [ask] = prompts.read([str(path)], recipe, tokens, limit=None)[0]
+    [ask] = prompts.read([DataFile(path=str(path))], recipe, tokens, limit=None)[0]
     assert ask.ids == wanted
     assert ("Changed files: oven.py" in turns[-1].text) == ("@@" in query)
 
@@ -146,11 +149,33 @@ def test_answers_are_drawn_for_every_form_of_a_request(tokens, rows_file, tmp_pa
     path = tmp_path / "asks.jsonl"
     path.write_text(json.dumps(line) + "\n")
     recipe = config.load("edge-cpu", ["data.ask=[short, text, diff]"])
-    asked, _ = prompts.read([str(path)], recipe, tokens, limit=None)
+    asked, _ = prompts.read([DataFile(path=str(path))], recipe, tokens, limit=None)
     assert [one.scoring.shape for one in asked] == ["topic", "text", "change"]
     assert len({one.id for one in asked}) == 3 and {one.target for one in asked} == {line["target"]}
     assert asked[2].scoring.query == "Changed files: docs/p.py\n\n- left = 1\n+ right = 1"
     assert all(tokens.tokenizer.decode(one.ids).count(one.scoring.query) == 1 for one in asked)
+
+
+def test_files_of_a_mixture_are_asked_each_in_its_own_way(tokens, rows_file, tmp_path):
+    lines = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    for line in lines:
+        line["query"]["short"] = "a parser"
+    again = [line | {"query": line["query"] | {"id": "again"}} for line in lines]
+    path = tmp_path / "asks.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *again]))
+    mixture = [
+        DataFile(path=str(path), limit=3, per_user=1, ask=("text",), more_per_user=1, more_shapes=("topic",)),
+        DataFile(path=str(path), limit=2, ask=("short",)),
+        DataFile(path=str(path)),
+    ]
+    recipe = config.load("edge-cpu", ["data.ask=[short, text]", "data.reasoning=false"])
+    found = data.read(mixture, tokens, recipe.data, seed=0, loss_on="answer", limit=4).examples
+    kinds = [one.row.split("/")[2:] for one in found]
+    assert kinds == [["text"], ["text", "-1"]] * 3 + [["short"]] * 4 + [["short"], ["text"]] * 8
+    asked = tokens.tokenizer.decode(found[1].ids[: found[1].n_prompt]).rpartition("subject for: ")[2]
+    assert asked.startswith("The parser of part 5")  # the newest past item, by its topic
+    ids = [ask.id for ask in prompts.read(mixture, recipe, tokens, limit=4)[0]]
+    assert len(ids) == len(set(ids)) == 3 + 4 + 16
 
 
 def test_prompts_fit(tokens, rows_file):
@@ -184,10 +209,10 @@ def test_files_of_one_name_keep_a_hash_each(tokens, rows_file, tmp_path):
     other.parent.mkdir()
     other.write_text("".join(rows_file.read_text().splitlines(keepends=True)[:6]))
     options = {"seed": 0, "loss_on": "answer", "limit": None}
-    found = data.read([str(rows_file), str(other)], tokens, CONFIG, **options)
+    found = data.read([DataFile(path=str(one)) for one in (rows_file, other)], tokens, CONFIG, **options)
     assert found.sha256 == {"rows.jsonl": load(rows_file).sha256, "rows.jsonl (2)": load(other).sha256}
     recipe = config.load("edge-cpu")
-    _, asked = prompts.read([str(rows_file), str(other)], recipe, tokens, limit=None)
+    _, asked = prompts.read([DataFile(path=str(one)) for one in (rows_file, other)], recipe, tokens, limit=None)
     assert asked == found.sha256
 
 

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from prlm_edge.evaluate.conditions import make
-from prlm_edge.evaluate.data import Dataset, load
+from prlm_edge.evaluate.data import Dataset
 from prlm_edge.evaluate.provenance import header
 from prlm_edge.evaluate.records import Condition, Owner
 from prlm_edge.evaluate.run_folder import RunFolder
 from prlm_edge.evaluate.runner import answer_all
 from prlm_edge.models.adapters import NONE
-from prlm_edge.train.config import Recipe
-from prlm_edge.train.data.rows import shown
+from prlm_edge.train.config import DataFile, Recipe
+from prlm_edge.train.data.rows import read_file, shown
 from prlm_edge.train.types import Progress
 from prlm_edge.types import Cancel
 
@@ -42,7 +42,7 @@ def condition(name: str, recipe: Recipe, adapter: Path | None, profile: Owner = 
 def answered(
     out: Path,
     part: str,
-    files: Sequence[str],
+    files: Sequence[DataFile],
     conditions: Sequence[Condition],
     *,
     users: int | None,
@@ -68,7 +68,7 @@ def answered(
     """
     found = []
     for number, file in enumerate(files if conditions else (), 1):
-        data = load(Path(file), limit=users, per_user=1, seed=recipe.seed, asks=recipe.data.ask)
+        data = read_file(file, recipe.data, limit=users, per_user=1, seed=recipe.seed)
         run = RunFolder.create(
             out / f"{number}-{part}", header(data, conditions, recipe.seed, command) | {"source": {}}
         )

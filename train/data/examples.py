@@ -15,7 +15,7 @@ from prlm_edge.evaluate.records import QueryForm, Row
 from prlm_edge.prompt import ANSWER_CLOSE, THINK_CLOSE, Plan
 from prlm_edge.style import example_line
 from prlm_edge.tasks import get_task
-from prlm_edge.train.config import DataConfig
+from prlm_edge.train.config import DataConfig, DataFile
 from prlm_edge.train.data.order import lay_out, n_steps
 from prlm_edge.train.data.rows import Planner, one_line, read_rows, say_skipped, settings_of
 from prlm_edge.train.data.tokens import Tokens
@@ -62,7 +62,7 @@ class Examples:
 
 
 def read(
-    files: Sequence[str],
+    files: Sequence[DataFile],
     tokens: Tokens,
     config: DataConfig,
     *,
@@ -75,13 +75,13 @@ def read(
     """Examples of all `files`.
 
     Args:
-        files: Data sets as `prlm_edge.evaluate.data` reads them.
+        files: Data sets, each with what it says itself of its rows.
         tokens: The base's tokenizer.
         config: How prompts are made.
         seed: Of the draw of users.
         loss_on: "answer", or "all" for the past items' answers too.
-        limit: Users of each file.
-        more_per_user: Further examples of each user, of the newest past items.
+        limit: Users of each file at most.
+        more_per_user: Further examples of each row, of the newest past items, where its file says nothing.
         progress: Called with (rows done, rows).
 
     Raises:
@@ -95,11 +95,13 @@ def read(
             "warmstart.loss_on=all needs past items as turns",
             "use loss_on=answer, or data.layout=turns and a retriever",
         )
-    data = read_rows(files, limit=limit, seed=seed, asks=config.ask)
+    data = read_rows(files, config, limit=limit, seed=seed)
     found = Examples(skipped=data.skipped, sha256=data.sha256)
     maker = _Maker(tokens, Planner(tokens, config, settings_of(config, seed)), loss_on)
-    for done, row in enumerate(data.rows, 1):
-        for one in (row, *_earlier(row, more_per_user, config.more_shapes)):
+    for done, (row, file) in enumerate(zip(data.rows, data.files, strict=True), 1):
+        more = more_per_user if file.more_per_user is None else file.more_per_user
+        shapes = config.more_shapes if file.more_shapes is None else file.more_shapes
+        for one in (row, *_earlier(row, more, shapes)):
             example = maker.make(one)
             if isinstance(example, str):
                 found.skipped[example] += 1

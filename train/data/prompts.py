@@ -9,7 +9,7 @@ from dataclasses import replace
 from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.records import Row
 from prlm_edge.prompt import Plan
-from prlm_edge.train.config import Recipe
+from prlm_edge.train.config import DataFile, Recipe
 from prlm_edge.train.data.rows import Planner, read_rows, say_skipped, settings_of
 from prlm_edge.train.data.tokens import Tokens
 from prlm_edge.train.types import Ask, Progress
@@ -20,7 +20,7 @@ PLAIN = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repeat_penalty=
 
 
 def read(
-    files: Sequence[str],
+    files: Sequence[DataFile],
     recipe: Recipe,
     tokens: Tokens,
     *,
@@ -31,10 +31,10 @@ def read(
     """Prompts of all `files`, and each file's SHA-256 by name.
 
     Args:
-        files: Data sets as `prlm_edge.evaluate.data` reads them.
+        files: Data sets, each with what it says itself of its rows.
         recipe: How prompts are made.
         tokens: The base's tokenizer.
-        limit: Users of each file.
+        limit: Users of each file at most.
         progress: Called with (rows done, rows).
         skipped: Counts what was left out, by reason.
 
@@ -46,7 +46,7 @@ def read(
     settings = settings_of(recipe.data, recipe.seed)
     if recipe.grpo.reasoning_tokens:
         settings = replace(settings, reasoning_tokens=recipe.grpo.reasoning_tokens)
-    data = read_rows(files, limit=limit, seed=recipe.seed, asks=recipe.data.ask)
+    data = read_rows(files, recipe.data, limit=limit, seed=recipe.seed)
     planner = Planner(tokens, recipe.data, settings)
     left_out.update(data.skipped)
     found: list[Ask] = []

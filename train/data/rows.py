@@ -14,11 +14,11 @@ from typing import Any
 
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.data import Dataset, load
-from prlm_edge.evaluate.records import QueryForm, Row
+from prlm_edge.evaluate.records import Row
 from prlm_edge.prompt import ANSWER_CLOSE, Plan, prompt_budget
 from prlm_edge.settings import Settings
 from prlm_edge.tasks import Task, get_task
-from prlm_edge.train.config import DataConfig
+from prlm_edge.train.config import DataConfig, DataFile
 from prlm_edge.train.data.tokens import Tokens
 from prlm_edge.writer import Asker, as_text
 
@@ -27,23 +27,48 @@ UNREADABLE = "no query, no target, or an item that can't be read"
 
 @dataclass
 class DataRows:
-    """The rows of several files, what was left out by reason, and the files' SHA-256 by name."""
+    """The rows of several files, the file of each, what was left out by reason, and the files' SHA-256 by name."""
 
     rows: list[Row] = field(default_factory=list)
+    files: list[DataFile] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     sha256: dict[str, str] = field(default_factory=dict)
 
 
-def read_rows(files: Sequence[str], *, limit: int | None, seed: int, asks: Sequence[QueryForm] = ()) -> DataRows:
-    """The rows of `limit` users of each file, drawn by `seed`; `asks` and errors as `prlm_edge.evaluate.data.load`."""
+def read_rows(files: Sequence[DataFile], config: DataConfig, *, limit: int | None, seed: int) -> DataRows:
+    """The rows of all `files`; arguments and errors as those of `read_file`."""
     found = DataRows()
     for file in files:
-        data = load(Path(file), limit=limit, seed=seed, asks=asks)
+        data = read_file(file, config, limit=limit, seed=seed)
         keep_sha256(found.sha256, data)
         if data.skipped:
             found.skipped[UNREADABLE] += data.skipped
         found.rows += data.rows
+        found.files += [file] * len(data.rows)
     return found
+
+
+def read_file(
+    file: DataFile, config: DataConfig, *, limit: int | None, seed: int, per_user: int | None = None
+) -> Dataset:
+    """One file of a mixture; what it does not say itself is as `config` says.
+
+    Args:
+        file: Which rows of which file.
+        config: What its rows are asked with.
+        limit: Users of it at most.
+        seed: Of the draw of users.
+        per_user: Rows of each user at most.
+
+    Raises:
+        UsageError: No such file, no such data.
+    """
+    asks = config.ask if file.ask is None else file.ask
+    limits = [min((n for n in some if n), default=None) for some in ((limit, file.limit), (per_user, file.per_user))]
+    data = load(Path(file.path), limit=limits[0], per_user=limits[1], seed=seed, asks=asks)
+    if file.ask and len(file.ask) == 1:  # the mixture may ask these rows again with another of their forms
+        data = replace(data, rows=tuple(replace(row, id=f"{row.id}/{row.ask}") for row in data.rows))
+    return data
 
 
 def keep_sha256(kept: dict[str, str], data: Dataset) -> None:

@@ -21,7 +21,7 @@ from prlm_edge.evaluate.records import Condition, Row
 from prlm_edge.prompt import SHOWN
 from prlm_edge.rerank.reward.encoder import Encoder
 from prlm_edge.rerank.reward.scorer import RewardScorer
-from prlm_edge.train.config import Recipe
+from prlm_edge.train.config import DataFile, Recipe
 from prlm_edge.train.data.answers import Bars, answered, condition
 from prlm_edge.train.data.rows import read_rows
 from prlm_edge.train.reward import evaluate as reward_eval
@@ -139,7 +139,7 @@ def conditions(recipe: Recipe, adapter: Path | None) -> tuple[Condition, ...]:
 def _generate(
     out: Path,
     part: str,
-    files: Sequence[str],
+    files: Sequence[DataFile],
     recipe: Recipe,
     adapter: Path | None,
     cancel: Cancel,
@@ -160,5 +160,5 @@ def _pairs(rows: Sequence[Row], generated: pairing.Generated, recipe: Recipe, pr
     return pairing.make_pairs(rows, recipe.reward, generated, k=k, seed=recipe.seed, progress=progress)
 
 
-def _rows(files: Sequence[str], limit: int | None, recipe: Recipe) -> list[Row]:
-    return read_rows(files, limit=limit, seed=recipe.seed, asks=recipe.data.ask).rows
+def _rows(files: Sequence[DataFile], limit: int | None, recipe: Recipe) -> list[Row]:
+    return read_rows(files, recipe.data, limit=limit, seed=recipe.seed).rows

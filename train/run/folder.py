@@ -50,7 +50,7 @@ class TrainFolder:
         folder = cls.begin(path, asked, about)
         if not (path / "recipe.yaml").exists():
             with atomic_write(path / "recipe.yaml") as stream:
-                stream.write(dump(recipe).encode())
+                stream.write(dump(recipe, path).encode())
         return folder
 
     @classmethod

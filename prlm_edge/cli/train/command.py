@@ -28,7 +28,12 @@ OutOption = Annotated[Path, OUT]
 class _Asked:
     """What a stage does: its recipe with changes, and the adapter that it begins with."""
 
-    data: Annotated[list[Path] | None, typer.Option("--data", "-d", help="A data set; several make a mixture.")] = None
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data", "-d", help="A data set; several make a mixture. Or the folder of those that the recipe names."
+        ),
+    ] = None
     dev: Annotated[list[Path] | None, typer.Option("--dev", help="Other users' data, to choose the adapter by.")] = None
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="`train recipes` lists ours.")] = (
         "edge-cpu"
@@ -56,20 +61,23 @@ class _Asked:
         """
         from prlm_edge.train import config
 
+        root = self.data[0] if self.data and len(self.data) == 1 and self.data[0].is_dir() else None
         given: dict[str, Any] = {
-            "data.files": [str(path) for path in self.data] if self.data else None,
+            "data.files": [str(path) for path in self.data] if self.data and not root else None,
             "data.dev_files": [str(path) for path in self.dev] if self.dev else None,
             "base.model": self.model,
             "data.limit": self.limit,
             "base.precision": "nf4" if self.qlora else None,
             "grpo.reward_model": str(self.reward_model) if self.reward_model else None,
         }
-        recipe = config.load(self.recipe, [*before, *(self.set_ or ())], given)
+        recipe = config.load(self.recipe, [*before, *(self.set_ or ())], given, root)
         if not recipe.data.files:
             raise UsageError("no data to train on", "name a data set: --data train.jsonl.gz")
-        for path in map(Path, (*recipe.data.files, *recipe.data.dev_files, self.adapter or ".")):
-            if not path.is_file() and not path.is_dir():
-                raise UsageError(f"{path}: no such file", "check the path")
+        for path in (*(file.path for file in (*recipe.data.files, *recipe.data.dev_files)), self.adapter or "."):
+            if not Path(path).is_file() and not Path(path).is_dir():
+                raise UsageError(
+                    f"{path}: no such file", "check the path; --data FOLDER says where a recipe's data lie"
+                )
         return recipe
 
 
