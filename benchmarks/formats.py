@@ -68,7 +68,7 @@ def format_of(text: str) -> Format:
     if not (name and model):
         raise argparse.ArgumentTypeError(f"{text!r} does not read NAME=MODEL or NAME=MODEL,ADAPTER")
     if adapter == "bundled":
-        adapter = str(adapters.ADAPTER)
+        adapter = str(adapters.ours_for(model) or adapters.NONE)
     return Format(name, model, adapter or adapters.NONE)
 
 

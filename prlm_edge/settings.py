@@ -79,7 +79,12 @@ class Settings:
     user: str | None = _setting(
         None, "the profile: your past writing, a JSONL file", short="-u", path="FILE", example="me.jsonl"
     )
-    model: str = _setting("default", "a name that `prlm-edge model list` shows, or a GGUF file", short="-m")
+    model: str = _setting(
+        "auto",
+        "a name that `prlm-edge model list` shows, a GGUF file, or auto: the best pulled one that this machine runs "
+        "quickly",
+        short="-m",
+    )
     adapter: str | None = _setting(
         None,
         "a LoRA adapter of the model: a GGUF file or an installed name; none: no adapter, not even the bundled one",

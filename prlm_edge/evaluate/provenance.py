@@ -23,6 +23,7 @@ from prlm_edge.rerank.blend import Blend
 from prlm_edge.rerank.reward.scorer import LazyReward
 from prlm_edge.settings import DEFAULTS
 
+_SAID_OTHERWISE = {*SET_BY_THE_RUN, "model"}  # "models" says which one "auto" was
 _PACKAGES = ("prlm-edge", "llama-cpp-python", "rank_bm25", "onnxruntime", "rouge-score", "sacrebleu", "numpy")
 
 
@@ -49,7 +50,7 @@ def header(data: Dataset, conditions: Sequence[Condition], seed: int, command: s
                 **({"asks": list(data.asks)} if data.asks else {}),
             },
             "models": _models(conditions),
-            "defaults": {key: value for key, value in DEFAULTS.items() if key not in SET_BY_THE_RUN},
+            "defaults": {key: value for key, value in DEFAULTS.items() if key not in _SAID_OTHERWISE},
             "conditions": [{**asdict(condition), "settings": dict(condition.settings)} for condition in conditions],
             "seed": seed,
         },

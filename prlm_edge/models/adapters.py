@@ -1,8 +1,8 @@
-"""Which LoRA adapter settings mean: one by name or path, none, or the one that comes with prlm-edge.
+"""Which LoRA adapter settings mean: one by name or path, none, or the one that comes with prlm-edge for their model.
 
-Ours is trained to write in users' voices, for the default model. It is used with that model, as a copy into which it is
-merged (`tuned_copy.py`), unless settings name another adapter; `generate --base`, or the setting adapter = "none",
-leaves it out.
+Ours ("voices", `prlm_edge/assets/voices`) are trained to write as users do, each over one model. Such a model is run as
+a copy into which its adapter is merged (`tuned_copy.py`), unless settings name another; `generate --base`, or the
+setting adapter = "none", leaves it out.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from prlm_edge.models import store
+from prlm_edge.models.catalog import named
+from prlm_edge.models.choice import chosen
 from prlm_edge.settings import Settings
 from prlm_edge.storage import expanded
 
-ADAPTER = Path(__file__).parents[1] / "assets" / "voice" / "adapter.gguf"
 NONE = "none"  # the value of the setting `adapter` that means no adapter at all
-_MODELS = ("default", "smollm2-135m")  # the names of the model it was trained on
+OURS = "ours"  # what `train --adapter` calls the one that comes with prlm-edge
 
 
 def adapter_of(settings: Settings) -> Path | None:
-    """The file of the adapter that `settings` mean: the one they name, none, or ours where they say nothing.
+    """The file of the adapter that `settings` mean: the one they name, none, or our model's where they say nothing.
 
     Raises:
         ModelError: An installed adapter is damaged.
@@ -28,7 +29,7 @@ def adapter_of(settings: Settings) -> Path | None:
         return None
     if settings.adapter:
         return adapter(settings.adapter)
-    return ADAPTER if is_ours(settings) else None
+    return None if settings.base_url else ours_for(chosen(settings).model)
 
 
 def adapter(name_or_path: str) -> Path:
@@ -47,9 +48,10 @@ def adapter(name_or_path: str) -> Path:
 
 def is_ours(settings: Settings) -> bool:
     """Whether the adapter in use is the one that came with prlm-edge."""
-    return settings.adapter is None and not settings.base_url and ours_for(settings.model) is not None
+    return settings.adapter is None and adapter_of(settings) is not None
 
 
 def ours_for(model: str) -> Path | None:
-    """Our adapter where it was trained on the model of that name, else None."""
-    return ADAPTER if model in _MODELS and ADAPTER.is_file() else None
+    """Our adapter for the registry's model of that name or alias; None where there is none."""
+    found = named(model)
+    return found.voice if found else None

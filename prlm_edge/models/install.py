@@ -15,6 +15,7 @@ from typing import Any
 from prlm_edge.errors import BAD_DATA, ModelError, UsageError
 from prlm_edge.models import store
 from prlm_edge.models.catalog import registry
+from prlm_edge.models.choice import AUTO
 from prlm_edge.models.store import SOURCE, InstalledFile, Manifest
 from prlm_edge.storage import locked, private_dir, write_error
 
@@ -74,9 +75,9 @@ def install(folder: Path, name: str = "") -> Manifest:
     name = name or str(export["name"])
     if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
         raise UsageError(f"{name!r} can't be a model's name", "letters, digits, - _ and . alone: --name NAME")
-    taken = {known for model in registry().values() for known in (model.name, *model.aliases)}
+    taken = {AUTO, *(known for model in registry().values() for known in (model.name, *model.aliases))}
     if name in taken:
-        raise UsageError(f"{name} is a model of the registry", "choose another: --name NAME")
+        raise UsageError(f"{name} is a name that prlm-edge uses", "choose another: --name NAME")
     target = store.models_dir() / name
     try:
         private_dir(store.models_dir())

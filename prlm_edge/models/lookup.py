@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prlm_edge.errors import UsageError, did_you_mean
 from prlm_edge.models import store, tuned_copy
-from prlm_edge.models.catalog import FileSource, Model, ModelFile, registry
+from prlm_edge.models.catalog import FileSource, Model, ModelFile, named, registry
 from prlm_edge.storage import expanded
 
 _HF_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.gguf)(?:@(?P<revision>[\w./-]+))?")
@@ -19,9 +19,8 @@ def find(name: str) -> Model:
     Raises:
         UsageError: No such name; the hint has the nearest one.
     """
-    for model in registry().values():
-        if name == model.name or name in model.aliases:
-            return model
+    if (model := named(name)) is not None:
+        return model
     if name.startswith("hf://"):
         match = _HF_NAME.fullmatch(name)
         if match is None or ".." in name:
@@ -92,8 +91,7 @@ def is_path(name: str) -> bool:
         return False
     if name.endswith((".gguf", ".GGUF")) or "/" in name or "\\" in name or name.startswith("~"):
         return True
-    known = any(name in (m.name, *m.aliases) for m in registry().values())
-    return not known and Path(name).exists() and _exported(name) is None
+    return named(name) is None and Path(name).exists() and _exported(name) is None
 
 
 def _local(path: Path, kind: str) -> Path:

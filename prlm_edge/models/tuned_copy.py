@@ -16,6 +16,7 @@ from prlm_edge.models.hashes import sha256_of
 from prlm_edge.storage import fits
 
 RECORD, BAKED = "tuned.json", "baked.json"  # of the model alone, of the one with the adapter merged in
+_GROWTH = {"": 0.0, "q4_0": 1.3, "q8_0": 2.2}  # no copy in the format is larger than this many times its source
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Tuned:
     format: str
     source_sha256: str
     adapter_sha256: str = ""
+
+
+def most_bytes(size: int, format: str) -> int:
+    """How large a copy of a file of `size` bytes may become; 0 for the format "", where none is made."""
+    return int(size * _GROWTH[format])
 
 
 def find(folder: Path, format: str, adapter: Path | None = None) -> Path | None:

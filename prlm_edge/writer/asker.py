@@ -21,7 +21,7 @@ from prlm_edge.writer.pool import Past, Pool, Pools, profile_notes, search_notes
 from prlm_edge.writer.understand import Asked, understand
 
 SMALL = 300_000_000  # parameters; a model with fewer writes poor prose
-LARGER = "qwen2.5-1.5b"  # the best model that `prlm-edge model list` knows for a laptop
+LARGER = "large"  # the best model that `prlm-edge model list` knows for a laptop
 ENOUGH_OF_KIND = 8  # items from which a kind alone shows how its titles are written
 
 

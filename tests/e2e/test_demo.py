@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prlm_edge.models.adapters import ADAPTER
+from prlm_edge.models.catalog import registry
 
 ROOT = Path(__file__).parents[2]
 REQUEST = "title for my post on winter sourdough"
@@ -40,7 +40,7 @@ def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.model
 @pytest.mark.usefixtures("home")
 def test_both_answers_stand_beside_the_request(smollm2_path: Path) -> None:
-    done = demo(REQUEST, "--model", smollm2_path, "--adapter", ADAPTER)
+    done = demo(REQUEST, "--model", smollm2_path, "--adapter", registry()["smollm2-135m"].voice)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()

@@ -19,13 +19,15 @@ from prlm_edge import models
 from prlm_edge.backends import model_file, what_runs
 from prlm_edge.backends.llama import tuned
 from prlm_edge.errors import PrlmError
-from prlm_edge.models import adapters, tuned_copy
+from prlm_edge.models import catalog, tuned_copy
 from prlm_edge.models import store as model_store
 from prlm_edge.settings import load_settings
 
 pytestmark = pytest.mark.model
 COMMAND = [sys.executable, "-m", "prlm_edge"]
 ALONE, MERGED = "SmolLM2-135M-Instruct.Q8_0.gguf", "SmolLM2-135M-Instruct.voice.Q8_0.gguf"
+VOICE = catalog.registry()["smollm2-135m"].voice
+assert VOICE is not None
 RUN = "from prlm_edge.backends import what_runs; from prlm_edge.settings import load_settings; "
 RUN += "print(what_runs(load_settings(flags={'adapter': sys.argv[1] or None})).model)"
 COPIES = [pytest.param(tuned_copy.RECORD, "none", id="alone"), pytest.param(tuned_copy.BAKED, None, id="merged")]
@@ -62,7 +64,7 @@ def test_what_is_run(made: Path) -> None:
     original, alone, merged = made / models.find("default").files[0].name, made / ALONE, made / MERGED
     assert models.resolve("default") == model_file("default") == run("none").model == alone
     assert run(None) == run(None, model="smollm2-135m") == (merged, None, "")
-    assert run(str(adapters.ADAPTER)) == (alone, adapters.ADAPTER, "")  # as any other that is named
+    assert run(str(VOICE)) == (alone, VOICE, "")  # as any other that is named
     assert models.resolve("default", original=True) == original
     assert run(None, model=str(original)) == (original, None, "")  # a file is run as it is
     assert cli("model", "path").stdout.strip() == str(merged)
@@ -73,7 +75,7 @@ def test_what_is_run(made: Path) -> None:
 @pytest.mark.parametrize(("record", "adapter"), COPIES)
 def test_a_copy_of_other_files_or_size_is_made_anew(made: Path, record: str, adapter: str | None) -> None:
     sound, copy = json.loads((made / record).read_text()), (made / MERGED) if adapter is None else made / ALONE
-    merged = None if adapter else adapters.ADAPTER
+    merged = None if adapter else VOICE
     wrong: tuple[dict[str, object], ...] = (
         *({"source_sha256": "0" * 64}, {"adapter_sha256": "0" * 64}, {"format": "q4_0"}),
         *({"size": 7}, {"size": "7"}, {"file": "../x"}, {"x": "y"}),
@@ -89,10 +91,11 @@ def test_a_copy_of_other_files_or_size_is_made_anew(made: Path, record: str, ada
 
 def test_a_new_adapter_is_merged_in_once(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (made / MERGED).read_bytes()
-    changed = bytearray(adapters.ADAPTER.read_bytes())
+    changed = bytearray(VOICE.read_bytes())
     changed[-4096:] = bytes(4096)
-    (tmp_path / "voice.gguf").write_bytes(changed)
-    monkeypatch.setattr(adapters, "ADAPTER", tmp_path / "voice.gguf")
+    (tmp_path / "smollm2-135m").mkdir()
+    (tmp_path / "smollm2-135m" / "adapter.gguf").write_bytes(changed)
+    monkeypatch.setattr(catalog, "VOICES", tmp_path)
     steps: list[tuple[int, int]] = []
     for _ in range(2):
         found = what_runs(load_settings(env={}), lambda done, total: steps.append((done, total)))
@@ -126,7 +129,7 @@ def test_what_can_not_be_made_is_no_error(
     monkeypatch.setattr(model_store, "require_space", full)
     found = run(adapter)
     assert found.model.name.endswith("Q4_1.gguf")
-    assert found.adapter == (None if adapter else adapters.ADAPTER)
+    assert found.adapter == (None if adapter else VOICE)
     assert ("no room; free some space" in found.note) == (adapter is None)
     with pytest.raises(PrlmError, match="no room"):
         tuned.make(folder, "q8_0", found.adapter)
@@ -135,7 +138,7 @@ def test_what_can_not_be_made_is_no_error(
 def test_without_gguf_the_adapter_is_laid_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     found = run(None)
-    assert found[:2] == (folder / ALONE, adapters.ADAPTER)
+    assert found[:2] == (folder / ALONE, VOICE)
     assert "gguf package is not installed" in found.note and "pip install" in found.note
 
 
@@ -150,7 +153,7 @@ def test_stopped_while_it_is_made(folder: Path, record: str, adapter: str | None
         time.sleep(delay)
         process.send_signal(how)
         process.communicate()
-        merged = None if adapter else adapters.ADAPTER
+        merged = None if adapter else VOICE
         assert (folder / record).exists() == (tuned_copy.find(folder, "q8_0", merged) is not None)
         assert tuned_copy.verify(folder) == []
     assert how == signal.SIGINT and (adapter or not list(folder.glob(".tune-*")))  # llama.cpp can't be interrupted

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prlm_edge import models
 from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.backends.llama.slots import LlamaSlots, Threads
-from prlm_edge.models.adapters import ADAPTER
+from prlm_edge.models.catalog import registry
 
 pytestmark = pytest.mark.model
 TEXT = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
@@ -38,7 +38,7 @@ def log_probabilities(path: Path, adapter: Path | None = None) -> NDArray[np.flo
 def test_a_copy_is_the_model_within_a_hundredth(smollm2_path: Path, merged_path: Path, merged: bool) -> None:
     pulled = smollm2_path.with_name(models.find("default").files[0].name)
     tuned = log_probabilities(merged_path if merged else smollm2_path)
-    original = log_probabilities(pulled, ADAPTER if merged else None)
+    original = log_probabilities(pulled, registry()["smollm2-135m"].voice if merged else None)
     divergence = (np.exp(original) * (original - tuned)).sum(axis=1)
     assert 0 < divergence.mean() < 0.02
     assert (original.argmax(axis=1) == tuned.argmax(axis=1)).mean() > 0.9

@@ -2,15 +2,20 @@
 
 import pytest
 
-from prlm_edge.models import adapters
+from prlm_edge.models import adapters, catalog
 from prlm_edge.settings import load_settings, read_config
+
+
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
 def ours(tmp_path, monkeypatch):
-    file = tmp_path / "ours.gguf"
+    """A voice of smollm2-135m alone."""
+    file = tmp_path / "smollm2-135m" / "adapter.gguf"
+    file.parent.mkdir()
     file.write_bytes(b"GGUF")
-    monkeypatch.setattr(adapters, "ADAPTER", file)
+    monkeypatch.setattr(catalog, "VOICES", tmp_path)
     return file
 
 
@@ -18,14 +23,14 @@ def settings(**flags):
     return load_settings(flags=flags, env={})
 
 
-@pytest.mark.parametrize("model", ["default", "smollm2-135m"])
+@pytest.mark.parametrize("model", ["auto", "default", "small", "smollm2-135m"])
 def test_left_open_it_is_ours_over_the_model_it_was_trained_on(ours, model):
     assert adapters.adapter_of(settings(model=model)) == ours
     assert adapters.is_ours(settings(model=model))
 
 
 def test_other_models_servers_and_people_who_want_none_go_without(ours):
-    for given in ({"model": "qwen3-0.6b"}, {"base_url": "http://127.0.0.1:1/v1"}, {"adapter": "none"}):
+    for given in ({"model": "qwen3-0.6b"}, {"model": "large"}, {"model": "my.gguf"}, {"base_url": "http://127.0.0.1:1/v1"}, {"adapter": "none"}):
         assert adapters.adapter_of(settings(**given)) is None
         assert not adapters.is_ours(settings(**given))
 
@@ -43,5 +48,5 @@ def test_a_file_of_settings_can_say_none(ours, tmp_path):
 
 
 def test_without_the_file_there_is_none(monkeypatch, tmp_path):
-    monkeypatch.setattr(adapters, "ADAPTER", tmp_path / "missing.gguf")
+    monkeypatch.setattr(catalog, "VOICES", tmp_path)
     assert adapters.adapter_of(settings()) is None

@@ -63,10 +63,10 @@ def test_a_later_one_takes_its_place(export):
 
 
 def test_an_onnx_model_is_its_folder(export):
-    install(export(kind="onnx-llm"), "small")
-    assert models.resolve("small").is_dir()
+    install(export(kind="onnx-llm"), "little")
+    assert models.resolve("little").is_dir()
     with pytest.raises(UsageError, match="not an embedder"):
-        models.resolve("small", "embedder")
+        models.resolve("little", "embedder")
 
 
 def test_the_exports_own_folder_can_be_run_too(export):

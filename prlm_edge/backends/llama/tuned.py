@@ -11,6 +11,7 @@ stays: training starts from it, and `--model FILE` runs any file as it is.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -24,11 +25,12 @@ from prlm_edge.errors import ModelError, PrlmError
 from prlm_edge.gguf.merge import Progress, merge
 from prlm_edge.models import store
 from prlm_edge.models.adapters import adapter_of, is_ours
-from prlm_edge.models.tuned_copy import BAKED, RECORD, Tuned, find
+from prlm_edge.models.choice import chosen
+from prlm_edge.models.tuned_copy import BAKED, RECORD, Tuned, find, most_bytes, read
 from prlm_edge.settings import Settings
 from prlm_edge.storage import atomic_write, locked, write_error
 
-_GROWTH = 2.2  # no copy is larger than this many times its source
+_FORMAT = re.compile(r"[.-](i?q\d\w*|b?f16|f32)$", re.IGNORECASE)  # how file names end: ".Q4_1", "-q4_k_m"
 
 
 class Run(NamedTuple):
@@ -49,12 +51,13 @@ def what_runs(settings: Settings, progress: Progress = lambda done, total: None)
         MissingError: It isn't installed.
         ModelError: It or the adapter is damaged.
     """
+    settings = chosen(settings)
     adapter, note = adapter_of(settings), ""
     if adapter is not None and is_ours(settings):
         models.resolve(settings.model)  # raises where it isn't there
         model = models.find(settings.model)
         try:
-            if (baked := make(model.folder, model.tune, adapter, progress)) is not None:
+            if model.tune and (baked := make(model.folder, model.tune, adapter, progress)) is not None:
                 return Run(baked, None)
         except PrlmError as error:
             note = f"slower than it could be: no copy of the model with its adapter can be made: {error.message}"
@@ -103,10 +106,10 @@ def make(
 
 def _make(folder: Path, format: str, adapter: Path | None, progress: Progress) -> Path:
     source = store.check(folder, folder.name).files[0]
-    stem = Path(source.name).stem.removesuffix(".Q4_1")
+    stem, kept = _FORMAT.sub("", Path(source.name).stem), BAKED if adapter else RECORD
     name = f"{stem}.{'voice.' if adapter else ''}{format.upper()}.gguf"
     try:
-        store.require_space(folder, int(source.size * _GROWTH))
+        store.require_space(folder, most_bytes(source.size, format))
         work = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))
         try:
             made = work / name
@@ -115,11 +118,14 @@ def _make(folder: Path, format: str, adapter: Path | None, progress: Progress) -
             elif why := convert(folder / source.name, made, format, requantize=True):
                 raise ModelError(f"{source.name}: llama.cpp can't make a {format} copy: {why}", "free some space")
             of = models.sha256_of(adapter) if adapter else ""
+            before = read(folder, kept)
             record = Tuned(name, made.stat().st_size, store.hash_file(made), format, source.sha256, of)
             made.chmod(0o600)
             made.replace(folder / name)
-            with atomic_write(folder / (BAKED if adapter else RECORD), follow=False) as stream:
+            with atomic_write(folder / kept, follow=False) as stream:
                 stream.write(json.dumps(asdict(record), indent=2).encode())
+            if before is not None and before.file not in (name, source.name):  # in a format that is used no more
+                (folder / before.file).unlink(missing_ok=True)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             for left in folder.glob(".tune-*"):  # of a process that was killed; the lock is ours

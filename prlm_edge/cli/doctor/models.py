@@ -12,8 +12,8 @@ from prlm_edge.cli.doctor.checks import DENSE, Check, chooses_by_reward
 from prlm_edge.cli.doctor.system import pip_command, trial
 from prlm_edge.cli.shared.table import PROG
 from prlm_edge.errors import MissingError, PrlmError
-from prlm_edge.models import store, tuned_copy
-from prlm_edge.models.adapters import ADAPTER, is_ours
+from prlm_edge.models import choice, store, tuned_copy
+from prlm_edge.models.adapters import is_ours, ours_for
 from prlm_edge.rerank.reward.scorer import LazyReward
 from prlm_edge.settings import Settings
 
@@ -27,8 +27,34 @@ def check_models(found: Settings) -> Iterator[Check]:
     if found.base_url:
         yield Check("Models", "server", "note", f"{found.base_url} answers instead of a local model (not contacted)")
     else:
-        yield _model(found.model, "llm", needed=True, adapter=ADAPTER if is_ours(found) else None)
+        used = choice.chosen(found).model
+        yield _model(used, "llm", needed=True, adapter=ours_for(used) if is_ours(found) else None)
+        yield _choice(found, used)
     yield _model("minilm", "embedder", needed=found.retriever in DENSE)
+
+
+def _choice(found: Settings, used: str) -> Check:
+    """Why that model is in use, and what a better one would need."""
+    pulled = [model for model in choice.pulled() if model.name == used]
+    if found.model != choice.AUTO:
+        why = [f"{used} is set ({found.origins['model']})"]
+    elif pulled:
+        why = [f"auto: {used} is the best pulled model that fits this machine"]
+    else:
+        why = [f"auto: {used} is the default, and no model is pulled"]
+    if pulled and pulled[0].rank:
+        fit = choice.fit(pulled[0])
+        how = "measured" if fit.measured else f"guessed, until `{PROG} model pull {used}` measures it"
+        why.append(f"a request of {choice.PROMPT} tokens takes {fit.seconds:.1f} s ({how})")
+    fixes = []
+    for fit in choice.better_than(used):
+        name = fit.model.name
+        is_there = store.read_manifest(fit.model.folder) is not None
+        state = "is pulled" if is_there else f"would be {fit.model.size / 1e6:.0f} MB to pull"
+        why.append(f"{name} writes better: it {fit.problem or state}")
+        if not fit.problem:
+            fixes.append(f"{PROG} config unset model" if is_there else f"{PROG} model pull {name}")
+    return Check("Models", "choice", "note" if fixes else "ok", "; ".join(why), fixes[0] if fixes else "")
 
 
 def check_reward_model(found: Settings) -> Check:
