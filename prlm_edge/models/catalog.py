@@ -147,7 +147,7 @@ def named(name: str) -> Model | None:
 
 
 def _source(given: Mapping[str, Any] | None, name: str) -> FileSource | None:
-    return None if given is None else FileSource(**({"path": name} | given if "hf" in given else given))
+    return None if given is None else FileSource(**({"path": name, **given} if "hf" in given else given))
 
 
 def _model(name: str, entry: dict[str, Any], default: str) -> Model:

@@ -5,7 +5,6 @@ import pytest
 from prlm_edge.models import adapters, catalog
 from prlm_edge.settings import load_settings, read_config
 
-
 pytestmark = pytest.mark.usefixtures("home")
 
 
@@ -30,7 +29,8 @@ def test_left_open_it_is_ours_over_the_model_it_was_trained_on(ours, model):
 
 
 def test_other_models_servers_and_people_who_want_none_go_without(ours):
-    for given in ({"model": "qwen3-0.6b"}, {"model": "large"}, {"model": "my.gguf"}, {"base_url": "http://127.0.0.1:1/v1"}, {"adapter": "none"}):
+    others = ({"model": name} for name in ("qwen3-0.6b", "large", "my.gguf"))
+    for given in (*others, {"base_url": "http://127.0.0.1:1/v1"}, {"adapter": "none"}):
         assert adapters.adapter_of(settings(**given)) is None
         assert not adapters.is_ours(settings(**given))
 
