@@ -63,7 +63,7 @@ def in_use() -> str:
     """The name of the model that "auto" means now; the default's where none is pulled."""
     found = pulled()
     if len(found) > 1 and found[0].rank:
-        ranked = [model for model in found if model.rank]
+        ranked = [one for one in found if one.rank and (one.voice is None) == (found[0].voice is None)]
         return next((model for model in ranked if not fit(model).problem), ranked[-1]).name
     return found[0].name if found else next(m.name for m in registry().values() if DEFAULT in m.aliases)
 

