@@ -1,6 +1,6 @@
 """Fresh processes: from Enter to the whole answer, beside llama-cpp-python's own chat with the same file.
 
-    python benchmarks/answer.py [--items 1000]
+    python benchmarks/answer.py [--items 1000] [--model small] [--chat FILE]
 
 Three requests to `prlm-edge generate` with a profile of made-up items: the title of a draft of 300 words, the subject
 of a diff of 180 lines, a title for three words; each for one answer, and for four to choose from. The chat gets the
@@ -109,8 +109,10 @@ def row(what: str, ours: list[tuple[float, str]], theirs: list[tuple[float, str]
 def main() -> None:
     options = parser(__doc__, 7)
     options.add_argument("--items", type=int, default=1000, help="of the profile")
+    options.add_argument("--model", default="auto", help="that answers")
+    options.add_argument("--chat", type=Path, help="GGUF file that the chat runs instead of the same one")
     args = options.parse_args()
-    model = what_runs(load_settings(env={})).model
+    model = args.chat or what_runs(load_settings(flags={"model": args.model}, env={})).model
     prlm = str(Path(sys.executable).with_name("prlm-edge"))
     with tempfile.TemporaryDirectory() as home:
         profile, data = Path(home, "me.jsonl"), Path(home, "data")
@@ -119,7 +121,7 @@ def main() -> None:
         (data / "models").symlink_to(models_dir())
         runs: dict[str, Callable[[int], tuple[float, str]]] = {}
         for name, ask in ASKS.items():
-            ours = [prlm, "generate", "--user", str(profile), "--json", *ask.options]
+            ours = [prlm, "generate", "--model", args.model, "--user", str(profile), "--json", *ask.options]
             runs[name] = partial(run, ours, ask.text, home)
             runs[name + FOUR] = partial(run, [*ours, "-n", "4"], ask.text, home)
             runs[f"{name}: chat"] = partial(run, [sys.executable, "-c", CHAT, str(model)], ask.chat, home)
