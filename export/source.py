@@ -13,7 +13,7 @@ from prlm_edge.models.store import hash_file
 from prlm_edge.storage import expanded
 from prlm_edge.train import base, config
 from prlm_edge.train.config import DataFile, Recipe
-from prlm_edge.train.run.folder import TrainFolder
+from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
 WEIGHTS = "adapter_model.safetensors"
 MAX_KL = 0.02  # of the format that `auto` chooses
@@ -98,16 +98,21 @@ class Trained:
 
 
 def open_source(path: Path, *, model: str | None = None) -> Trained:
-    """Find the adapter of `path`: a run (of one stage, or a whole recipe), or an adapter's own folder.
+    """Find the adapter of `path`: a run (of one stage, or a whole recipe), or an adapter's own folder or GGUF file.
 
     Args:
-        path: The folder.
+        path: The folder or file.
         model: The base, where no run names it, or another copy of it.
 
     Raises:
         UsageError: No adapter there, or nothing says what it was trained on.
         ConfigError: The run's recipe can't be read.
     """
+    tasks: tuple[str, ...] = ()
+    if path.is_file():
+        if model is None:
+            raise UsageError(f"{path}: nothing says what it was trained on", "name it: --model default, or a folder")
+        tasks, path = tuple(tasks_of(path)), base.adapter_folder(path, base.resolve(model))
     adapter = path / "adapter" if (path / "adapter" / WEIGHTS).is_file() else path
     if not (adapter / WEIGHTS).is_file():
         raise UsageError(f"{path}: no trained adapter in it", "name a training run that has ended, or its adapter")
@@ -121,7 +126,7 @@ def open_source(path: Path, *, model: str | None = None) -> Trained:
     for header in headers:
         data |= header["data"]
     run = stages[-1] if stages else None
-    tasks = tuple(sorted({task for header in headers for task in header["tasks"]}))
+    tasks = tuple(sorted({task for header in headers for task in header["tasks"]})) or tasks
     return Trained(adapter, recipe, folder, file, run, data, tuple(header["stage"] for header in headers), tasks)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from prlm_edge import models
 from prlm_edge.errors import BAD_DATA, ModelError, PrlmError, UsageError
+from prlm_edge.gguf.lora import write_peft
 from prlm_edge.gguf.names import ARCHITECTURES
 from prlm_edge.prompt import TO_ANSWER
 from prlm_edge.storage import cache_dir, expanded, locked, new_folder, own_dir
@@ -45,6 +46,25 @@ def resolve(base: str) -> Path:
         with locked(folder):
             if not (folder / WHOLE).exists():
                 _unpack(file, folder)
+    return folder
+
+
+def adapter_folder(adapter: Path, base: Path) -> Path:
+    """`adapter` as a folder to go on training from; a GGUF file is written as one into the cache.
+
+    Args:
+        adapter: A folder that a training run wrote, or a LoRA-GGUF.
+        base: What `resolve` returns for its base.
+
+    Raises:
+        ModelError: The file is no LoRA-GGUF, or of another model.
+    """
+    if not adapter.is_file():
+        return adapter
+    folder = own_dir(cache_dir() / "train") / f"{base.name}-adapter-{models.sha256_of(adapter)[:16]}"
+    with locked(folder):
+        if not folder.exists():
+            write_peft(adapter, json.loads((base / "config.json").read_text("utf-8")), folder)
     return folder
 
 

@@ -31,7 +31,9 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The
 class _Asked:
     """What is exported, under what name, and compared on which data: options of every format."""
 
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A training run that has ended, or its adapter.")]
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A training run that has ended, or an adapter's folder or file.")
+    ]
     out: OutOption
     name: Annotated[str | None, typer.Option("--name", help="The model's name; by default the folder's.")] = None
     data: Annotated[
@@ -57,7 +59,7 @@ class _Asked:
 
         if quant not in known:
             raise UsageError(f"unknown format {quant!r}", f"there are {', '.join(known)}")
-        if not self.run.is_dir():
+        if not self.run.is_dir() and not self.run.is_file():
             raise UsageError(f"{self.run}: no such folder", "name a training run that has ended")
         try:
             attribution = self.attribution.read_text("utf-8") if self.attribution is not None else ""

@@ -1,4 +1,4 @@
-"""A trained LoRA adapter as a GGUF file that llama.cpp loads over its base: `adapter_model.safetensors` -> LoRA-GGUF.
+"""A trained LoRA adapter as a GGUF file that llama.cpp loads over its base, and back as a folder that PEFT loads.
 
 Written with the `gguf` package alone. For "llama" the rows of B of queries and keys are turned to llama.cpp's order
 (`names.py`). DoRA, adapted embeddings and biases are refused.
@@ -16,10 +16,15 @@ from typing import Any, Literal
 from prlm_edge.errors import BAD_DATA, ModelError
 from prlm_edge.gguf.file import new_file, write_tensors
 from prlm_edge.gguf.header import REASONS, TASKS
-from prlm_edge.gguf.names import architecture, name_map, rows_for_llama
-from prlm_edge.storage import NUMBER, fits
+from prlm_edge.gguf.merge import read_lora
+from prlm_edge.gguf.names import architecture, name_map, rows_for_llama, rows_from_llama
+from prlm_edge.storage import NUMBER, fits, new_folder, write_json
 
 FORM = {"peft_type": str, "r": int, "lora_alpha": NUMBER}  # of an adapter_config.json; there is more in it
+_LINEAR = (
+    *(f"self_attn.{side}_proj" for side in "qkvo"),
+    *(f"mlp.{side}_proj" for side in ("gate", "up", "down")),
+)
 _NAME = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])(?:\.[^.]+)?\.weight$")
 
 
@@ -84,6 +89,57 @@ def write_lora_gguf(
             written.append(data)
         write_tensors(writer, written)
     return len(layers)
+
+
+def write_peft(file: Path, model_config: Mapping[str, Any], target: Path) -> None:
+    """Write a LoRA-GGUF as a folder that PEFT loads, to go on training; `target` appears whole or not at all.
+
+    The matrices are those of the file, in 32 bits.
+
+    Args:
+        file: What `write_lora_gguf` wrote, or llama.cpp's converter.
+        model_config: The base's config.json.
+        target: A new folder.
+
+    Raises:
+        UsageError: No such file.
+        ModelError: It is no LoRA-GGUF, or of another model.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    of, alpha, updates = read_lora(file)
+    if of != model_config["model_type"]:
+        hint = "name the model that it was made for"
+        raise ModelError(f"{file}: an adapter of {of} models, not of {model_config['model_type']}", hint)
+    names, modules = name_map(model_config), {}
+    for n in range(int(model_config["num_hidden_layers"])):
+        for layer in (f"model.layers.{n}.{one}" for one in _LINEAR):
+            modules[f"{names.get_name(layer)}.weight"] = layer
+    tensors, ranks = {}, set()
+    for name, (a, b) in updates.items():
+        module = modules.get(name)
+        if module is None:
+            raise ModelError(f"{file}: {name} is no linear layer of this model", "name the model that it was made for")
+        ranks.add(len(a))
+        for side, data in (("A", a), ("B", rows_from_llama(module, b, model_config))):
+            tensors[f"base_model.model.{module}.lora_{side}.weight"] = np.ascontiguousarray(data)
+    if len(ranks) != 1:
+        raise ModelError(f"{file}: its layers have the ranks {sorted(ranks)}", "export an adapter of one rank")
+    (rank,) = ranks
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "",
+        "r": rank,
+        "lora_alpha": alpha or rank,  # llama.cpp takes no alpha for a scale of 1
+        "target_modules": sorted({modules[name].rpartition(".")[2] for name in updates}),
+        "bias": "none",
+        "inference_mode": True,
+    }
+    with new_folder(target) as work:
+        save_file(tensors, work / "adapter_model.safetensors")
+        write_json(work / "adapter_config.json", config)
 
 
 def _refuse(adapter: Path, config: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ _OWN_KEYS = (
     *("GGUF.", "general.alignment", "general.architecture", "general.file_type", "quantize."),
     *(ADAPTER, REASONS, TASKS),
 )
+_BLOCK = 1 << 24  # values that are computed at a time: the vocabulary's matrix of a 1.5B model has 14 times as many
 _HINT = "name the model file that the adapter was made for"
 Progress = Callable[[int, int], None]
 
@@ -74,7 +75,8 @@ def merge(
         PrlmError: There is no room, or it can't be written.
     """
     model, file = _read(base), _read(adapter)
-    updates = _updates(file, adapter)
+    _, alpha, sides = _lora(file, adapter)
+    updates = {name: _Update(a, b, alpha / len(a) if alpha else 1.0) for name, (a, b) in sides.items()}
     _check(base, model, adapter, file, updates)
     try:
         private_dir(out.parent)
@@ -109,11 +111,19 @@ def _says(file: Any, key: str) -> Any:
     return None if field is None else field.contents()
 
 
-def _updates(file: Any, path: Path) -> dict[str, _Update]:
-    """The adapter's updates by the name of the tensor they change."""
+def read_lora(path: Path) -> tuple[str, float, dict[str, tuple[NDArray[Any], NDArray[Any]]]]:
+    """A LoRA-GGUF: architecture, alpha (0 where none is written), and A and B by the name of the tensor they change.
+
+    Raises:
+        UsageError: No such file.
+        ModelError: It is none, or damaged.
+    """
+    return _lora(_read(path), path)
+
+
+def _lora(file: Any, path: Path) -> tuple[str, float, dict[str, tuple[NDArray[Any], NDArray[Any]]]]:
     if _says(file, "general.type") != "adapter" or _says(file, "adapter.type") != "lora":
         raise ModelError(f"{path}: not a LoRA adapter", "name a GGUF file that `prlm-edge export adapter` wrote")
-    alpha = float(_says(file, "adapter.lora.alpha") or 0.0)
     sides = {tensor.name: _values(tensor) for tensor in file.tensors}
     found = {}
     for name, a in sides.items():
@@ -121,9 +131,9 @@ def _updates(file: Any, path: Path) -> dict[str, _Update]:
         b = sides.get(f"{target}.lora_b")
         if side not in ("a", "b") or f"{target}.lora_a" not in sides or b is None:
             raise ModelError(f"{path}: {name} is no half of a LoRA update", "export the adapter again")
-        if side == "a":  # llama.cpp takes no alpha for a scale of 1
-            found[target] = _Update(a, b, alpha / len(a) if alpha else 1.0)
-    return found
+        if side == "a":
+            found[target] = a, b
+    return str(_says(file, "general.architecture")), float(_says(file, "adapter.lora.alpha") or 0.0), found
 
 
 def _check(base: Path, model: Any, adapter: Path, file: Any, updates: Mapping[str, _Update]) -> None:
@@ -208,22 +218,28 @@ def _merged(tensor: Any, update: _Update | None, kind: Any) -> NDArray[Any]:
     if update is None and kind == tensor.tensor_type:
         kept: NDArray[Any] = tensor.data
         return kept
-    values = _values(tensor)
-    if update is not None:
-        values = values + np.float32(update.scale) * (update.b @ update.a)
-    with np.errstate(over="ignore"):
-        found: NDArray[Any] = gguf.quants.quantize(values, kind)
+    columns = int(tensor.shape[0])
+    step = max(1, _BLOCK // columns) if tensor.data.ndim > 1 else len(tensor.data)
+    blocks = []
+    for at in range(0, len(tensor.data), step):
+        values = _values(tensor, at, at + step)
+        if update is not None:
+            values = values + np.float32(update.scale) * (update.b[at : at + step] @ update.a)
+        with np.errstate(over="ignore"):
+            blocks.append(gguf.quants.quantize(values, kind))
+    found: NDArray[Any] = np.concatenate(blocks)
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         raise ModelError(f"{tensor.name}: a weight is too large for 16 bits, or no number", "bake it as f32")
     return found
 
 
-def _values(tensor: Any) -> NDArray[np.float32]:
+def _values(tensor: Any, start: int = 0, end: int | None = None) -> NDArray[np.float32]:
+    """A tensor's values in 32 bits, of some of its rows or of all."""
     import gguf
     import numpy as np
 
     try:
-        return np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
+        return np.asarray(gguf.quants.dequantize(tensor.data[start:end], tensor.tensor_type), np.float32)
     except NotImplementedError:
         raise ModelError(
             f"{tensor.name}: numpy can't read {tensor.tensor_type.name}", "bake into the model's f16 or q8_0 file"

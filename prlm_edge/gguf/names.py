@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from prlm_edge.errors import ModelError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 #: `model_type` in config.json -> the member of `gguf.MODEL_ARCH`.
@@ -51,7 +50,7 @@ def name_map(config: Mapping[str, Any]) -> Any:
     return gguf.get_tensor_name_map(member, int(config["num_hidden_layers"]))
 
 
-def rows_for_llama(module: str, rows: NDArray[np.float32], config: Mapping[str, Any]) -> NDArray[np.float32]:
+def rows_for_llama(module: str, rows: NDArray[Any], config: Mapping[str, Any]) -> NDArray[Any]:
     """The rows of a "llama" model's queries and keys as llama.cpp turns them; all else as it is.
 
     Hugging Face keeps the two halves that a rotation mixes one after the other in a head, llama.cpp in pairs. Other
@@ -62,9 +61,24 @@ def rows_for_llama(module: str, rows: NDArray[np.float32], config: Mapping[str, 
         rows: Weight [rows, columns], or bias [rows].
         config: The model's config.json.
     """
+    heads = _turned_heads(module, config)
+    return rows if heads is None else _swapped(rows, heads, 2, len(rows) // heads // 2)
+
+
+def rows_from_llama(module: str, rows: NDArray[Any], config: Mapping[str, Any]) -> NDArray[Any]:
+    """The rows that `rows_for_llama` turned, in Hugging Face's order again."""
+    heads = _turned_heads(module, config)
+    return rows if heads is None else _swapped(rows, heads, len(rows) // heads // 2, 2)
+
+
+def _turned_heads(module: str, config: Mapping[str, Any]) -> int | None:
+    """How many heads the rows of a layer are of; None where llama.cpp keeps them in their order."""
     if config["model_type"] != "llama" or not module.endswith(("q_proj", "k_proj")):
-        return rows
+        return None
     heads = int(config["num_attention_heads"])
-    if module.endswith("k_proj"):
-        heads = int(config.get("num_key_value_heads") or heads)
-    return rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+    return int(config.get("num_key_value_heads") or heads) if module.endswith("k_proj") else heads
+
+
+def _swapped(rows: NDArray[Any], *parts: int) -> NDArray[Any]:
+    """`rows` as an array of the three axes `parts`, the last two swapped."""
+    return rows.reshape(*parts, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)

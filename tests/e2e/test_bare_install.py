@@ -69,6 +69,9 @@ def test_the_wheel_holds_the_data_and_no_stray_package(wheel):
         f"prlm_edge/{path.relative_to(ROOT / 'prlm_edge').as_posix()}" for path in (ROOT / "prlm_edge").rglob("*.py")
     }
     assert sources <= set(names)
+    voices = {path.relative_to(ROOT).as_posix() for path in (ROOT / "prlm_edge" / "assets" / "voices").glob("*/*")}
+    assert voices and voices <= set(names)
+    assert wheel.stat().st_size <= 60_000_000  # with all voices and the reward model
 
 
 def test_nothing_optional_came_along(bare):

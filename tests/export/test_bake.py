@@ -186,3 +186,43 @@ def test_numpy_rounds_as_llama_cpp_does(made, tmp_path):
     for name, tensor in ours.items():
         assert tensor.tensor_type == theirs[name].tensor_type
         assert np.mean(tensor.data == theirs[name].data) > 0.999, name  # rounding halves apart
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
+def test_an_adapter_comes_back_as_the_folder_it_was(made, tmp_path, arch):
+    from safetensors.torch import load_file
+
+    from prlm_edge.gguf.lora import write_lora_gguf, write_peft
+
+    folder, adapter, _, adapter_file = made(arch)
+    config = json.loads((folder / "config.json").read_text())
+    half = tmp_path / "half.gguf"
+    write_lora_gguf(adapter, config, half, dtype="f16")
+    before = load_file(adapter / "adapter_model.safetensors")
+    for file, dtype in ((adapter_file, torch.float32), (half, torch.float16)):
+        write_peft(file, config, tmp_path / "again")
+        after = load_file(tmp_path / "again" / "adapter_model.safetensors")
+        assert after.keys() == before.keys()
+        assert all(torch.equal(after[key], before[key].to(dtype).float()) for key in before)
+        says = json.loads((tmp_path / "again" / "adapter_config.json").read_text())
+        assert says["r"] == 4 and len(says["target_modules"]) == 7
+    wanted = probes_of(1)
+    from prlm_edge.export.measure import compare, hf_logprobs
+
+    both = [list(hf_logprobs(merged(folder, one), wanted)) for one in (adapter, tmp_path / "again")]
+    assert compare(wanted, *both).kl_max < 1e-4  # alpha too, in the plain scale
+    write_lora_gguf(tmp_path / "again", config, tmp_path / "again.gguf", reasons=True, tasks=("note",), dtype="f16")
+    write_lora_gguf(adapter, config, half, reasons=True, tasks=("note",), dtype="f16")
+    assert (tmp_path / "again.gguf").read_bytes() == half.read_bytes()
+
+
+def test_a_folder_is_written_of_an_adapter_of_this_model_alone(made, tmp_path):
+    from prlm_edge.errors import ModelError
+    from prlm_edge.gguf.lora import write_peft
+
+    folder, _, base_file, _ = made("llama")
+    config = json.loads((folder / "config.json").read_text())
+    for file, why in ((made("qwen3")[3], "an adapter of qwen3 models"), (base_file, "not a LoRA adapter")):
+        with pytest.raises(ModelError, match=why):
+            write_peft(file, config, tmp_path / "out")
+        assert not (tmp_path / "out").exists()

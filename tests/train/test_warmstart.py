@@ -1,5 +1,6 @@
 """Supervised fine-tuning on a tiny model: it learns, resumes exactly, and refuses what it should."""
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from prlm_edge.errors import PrlmError, UsageError  # noqa: E402
+from prlm_edge.gguf import lora  # noqa: E402
 from prlm_edge.train import base, config, warmstart  # noqa: E402
 from prlm_edge.train.data import examples as data  # noqa: E402
 from prlm_edge.train.data.batches import IGNORED, ExampleSet, Pad, answer_loss  # noqa: E402
@@ -233,3 +235,15 @@ def test_nf4_trains_the_adapter_alone_and_rightly_after_evaluation(tiny_folder, 
     before, after = gradients(False), gradients(True)
     assert before and all("lora_" in name for name in before)
     assert same(before, after)
+
+
+def test_going_on_from_a_gguf_file_is_going_on_from_its_folder(tmp_path, home, tiny_folder, rows_file):
+    wanted, found = prepared(tiny_folder, rows_file, "warmstart.max_steps=2")
+    first, _ = run(tmp_path / "first", wanted, found)
+    file, of = tmp_path / "voice.gguf", json.loads((tiny_folder / "config.json").read_text())
+    lora.write_lora_gguf(first.adapter, of, file, tasks=("note", "title"))
+    assert run_folder.tasks_of(file) == ["note", "title"]
+    assert base.adapter_folder(first.adapter, tiny_folder) == first.adapter
+    starts = (first.adapter, base.adapter_folder(file, tiny_folder))
+    ends = [weights(run(tmp_path / str(n), wanted, found, start=start)[0]) for n, start in enumerate(starts)]
+    assert same(*ends) and not same(ends[0], weights(first))

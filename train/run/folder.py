@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from prlm_edge.errors import BAD_DATA, PrlmError, UsageError
+from prlm_edge.gguf.header import TASKS, read_header
 from prlm_edge.storage import atomic_write, fits, new_folder, private_dir, writing
 from prlm_edge.train.config import Recipe, dump
 
@@ -144,11 +145,13 @@ def seal(checkpoint: Path) -> None:
 
 
 def tasks_of(adapter: Path | None) -> list[str]:
-    """Names of the tasks that a run's adapter learned; none where no run says so.
+    """Names of the tasks that an adapter learned: of a run's as its header says, of a GGUF file as its metadata does.
 
     Raises:
-        PrlmError: The run's header is damaged.
+        PrlmError: The run's header, or the file, is damaged.
     """
+    if adapter is not None and adapter.is_file():
+        return [task for task in str(read_header(adapter).metadata.get(TASKS, "")).split(",") if task]
     if adapter is None or not (adapter.parent / "run.json").is_file():
         return []
     return list(TrainFolder(adapter.parent).header["tasks"])

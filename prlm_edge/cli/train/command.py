@@ -13,6 +13,7 @@ from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.options import JsonFlag, adds, new_app
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import MissingError, UsageError
+from prlm_edge.models.adapters import OURS, ours_for
 
 if TYPE_CHECKING:
     from prlm_edge.train.config import Recipe
@@ -45,7 +46,12 @@ class _Asked:
         None
     )
     adapter: Annotated[
-        Path | None, typer.Option("--adapter", metavar="DIR", help="Begin with this adapter, such as RUN/adapter.")
+        Path | None,
+        typer.Option(
+            "--adapter",
+            metavar="DIR|FILE|ours",
+            help="Begin with this adapter: RUN/adapter, a GGUF file, or the one that comes with prlm-edge.",
+        ),
     ] = None
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Users of each file, drawn by the seed.")] = None
     qlora: Annotated[bool, typer.Option("--qlora", help="Keep the base in 4 bits (NF4): base.precision=nf4.")] = False
@@ -73,12 +79,26 @@ class _Asked:
         recipe = config.load(self.recipe, [*before, *(self.set_ or ())], given, root)
         if not recipe.data.files:
             raise UsageError("no data to train on", "name a data set: --data train.jsonl.gz")
-        for path in (*(file.path for file in (*recipe.data.files, *recipe.data.dev_files)), self.adapter or "."):
+        begin = self.begin_with(recipe) or "."
+        for path in (*(file.path for file in (*recipe.data.files, *recipe.data.dev_files)), begin):
             if not Path(path).is_file() and not Path(path).is_dir():
                 raise UsageError(
                     f"{path}: no such file", "check the path; --data FOLDER says where a recipe's data lie"
                 )
         return recipe
+
+    def begin_with(self, recipe: Recipe) -> Path | None:
+        """The adapter's folder or file.
+
+        Raises:
+            UsageError: "ours", and none comes with prlm-edge for the recipe's model.
+        """
+        if self.adapter is None or str(self.adapter) != OURS:
+            return self.adapter
+        if (found := ours_for(recipe.base.model)) is None:
+            hint = "name another: --adapter RUN/adapter; `prlm-edge model list` shows which models have a voice"
+            raise UsageError(f"no adapter comes with prlm-edge for {recipe.base.model}", hint)
+        return found
 
 
 @app.callback(
@@ -121,7 +141,7 @@ def whole(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.recipe_in_order(recipe, out, asked.adapter), recipe, json=json)
+    _say(stages.recipe_in_order(recipe, out, asked.begin_with(recipe)), recipe, json=json)
 
 
 @app.command()
@@ -162,7 +182,7 @@ def warmstart(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.warmstart(recipe, out, asked.adapter), recipe, json=json)
+    _say(stages.warmstart(recipe, out, asked.begin_with(recipe)), recipe, json=json)
 
 
 @app.command()
@@ -190,7 +210,7 @@ def reward(
     from prlm_edge.cli.train.show import show_reward
 
     recipe = asked.load()
-    found = stages.reward(recipe, out, asked.adapter)
+    found = stages.reward(recipe, out, asked.begin_with(recipe))
     if json:
         console.emit_json({"reward_model": str(found.folder), "dev": found.figures})
         return
@@ -225,7 +245,7 @@ def blend(
     from prlm_edge.cli.train.show import show_blend
 
     recipe = asked.load()
-    found = stages.blend(recipe, out, asked.adapter)
+    found = stages.blend(recipe, out, asked.begin_with(recipe))
     if json:
         console.emit_json({"blend_weights": str(found)})
         return
@@ -255,7 +275,7 @@ def rejection(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load("data.reasoning=true")
-    _say(stages.rejection(recipe, out, asked.adapter), recipe, json=json)
+    _say(stages.rejection(recipe, out, asked.begin_with(recipe)), recipe, json=json)
 
 
 @app.command()
@@ -273,7 +293,7 @@ def grpo(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.grpo(recipe, out, asked.adapter), recipe, json=json)
+    _say(stages.grpo(recipe, out, asked.begin_with(recipe)), recipe, json=json)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The stages of `prlm-edge train`, each with its progress on the terminal, each going on where it was stopped.
 
-A stage takes a recipe, a folder to write and an adapter to begin with, and returns what it made. Stopped by Ctrl-C, it
-raises what `stopped` makes.
+A stage takes a recipe, a folder to write and an adapter to begin with, which is a training run's folder or a GGUF file,
+and returns what it made. Stopped by Ctrl-C, it raises what `stopped` makes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     cancel = Cancel()
     with cancel_on_interrupt(cancel), progress("warm start", unit="steps", at_once=True) as update:
         dev = judged.examples if judged else ()
-        whole = stage.train(folder, recipe, examples.examples, dev, start=adapter, cancel=cancel, progress=update)
+        start = base.adapter_folder(adapter, folder_of_base) if adapter else None
+        whole = stage.train(folder, recipe, examples.examples, dev, start=start, cancel=cancel, progress=update)
     return _ended(folder, recipe, whole=whole)
 
 
@@ -80,7 +81,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     folder = TrainFolder.open(out, "rejection", recipe, sha256, {*_tasks(asked), *tasks_of(adapter)})
     if folder.adapter.exists():
         return folder.adapter
-    cancel = Cancel()
+    cancel, adapter = Cancel(), base.adapter_folder(adapter, source)
     with cancel_on_interrupt(cancel):
         engine = open_engine(recipe, source, out / "engine", tokens)
         try:
@@ -149,7 +150,8 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     from prlm_edge.train.grpo import stage
     from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
-    tokens = base.load_tokens(base.resolve(recipe.base.model), recipe.data.max_tokens)
+    source = base.resolve(recipe.base.model)
+    tokens = base.load_tokens(source, recipe.data.max_tokens)
     with progress("reading the data", unit="rows") as update:
         limits = recipe.data.limit, recipe.data.dev_limit
         asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=limits[0], progress=update)
@@ -162,7 +164,8 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
         return folder.adapter
     cancel = Cancel()
     with cancel_on_interrupt(cancel), steps("GRPO") as shown:
-        outcome = stage.train(folder, recipe, asked, judged, start=adapter, scorer=scorer, cancel=cancel, shown=shown)
+        start = base.adapter_folder(adapter, source) if adapter else None
+        outcome = stage.train(folder, recipe, asked, judged, start=start, scorer=scorer, cancel=cancel, shown=shown)
     found = _ended(folder, recipe, whole=outcome.whole or outcome.verdict.stop)
     if outcome.verdict.stop:
         console.note(f"stopped for cause: {outcome.verdict.reason}\n{outcome.verdict.advice}")
