@@ -45,7 +45,7 @@ def test_it_begins_with_the_adapter_that_comes_with_the_model(tmp_path, model):
 
 def test_where_none_comes_with_the_model_that_is_said(tmp_path):
     (tmp_path / "train.jsonl").touch()
-    with pytest.raises(UsageError, match="no adapter comes with prlm-edge for qwen3-0.6b"):
+    with pytest.raises(UsageError, match=r"no adapter comes with prlm-edge for qwen3-0\.6b"):
         _Asked(data=[tmp_path / "train.jsonl"], model="qwen3-0.6b", adapter=Path("ours")).load()
     with pytest.raises(UsageError, match="gone: no such file"):
         _Asked(data=[tmp_path / "train.jsonl"], adapter=Path("gone")).load()
