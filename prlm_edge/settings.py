@@ -181,6 +181,14 @@ class Settings:
         "off memory disk",
     )
     prefix_cache_mb: int = _setting(1024, "largest size of the prefix cache on disk, in MiB", low=1, high=1_000_000)
+    drafts: int = _setting(
+        20,
+        "how many of its last requests and answers the command line keeps for `prlm-edge accept`; 0 keeps none",
+        high=1000,
+    )
+    accept: str = _setting(
+        "no", "whether answers join your profile by themselves; picked: what generate --pick prints", "no picked"
+    )
     base_url: str = _setting(
         "", "an OpenAI-compatible server such as http://127.0.0.1:8080/v1; empty runs the model here"
     )

@@ -16,6 +16,9 @@ Reasoning = Literal["auto", "show", "hide", "off"]
 FinishReason = Literal["stop", "length", "cancelled"]
 #: What a request is made of: a few words, a text, or a change to files.
 Shape = Literal["topic", "text", "change"]
+#: Where an answer of ours that became an item comes from: the user changed it, or took it as it was (`Item.teaches`).
+Origin = Literal["edited", "accepted"]
+ACCEPTED: Origin = "accepted"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Item:
         date: ISO 8601, possibly only a prefix ("2024", "2024-08"); "" when unknown. Prefixes sort as strings.
         kind: Free label such as "post", "talk", "commit".
         source: Where it came from, such as "git:repo" or a file name.
-        meta: Anything else the file's `meta` object holds. Two of its keys are known: "topic" and "change".
+        meta: Anything else the file's `meta` object holds. Three of its keys are known: "topic", "change" and "origin".
     """
 
     id: str
@@ -61,6 +64,14 @@ class Item:
     def change(self) -> str:
         """A commit's diff as a request's diff is told, in a few hundred characters; "" where it isn't kept."""
         return self._meta_text("change")
+
+    @property
+    def teaches(self) -> bool:
+        """Whether the item shows how its user writes: it is searched, shown, counted and trained on only then.
+
+        A draft that was accepted as it was does not: the program would imitate itself.
+        """
+        return self._meta_text("origin") != ACCEPTED
 
     def _meta_text(self, key: str) -> str:
         value = self.meta.get(key)
@@ -330,11 +341,43 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A request and the answers that its user was shown: what `Writer.accept` makes an item of their profile of.
+
+    Attributes:
+        id: Random.
+        task: The task's name.
+        request: What was asked for, as it was understood: a topic, a text, or the text of a change.
+        shape: What `request` is.
+        writes: The field of an item that such an answer is.
+        multiline: Whether such an answer may have several lines.
+        kind: The kind of the past items shown, which is the new item's too.
+        answers: The answers, best first; at least one.
+        used: Ids of the past items shown, in prompt order.
+        model: Name of the model, and of its adapter if it has one.
+        final: What the user made of an answer already, as with `generate --pick`; "" where that is not known.
+    """
+
+    id: str
+    task: str
+    request: str
+    shape: Shape
+    writes: Literal["title", "text"]
+    multiline: bool
+    answers: tuple[str, ...]
+    kind: str = ""
+    used: tuple[str, ...] = ()
+    model: str = ""
+    final: str = ""
+
+
+@dataclass(frozen=True)
 class Result:
     """One finished answer and how it was made.
 
     Where several answers were drawn, `candidates` has them, best first: all of them or, with the setting `n`, the
-    different ones to choose from. `select` names the scorer.
+    different ones to choose from. `select` names the scorer. `draft` is what `Writer.accept` takes; None where there is
+    no whole answer.
     """
 
     answer: str
@@ -351,6 +394,7 @@ class Result:
     notes: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     select: str = ""
+    draft: Draft | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

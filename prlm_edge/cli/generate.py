@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,11 +15,12 @@ from prlm_edge.cli.shared.interrupt import cancel_on_interrupt, end_in_order
 from prlm_edge.cli.shared.options import ConfigFile, adds, new_app, setting_flags
 from prlm_edge.cli.shared.progress import Update, no_update, progress
 from prlm_edge.cli.shared.table import VERBS
-from prlm_edge.errors import EXIT_INTERRUPTED, UsageError
+from prlm_edge.errors import EXIT_INTERRUPTED, PrlmError, UsageError
+from prlm_edge.feedback import keep, said_of
 from prlm_edge.models.adapters import NONE, is_ours
 from prlm_edge.settings import KEYS, Settings
 from prlm_edge.tasks import get_task
-from prlm_edge.types import Cancel, Candidate, Drop, Event, Hit, Result
+from prlm_edge.types import Cancel, Candidate, Draft, Drop, Event, Hit, Result
 
 if TYPE_CHECKING:
     from prlm_edge.prompt import Plan
@@ -104,6 +106,7 @@ def _pick(show: _Show, settings: Settings, query: str) -> None:
     from prlm_edge.cli.shared.terminal import open_terminal  # it loads subprocess and tempfile
 
     n = PICK_FROM if settings.origins["n"] == "default" else settings.n
+    drafts = []
 
     def draw(n_rounds: int) -> Sequence[Candidate]:
         warm = max(settings.temperature, OTHERS_TEMPERATURE)
@@ -111,14 +114,17 @@ def _pick(show: _Show, settings: Settings, query: str) -> None:
         result = show.run(query, n=n, **others)
         if not n_rounds:
             show.notes(result)
+        drafts.append(result.draft)
         drawn = result.candidates[:n] or (Candidate(result.answer),)  # one, with -n 1
         return () if result.finish_reason == "cancelled" else drawn
 
     with open_terminal("--pick") as terminal, end_in_order():
-        text = pick_one(terminal, draw)
-    if text is None:
+        picked = pick_one(terminal, draw)
+    if picked is None:
         raise typer.Exit(EXIT_INTERRUPTED)
-    console.out(text)
+    console.out(picked.text)
+    if drafts[0] is not None:
+        show.took(replace(drafts[0], answers=picked.answers, final=picked.text))
 
 
 @contextlib.contextmanager
@@ -171,6 +177,8 @@ class _Show:
         self._live = plain and writer.settings.n == 1 and sys.stdout.isatty()
         self._reasoning = writer.settings.reasoning in ("auto", "show") and plain and not quiet
         self._dimmed = self._answered = False
+        self._pick = pick
+        self._draft = ""  # id of the last draft that was kept
 
     def run(self, query: str, **options: Any) -> Result:
         """Show the answering of `query` as it happens, all but its end."""
@@ -193,8 +201,10 @@ class _Show:
                     writing(event.done, event.total)
                 else:
                     bar.close()  # a bar that goes on drawing would overwrite the answer
+                if event.result is not None and event.result.draft is not None and not self._pick:
+                    self._keep(event.result.draft)
                 if self._jsonl:
-                    console.emit_json(_event_record(event, query), indent=None)
+                    console.emit_json(_event_record(event, query, self._draft), indent=None)
                 self._show(event)
             assert event.result is not None
             return event.result
@@ -222,8 +232,27 @@ class _Show:
         elif not (self._json or self._jsonl or self._live):
             self._print(result)
         if self._json:
-            console.emit_json(_result_record(result, query))
+            console.emit_json(_result_record(result, query, self._draft))
         self.notes(result)
+
+    def took(self, draft: Draft) -> None:
+        """Keep what the user has picked, in their profile if they want that."""
+        self._keep(draft)
+        if self._writer.settings.accept == "picked" and self._writer.profile is not None:
+            accepted = self._writer.accept(draft)
+            if not self._quiet:
+                console.dim(f"note: {said_of(accepted)}")
+
+    def _keep(self, draft: Draft) -> None:
+        """Keep a draft for `prlm-edge accept`; the answer is no worse where that fails."""
+        profile, n = self._writer.profile, self._writer.settings.drafts
+        if profile is None or not n:
+            return
+        try:
+            keep(draft, profile.path, n)
+            self._draft = draft.id
+        except PrlmError as error:
+            _show_notes([f"the answer is not kept for `prlm-edge accept`: {error.message}"] * (not self._quiet))
 
     def _print(self, result: Result) -> None:
         """The answer, or several to choose from."""
@@ -280,17 +309,17 @@ def _plan_record(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _result_record(result: Result, query: str) -> dict[str, Any]:
-    """What `--json` prints."""
+def _result_record(result: Result, query: str, draft: str) -> dict[str, Any]:
+    """What `--json` prints; `draft` is the id that `prlm-edge accept` takes, "" where the draft is not kept."""
     names = "answer reasoning finish_reason reasoning_truncated request task retriever layout used dropped usage model"
-    special = {"request": query, "used": _hit_records(result.used)}
+    special = {"request": query, "used": _hit_records(result.used), "draft": draft}
     return {
         name: special[name] if name in special else getattr(result, name)
-        for name in f"{names} notes select candidates".split()
+        for name in f"{names} notes select candidates draft".split()
     }
 
 
-def _event_record(event: Event, query: str) -> dict[str, Any]:
+def _event_record(event: Event, query: str, draft: str) -> dict[str, Any]:
     """One line of `--jsonl`."""
     record: dict[str, Any] = {"type": event.type}
     if event.type in ("prefill", "candidate"):
@@ -303,5 +332,5 @@ def _event_record(event: Event, query: str) -> dict[str, Any]:
         prompt = event.prompt
         record |= {"tokens": prompt.tokens, "used": [hit.item.id for hit in prompt.used], "dropped": prompt.dropped}
     elif event.result is not None:
-        record |= _result_record(event.result, query)
+        record |= _result_record(event.result, query, draft)
     return record

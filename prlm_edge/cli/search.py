@@ -46,9 +46,8 @@ def search(
 
     profile = Profile.open(settings.user)
     with progress("reading your past writing") as update:
-        found = make_retriever(
-            settings.retriever, profile.items, seed=settings.seed, cache=not no_cache, progress=update
-        )
+        items = [item for item in profile.items if item.teaches]
+        found = make_retriever(settings.retriever, items, seed=settings.seed, cache=not no_cache, progress=update)
         k = settings.k or SHOWN["text"][0]
         hits = found.search(text, k)
     notes = list(getattr(found, "notes", ()))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from prlm_edge.profile import Profile, as_stored
-from prlm_edge.types import Item
+from prlm_edge.types import ACCEPTED, Item
 
 BATCH = 500
 MAX_ITEM_CHARS = 2_000_000
@@ -67,6 +67,9 @@ def import_items(
     An item whose id and source are in the profile with another text or other facts is the same thing, told anew: it is
     counted as changed, and with `update` brings the old one up to date, all of them in one step at the end.
 
+    An item that is worded as a draft which the profile's user accepted as it was, no later than it, does not teach
+    either: a commit comes back with the subject that was written for it.
+
     Args:
         profile: The profile.
         items: What was imported.
@@ -87,7 +90,7 @@ def import_items(
     seen: set[str] = set()
     before = len(profile)
     try:
-        for item in items:
+        for item in _as_drafted(profile, items):
             report.read += 1
             report.undated += not item.date and "date" in item.meta
             if len(item.text) + len(item.title) > MAX_ITEM_CHARS:
@@ -116,6 +119,23 @@ def import_items(
             profile.refresh()
             report.added = len(profile) - before
         raise
+
+
+def _as_drafted(profile: Profile, items: Iterable[Item]) -> Iterator[Item]:
+    """The items, those marked that are drafts which the user accepted as they were."""
+    drafts: dict[str, str] = {}  # when each was accepted first, by its words
+    for item in profile:
+        if not item.teaches and item.date:
+            drafts.setdefault(_worded(item), item.date)
+    for item in items:
+        accepted = drafts.get(_worded(item))
+        again = accepted is not None and (not item.date or item.date[:10] >= accepted)
+        yield replace(item, meta={**item.meta, "origin": ACCEPTED}) if again else item
+
+
+def _worded(item: Item) -> str:
+    """The words of what a draft may have become."""
+    return " ".join((item.title or item.text).split())
 
 
 def _is_same(old: Item, item: Item, seen: Container[str], profile: Profile, *, fixed: bool) -> bool:

@@ -1,5 +1,6 @@
 """A user's past writing: one JSONL file, opened without parsing it all, appended to and rewritten safely."""
 
+from prlm_edge.profile.habits import cross_out, crossed_out, crossed_out_for, habits_path, restore
 from prlm_edge.profile.learned_style import learn
 from prlm_edge.profile.lines import (
     MAX_LINE_BYTES,
@@ -19,10 +20,15 @@ __all__ = [
     "Profile",
     "as_stored",
     "clean",
+    "cross_out",
+    "crossed_out",
+    "crossed_out_for",
     "fields_of",
     "finite",
+    "habits_path",
     "item_from",
     "learn",
     "parse_object",
     "raw_lines",
+    "restore",
 ]

@@ -1,4 +1,4 @@
-"""What was read of a large profile, kept for the next process: where each item lies, and its hashes, id and date.
+"""What was read of a large profile, kept for the next process: where each item lies, and what is asked of all items.
 
 How much of a profile is read again: nothing, its end, or all of it. What the cache keeps counts like what this process
 has read before. Either is right without a look at the file's bytes if the file system says the same of the file
@@ -27,7 +27,7 @@ from prlm_edge.profile.snapshot import Snapshot
 from prlm_edge.storage import cache_dir
 from prlm_edge.storage.kept import Shelf
 
-FORMAT = 3  # to be raised when lines are read in another way, or hashes of items are made in another way
+FORMAT = 4  # to be raised when lines are read in another way, or hashes of items are made in another way
 KEEP_FROM = 2000  # items; fewer are parsed faster than a file is worth
 _SAVE_TAIL = 1000  # items parsed, from which what was read is kept even if it may have to be verified again
 _MAX_SEGMENTS = 256  # so many times may items be added to the kept file; then the profile is read again
@@ -126,5 +126,6 @@ def _save(path: Path, snapshot: Snapshot, n_kept: int) -> None:
         sections[f"{column}es"] = bytes.fromhex("".join(getattr(item, column) for item in snapshot.items))
     for column in ("id", "date"):
         sections[f"{column}s"] = json.dumps([getattr(item, column) for item in snapshot.items]).encode()
+    sections["teaches"] = bytes(item.teaches for item in snapshot.items)
     with contextlib.suppress(PrlmError):  # without it the next process takes longer
         shelf().write(name_of(path, "lines"), str(FORMAT), about, sections)

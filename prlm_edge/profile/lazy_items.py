@@ -1,8 +1,9 @@
 """Items that are read from the profile only when they are first looked at.
 
-A request looks at a few items of a large profile, and at the search hashes of all. So hashes, id and date come from
-the cache (`cache.py`), and everything else from the item's line. The file stays open, so that a profile which another
-process replaces can still be read as it was. A line whose item has another search hash than was kept is refused.
+A request looks at a few items of a large profile, and at the search hashes of all. So hashes, id, date and whether an
+item teaches come from the cache (`cache.py`), and everything else from the item's line. The file stays open, so that a
+profile which another process replaces can still be read as it was. A line whose item has another search hash than was
+kept is refused.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class StoredLines:
 
     Args:
         sections: As `cache.py` keeps them: for each item its first byte ("starts"), bytes ("sizes"), line number from 1
-            ("numbers") and two hashes of 16 bytes ("search_hashes", "content_hashes"), and JSON arrays of "ids" and
-            "dates".
+            ("numbers"), two hashes of 16 bytes ("search_hashes", "content_hashes") and 1 or 0 ("teaches"), and JSON
+            arrays of "ids" and "dates".
         on_change: Called when a line is not what was kept: then none of this can be trusted.
 
     Attributes:
@@ -49,7 +50,7 @@ class StoredLines:
         self._sections, self._on_change = sections, on_change
         self._path, self._descriptor = Path(), -1
         self._block = (0, b"")  # what was read last: first byte and content
-        if not len(self) == len(self.starts) == len(self.sizes) == len(self.numbers):
+        if not len(self) == len(self.starts) == len(self.sizes) == len(self.numbers) == len(sections["teaches"]):
             raise ValueError("sections that don't fit together")
 
     def bind(self, path: Path, stream: IO[bytes]) -> None:
@@ -77,6 +78,10 @@ class StoredLines:
     def content_hash(self, place: int) -> str:
         """The content hash of the item of that place."""
         return self._sections["content_hashes"][16 * place : 16 * place + 16].hex()
+
+    def teaches(self, place: int) -> bool:
+        """Whether the item of that place teaches."""
+        return bool(self._sections["teaches"][place])
 
     def read(self, place: int, search_hash: str) -> Item:
         """The item of that place, from the file.
@@ -108,7 +113,7 @@ class StoredLines:
 
 
 class StoredItem(Item):
-    """An item that is not read yet. Reading any field but hashes, id and date turns it into a plain Item, in place.
+    """An item that is not read yet. Reading any field but those that are kept turns it into a plain Item, in place.
 
     Any field may raise ProfileError, as `StoredLines.read` does.
     """
@@ -158,7 +163,7 @@ def _field(name: str) -> property:
     return property(lambda item: item.read()[name])
 
 
-def _kept(name: str, kept: Callable[[StoredLines, int], str]) -> property:
+def _kept(name: str, kept: Callable[[StoredLines, int], Any]) -> property:
     def value(item: StoredItem) -> Any:
         place, lines = item.__dict__.get("_place"), item.__dict__.get("_lines")
         if place is not None and lines is not None:
@@ -174,3 +179,4 @@ for _name in ("text", "title", "kind", "source", "meta"):
 StoredItem.id = _kept("id", lambda lines, place: lines.ids[place])  # type: ignore[assignment]
 StoredItem.date = _kept("date", lambda lines, place: lines.dates[place])  # type: ignore[assignment]
 StoredItem.content_hash = _kept("content_hash", StoredLines.content_hash)  # type: ignore[assignment]
+StoredItem.teaches = _kept("teaches", StoredLines.teaches)  # type: ignore[assignment]

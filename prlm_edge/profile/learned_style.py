@@ -18,6 +18,7 @@ from typing import Any
 from prlm_edge.errors import BAD_DATA, PrlmError
 from prlm_edge.profile import cache
 from prlm_edge.profile.cache import name_of, shelf
+from prlm_edge.profile.habits import crossed_out_for
 from prlm_edge.profile.lazy_items import CAN_STORE
 from prlm_edge.profile.snapshot import Content
 from prlm_edge.profile.store import Profile
@@ -25,7 +26,7 @@ from prlm_edge.style import STYLE_VERSION, Counts, Fact, Style, n_with_any, styl
 from prlm_edge.tasks import Task
 from prlm_edge.types import Item
 
-_KEY = f"1 {STYLE_VERSION}"  # 1: to be raised when a task chooses its examples, or makes answers of them, otherwise
+_KEY = f"2 {STYLE_VERSION}"  # 2: to be raised when a task chooses its examples, or makes answers of them, otherwise
 _MAX_KINDS = 1000
 
 
@@ -51,7 +52,12 @@ class _Learned:
 
 
 def learn(profile: Profile, task: Task) -> tuple[list[Item], Style]:
-    """What `task.examples` says of the profile's items, and the style of their answers."""
+    """What `task.examples` says of the profile's items, and the style of their answers but for habits crossed out."""
+    items, style = _with_all_habits(profile, task)
+    return items, style.without(crossed_out_for(profile.path, task.name))
+
+
+def _with_all_habits(profile: Profile, task: Task) -> tuple[list[Item], Style]:
     content = profile.content
     if not CAN_STORE or len(content.items) < cache.KEEP_FROM:
         return _learn(content.items, task)

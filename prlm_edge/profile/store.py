@@ -67,10 +67,16 @@ class Repaired:
 
 
 class Profile:
-    """An open profile. Thread-safe; other processes may append to the same file meanwhile."""
+    """An open profile. Thread-safe; other processes may append to the same file meanwhile.
+
+    Attributes:
+        path: The file.
+        version: Another number whenever the items are others, whoever has changed them.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.version = 0
         self._state = Snapshot()
         self._guard = threading.RLock()
 
@@ -181,6 +187,7 @@ class Profile:
                 if closing:
                     self._sync()
                 else:
+                    self.version += 1
                     state.extend(list(added.values()), lines, self.path)
             return Added(len(added), len(wanted) - len(added), tuple(added))
 
@@ -274,6 +281,7 @@ class Profile:
                 if self._state.matches(status, racy=trust_stat):
                     return False
                 self._state, changed = bring_up_to_date(self.path, self._state)
+                self.version += changed
                 return changed
         except FileNotFoundError:
             pass  # it went away between the two steps
@@ -282,6 +290,7 @@ class Profile:
                 f"{self.path}: no such profile", f"make one: prlm-edge profile import git . --user {self.path}"
             )
         self._state = Snapshot()
+        self.version += 1
         return True
 
     def _rewrite(self, plan: Callable[[], list[Edit]], *, close: bool = False) -> int:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from prlm_edge.rerank.overlap import Counted, rouge_1, words
-from prlm_edge.style import FUNCTION_WORDS, carries_meaning, observe
+from prlm_edge.style import FUNCTION_WORDS, Fact, carries_meaning, observe
 from prlm_edge.types import Candidate, Scoring
 
 ECHO = "says the request again"
@@ -76,14 +76,15 @@ def reasons(answer: str, context: Scoring) -> tuple[str, ...]:
     """
     if not answer:
         return ("is empty",)
-    seen, kept, broken = observe(answer), [], []
-    for fact in context.style.facts:
-        if fact.seen_in(seen, answer):
-            kept.append(fact.phrase)
-        else:
-            broken.append(fact.phrase + (f" (it has {seen.words})" if fact.name == "words" else ""))
-    said = [f"{verb}: {', '.join(some)}" for verb, some in (("keeps", kept), ("breaks", broken)) if some]
+    kept, broken = context.style.judge(answer)
+    clauses = [fact.phrase for fact in kept], [broken_clause(fact, answer) for fact in broken]
+    said = [f"{verb}: {', '.join(some)}" for verb, some in zip(("keeps", "breaks"), clauses, strict=True) if some]
     return (*filter(None, [flaw(answer, context)]), *said)
+
+
+def broken_clause(fact: Fact, text: str) -> str:
+    """How a habit is said that `text` breaks, such as "about 6 words (it has 11)"."""
+    return fact.phrase + (f" (it has {observe(text).words})" if fact.name == "words" else "")
 
 
 def _content(all_words: Sequence[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from prlm_edge.style.observe import Observation, long_words, observe
@@ -100,23 +101,39 @@ class Style:
         facts: Steady facts, the most telling first.
         n: Number of texts that were not blank.
         recurring: Content words in two texts or more with the number of texts, most frequent first.
+        crossed_out: Keys of the facts that are left out because the writer said so.
     """
 
     facts: tuple[Fact, ...] = ()
     n: int = 0
     recurring: tuple[tuple[str, int], ...] = ()
+    crossed_out: frozenset[str] = frozenset()
 
     def fact(self, name: str) -> Fact | None:
         """The fact called `name`, None where that isn't steady."""
         return next((fact for fact in self.facts if fact.name == name), None)
 
+    def without(self, keys: Collection[str]) -> Style:
+        """This style without the facts of these keys; without "vocabulary" no words recur either."""
+        if not keys:
+            return self
+        facts = tuple(fact for fact in self.facts if fact.key not in keys)
+        recurring = () if "vocabulary" in keys else self.recurring
+        return replace(self, facts=facts, recurring=recurring, crossed_out=frozenset(keys))
+
     def match(self, text: str) -> float:
         """Share of the facts that `text` keeps, each weighted by its steadiness; 1.0 where there are no facts."""
         total = sum(fact.share for fact in self.facts)
-        if not total:
-            return 1.0
+        return sum(fact.share for fact in self.judge(text)[0]) / total if total else 1.0
+
+    def judge(self, text: str) -> tuple[list[Fact], list[Fact]]:
+        """The facts that `text` keeps, and those that it breaks, the most telling first."""
         seen = observe(text)
-        return sum(fact.share for fact in self.facts if fact.seen_in(seen, text)) / total
+        kept: list[Fact] = []
+        broken: list[Fact] = []
+        for fact in self.facts:
+            (kept if fact.seen_in(seen, text) else broken).append(fact)
+        return kept, broken
 
 
 def plural(n: int) -> str:

@@ -65,8 +65,11 @@ class Task:
     def answer_of(self, item: Item) -> str:
         """What the user wrote, as the item's past turn answers it; "" where the item can't be an example.
 
-        An answer of one line has its line breaks turned into spaces.
+        That is so where it lacks the field, or does not teach. An answer of one line has its line breaks turned into
+        spaces.
         """
+        if not item.teaches:
+            return ""
         answer = (item.title if self.learns_from == "title" else item.text).strip()
         return answer if self.multiline else " ".join(answer.split())
 

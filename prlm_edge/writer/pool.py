@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from prlm_edge.profile import Profile, learn
+from prlm_edge.profile import Profile, crossed_out, learn
 from prlm_edge.retrieve import make_retriever, tokenize
 from prlm_edge.style import Style, carries_meaning, listed, style_of
 from prlm_edge.tasks import Task
@@ -43,14 +43,18 @@ class Pools:
     def __init__(self) -> None:
         self.progress: Callable[[int, int], None] | None = None
         self._past: Past | None = None
+        self._seen: object = None  # what of the profile's file the pools were made of
         self._pools: dict[Task, Pool] = {}
 
     def of(self, past: Past, task: Task) -> Pool:
         """What `task` can learn from; made again where the profile has changed."""
-        changed = past.refresh() if isinstance(past, Profile) else False
-        if changed or (past is not self._past and past != self._past):
+        seen: object = None
+        if isinstance(past, Profile):
+            past.refresh()
+            seen = past.version, crossed_out(past.path)
+        if seen != self._seen or (past is not self._past and past != self._past):
             self._pools.clear()
-        self._past = past
+        self._past, self._seen = past, seen
         if task not in self._pools:
             self._pools[task] = make_pool(past, task)
         return self._pools[task]

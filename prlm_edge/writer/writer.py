@@ -19,12 +19,13 @@ from typing import Any, Self
 
 from prlm_edge.backends import open_backend
 from prlm_edge.errors import UsageError
+from prlm_edge.feedback import Accepted, accept, draft_of, find
 from prlm_edge.models.choice import chosen
 from prlm_edge.profile import Profile
 from prlm_edge.prompt import Plan
 from prlm_edge.rerank import check_scorer, make_scorer, no_logprobs
 from prlm_edge.settings import Settings, load_settings, override
-from prlm_edge.types import Backend, Cancel, Candidate, Event, Result, Scorer
+from prlm_edge.types import Backend, Cancel, Candidate, Draft, Event, ModelInfo, Result, Scorer
 from prlm_edge.writer.asker import Asker
 from prlm_edge.writer.draw import Drawing
 
@@ -168,12 +169,31 @@ class Writer:
             notes=(*plan.notes, *drawing.notes(candidates), *backend.notes),
             candidates=candidates if len(drawing.replies) > 1 else (),
             select=scorer.name if settings.n_drawn > 1 else "",
+            draft=None if drawing.cancelled else _draft(plan, candidates, backend.info),
         )
         yield Event("done", result=result)
 
     def generate(self, query: str, *, cancel: Cancel | None = None, **options: Any) -> Result:
         """Answer `query`; the fold of `stream`, and raises as it does."""
         return _last(list(self.stream(query, cancel=cancel, **options)))
+
+    def accept(self, draft: Draft | str, final: str | None = None) -> Accepted:
+        """Add what the user made of a draft to their profile: `final`, or the first answer as it was.
+
+        Changed, it counts as their own writing from the next request on; as it was, it is kept but never learned from.
+
+        Args:
+            draft: A result's `draft`, or the id of one that the command line keeps.
+            final: The text as the user uses it.
+
+        Raises:
+            UsageError: There is no profile or no such draft, or the text can't be such an answer.
+            PrlmError: The profile, or the file of pairs beside it, can't be written.
+        """
+        if self.profile is None:
+            raise UsageError("there is no profile to add to", "open the Writer with one")
+        found = find(self.profile.path, draft).draft if isinstance(draft, str) else draft
+        return accept(self.profile, found, final)
 
     async def astream(self, query: str, *, cancel: Cancel | None = None, **options: Any) -> AsyncIterator[Event]:
         """The async twin of `stream`: it runs in a thread of its own, and ending the loop early cancels it."""
@@ -217,6 +237,11 @@ class Writer:
         plan = self._asker.plan(query, self.profile, settings, backend, backend.info)
         notes = _without_effect(settings, scorer, asked_for=chosen)
         return replace(plan, notes=(*plan.notes, *notes)) if notes else plan
+
+
+def _draft(plan: Plan, candidates: tuple[Candidate, ...], info: ModelInfo) -> Draft | None:
+    shown = candidates if plan.settings.n > 1 else candidates[:1]
+    return draft_of(plan, shown, f"{info.name} {info.adapter}".strip())
 
 
 def _without_effect(settings: Settings, scorer: Scorer, *, asked_for: bool) -> list[str]:

@@ -127,6 +127,23 @@ def test_further_examples_ask_in_the_shapes_of_the_recipe_by_turns(tokens, rows_
     assert asked[1].startswith(older.text)
 
 
+def test_drafts_that_were_accepted_as_they_were_are_not_trained_on(tokens, rows_file, tmp_path):
+    """Neither as what is shown, nor as further requests; one that was edited is."""
+    seen = []
+    for origin in (None, "accepted", "edited"):
+        path = tmp_path / f"{origin}.jsonl"
+        lines = []
+        for row in map(json.loads, rows_file.read_text().splitlines()):
+            own = {"title": "Docs: Ours Again", "text": "The parser of part 3 lost its last line.", "kind": "commit"}
+            more = [
+                {**own, "id": f"o{i}", "text": f"{own['text']} {i}", "meta": {"origin": origin}} for i in range(200)
+            ]
+            lines.append(json.dumps({**row, "profile": row["profile"] + more * bool(origin)}))
+        path.write_text("\n".join(lines) + "\n")
+        seen.append([(one.ids, one.own) for one in read(tokens, path, more_per_user=2).examples])
+    assert seen[0] == seen[1] != seen[2]
+
+
 def test_training_asks_with_what_the_recipe_says(tokens, rows_file, tmp_path):
     lines = [json.loads(line) for line in rows_file.read_text().splitlines()[:2]]
     lines[0]["query"]["short"] = "a parser"

@@ -15,7 +15,7 @@ ORDER = [
     *("errors", "types", "cpu", "storage", "settings", "style", "tasks"),
     *("profile", "prompt", "models", "gguf"),
     *("retrieve", "backends", "rerank", "ingest"),
-    *("writer", "evaluate"),
+    *("feedback", "writer", "evaluate"),
     *("train", "export"),
     *("cli", "__main__"),
 ]

@@ -57,6 +57,7 @@ def facts_of(profile: Profile) -> dict[str, Any]:
         "state": (state.ended, state.torn, state.n_bytes, state.n_lines, list(state.numbers)),
         "bad": profile.bad,
         "dates": [(item.id, item.date) for item in profile],
+        "teaches": [item.teaches for item in profile],
         "by id": [profile.get(id) for id in state.by_id],
         "items": list(profile.items),
     }
@@ -337,7 +338,7 @@ def test_how_lines_are_read_is_what_the_kept_hashes_were_made_by() -> None:
     ]
     items = [parse_line(line.encode()) for line in lines]
     assert (cache.FORMAT, [(item.id, item.content_hash, item.date) for item in items]) == (
-        3,
+        4,
         [
             ("x9da3e6c12e2a39c", "9da3e6c12e2a39c1edfa393cbd83fb53", ""),
             ("3", "7b3a0ebbeb62dc9f3bf56285f0d32c90", "2024"),

@@ -133,7 +133,7 @@ def _stats(profile: Profile) -> dict[str, Any]:
         "text_words": _span([len(item.text.split()) for item in items if item.text]),
         "style": [
             {"name": fact.name, "phrase": fact.phrase, "share": fact.share}
-            for fact in style_of(titles).facts[:_N_FACTS]
+            for fact in style_of([item.title for item in items if item.teaches]).facts[:_N_FACTS]
         ],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from prlm_edge.cli.shared.terminal import END, Terminal
 from prlm_edge.rerank import different
@@ -13,8 +14,20 @@ OTHERS_TEMPERATURE = 1.0  # of others than those shown at first, at least
 _NONE = ("q", "\x1b", END)  # q, Esc, Ctrl-D
 
 
-def pick_one(terminal: Terminal, draw: Callable[[int], Sequence[Candidate]]) -> str | None:
-    """The text that the user takes; None where they take none.
+class Picked(NamedTuple):
+    """What the user took.
+
+    Attributes:
+        text: The text, perhaps edited.
+        answers: The answer that it was, then all others that they saw.
+    """
+
+    text: str
+    answers: tuple[str, ...]
+
+
+def pick_one(terminal: Terminal, draw: Callable[[int], Sequence[Candidate]]) -> Picked | None:
+    """What the user takes; None where they take none.
 
     Args:
         terminal: Where they are asked.
@@ -44,10 +57,15 @@ def pick_one(terminal: Terminal, draw: Callable[[int], Sequence[Candidate]]) -> 
             which = _key(terminal, len(shown)) if len(shown) > 1 else "1"
             text = terminal.edit(shown[int(which) - 1].answer) if which else None
             if text and text.strip():
-                return text.strip()
+                return _picked(text.strip(), shown[int(which) - 1], seen)
         else:
-            return shown[int(key) - 1].answer if key else None
+            taken = shown[int(key) - 1] if key else None
+            return _picked(taken.answer, taken, seen) if taken else None
     return None
+
+
+def _picked(text: str, taken: Candidate, seen: Sequence[Candidate]) -> Picked:
+    return Picked(text, tuple(dict.fromkeys([taken.answer, *(one.answer for one in seen)])))
 
 
 def _key(terminal: Terminal, n: int, letters: str = "") -> str:

@@ -11,6 +11,7 @@ COMPLETE_VAR = "_PRLM_EDGE_COMPLETE"  # the environment variable that completion
 
 VERBS = {
     "generate": "Write a title, a subject or any short text in your own voice.",
+    "accept": "Keep what you made of an answer in your profile: changed, it shows how you write.",
     "search": "Show the items of a profile that fit a query, best first.",
     "profile": "Keep your profile: add, import, list, show, stats, verify, repair, rm.",
     "model": "Fetch, check and install models: list, pull, path, verify, rm, install, bake.",

@@ -1,0 +1,112 @@
+"""Pairs of an answer that the user kept and one that they did not, to train on: a file of theirs, `<profile>.pairs`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from prlm_edge.storage import append_json, atomic_write, cut_torn_line, json_lines, locked
+from prlm_edge.types import Origin, Shape
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to a request.
+
+    Attributes:
+        draft: Id of the draft.
+        item: Id of the profile's item that `chosen` became.
+        task: The task's name.
+        request: What was asked for.
+        shape: What `request` is.
+        used: Ids of the past items that the prompt showed.
+        chosen: What the user kept.
+        rejected: What they changed, or left for `chosen`.
+        why: Which of the two.
+        origin: Whether `chosen` is the user's wording or the program's.
+        model: Who wrote `rejected`.
+        date: Of the day.
+    """
+
+    draft: str
+    item: str
+    task: str
+    request: str
+    shape: Shape
+    used: Sequence[str]
+    chosen: str
+    rejected: str
+    why: Literal["changed", "left"]
+    origin: Origin
+    model: str
+    date: str
+
+
+def pairs_path(profile: Path) -> Path:
+    """Where a profile's pairs are, whatever links lead to the profile; the file need not exist."""
+    real = profile.resolve()
+    return real.with_name(f"{real.name}.pairs")
+
+
+def read_pairs(profile: Path) -> list[Pair]:
+    """The pairs of a profile, oldest first.
+
+    Raises:
+        DataError: A line is damaged.
+    """
+    path = pairs_path(profile)
+    return list(json_lines(path, _pair, f"delete that line of {path}"))
+
+
+def write_pairs(profile: Path, draft: str, pairs: Sequence[Pair]) -> None:
+    """Add pairs, in place of those that came from the same draft before.
+
+    Raises:
+        DataError: A line is damaged.
+        PrlmError: They can't be written; the file is then as it was.
+    """
+    path = pairs_path(profile)
+    with locked(path):
+        cut_torn_line(path)
+        if any(old.draft == draft for old in read_pairs(profile)):
+            _replace(profile, lambda old: old.draft != draft, pairs)
+        elif pairs:
+            append_json(path, *map(asdict, pairs))
+
+
+def forget_pairs(profile: Path, which: Callable[[Pair], bool]) -> int:
+    """Delete pairs; returns how many. The file goes with its last one.
+
+    Raises:
+        DataError: A line is damaged.
+        PrlmError: They can't be written; the file is then as it was.
+    """
+    path = pairs_path(profile)
+    if not path.exists():
+        return 0
+    with locked(path):
+        n = sum(map(which, read_pairs(profile)))
+        if n:
+            _replace(profile, lambda old: not which(old))
+    return n
+
+
+def _replace(profile: Path, keep: Callable[[Pair], bool], more: Sequence[Pair] = ()) -> None:
+    path = pairs_path(profile)
+    left = [*filter(keep, read_pairs(profile)), *more]
+    if not left:
+        path.unlink()
+        return
+    with atomic_write(path) as stream:
+        for pair in left:
+            stream.write((json.dumps(asdict(pair), ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+
+
+def _pair(record: dict[str, Any]) -> Pair:
+    pair = Pair(**{field.name: record[field.name] for field in fields(Pair)})
+    if not all(isinstance(value, str) for name, value in vars(pair).items() if name != "used"):
+        raise ValueError
+    return pair
