@@ -1,7 +1,7 @@
 """A user's past writing: one JSONL file, opened without parsing it all, appended to and rewritten safely."""
 
 from prlm_edge.profile.habits import cross_out, crossed_out, crossed_out_for, habits_path, restore
-from prlm_edge.profile.learned_style import learn
+from prlm_edge.profile.learned_style import all_habits, learn
 from prlm_edge.profile.lines import (
     MAX_LINE_BYTES,
     LineError,
@@ -18,6 +18,7 @@ __all__ = [
     "MAX_LINE_BYTES",
     "LineError",
     "Profile",
+    "all_habits",
     "as_stored",
     "clean",
     "cross_out",

@@ -59,12 +59,15 @@ def cross_out(profile: Path, keys: Collection[str], task: str = EVERY_TASK) -> N
         _write(profile, found)
 
 
-def restore(profile: Path, keys: Collection[str], task: str = EVERY_TASK) -> int:
-    """Follow these again, for one task or for all of them; returns how many were crossed out. Raises as `cross_out`."""
+def restore(profile: Path, keys: Collection[str] | None = None, task: str = EVERY_TASK) -> int:
+    """Follow these (None: all) again, for one task or all of them; returns how many were crossed out.
+
+    Raises as `cross_out`.
+    """
     with locked(habits_path(profile)):
         found = crossed_out(profile)
         left = {
-            name: [key for key in crossed if key not in keys or task not in (EVERY_TASK, name)]
+            name: [key for key in crossed if task not in (EVERY_TASK, name) or (keys is not None and key not in keys)]
             for name, crossed in found.items()
         }
         _write(profile, left)

@@ -53,11 +53,12 @@ class _Learned:
 
 def learn(profile: Profile, task: Task) -> tuple[list[Item], Style]:
     """What `task.examples` says of the profile's items, and the style of their answers but for habits crossed out."""
-    items, style = _with_all_habits(profile, task)
+    items, style = all_habits(profile, task)
     return items, style.without(crossed_out_for(profile.path, task.name))
 
 
-def _with_all_habits(profile: Profile, task: Task) -> tuple[list[Item], Style]:
+def all_habits(profile: Profile, task: Task) -> tuple[list[Item], Style]:
+    """As `learn`, with the habits that are crossed out."""
     content = profile.content
     if not CAN_STORE or len(content.items) < cache.KEEP_FROM:
         return _learn(content.items, task)

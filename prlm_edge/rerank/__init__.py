@@ -4,6 +4,7 @@ rank(candidates, make_scorer(settings), scoring)[0]
 """
 
 from prlm_edge.rerank.blend import Blend as Blend
+from prlm_edge.rerank.merits import broken_clause as broken_clause
 from prlm_edge.rerank.merits import different as different
 from prlm_edge.rerank.merits import echo as echo
 from prlm_edge.rerank.merits import flaw as flaw

@@ -89,7 +89,7 @@ def example_line(index: int, item_answer: str, item_text: str, earlier: Sequence
         About 25 words at most.
     """
     seen = observe(item_answer)
-    said = [plural(seen.words), *_own_facts(seen, style)]
+    said = _own_facts(seen, style)
     facts = ", ".join(said) + "."
     closest = _closest(f"{item_text} {item_answer}", [pair for pair in earlier if pair[0] != index])
     cites = [] if closest is None else [f"[{closest}] is closest."]
@@ -149,11 +149,23 @@ def judge_line(line: str, answer: str, n_items: int, style: Style, text: str = "
     return [(claim, _is_true(claim, seen, words, n_items, style)) for claim in line_claims(line)]
 
 
-def _own_facts(seen: Observation, style: Style) -> Iterator[str]:
+def _own_facts(seen: Observation, style: Style) -> list[str]:
+    """How long this text is, and how it does what the writer does steadily; at least one clause.
+
+    What the writer has crossed out is left out, the length only where there is anything else to say.
+    """
+    length, others = plural(seen.words), list(_own_habits(seen, style))
+    return others if others and "words" in style.crossed_out else [length, *others]
+
+
+def _own_habits(seen: Observation, style: Style) -> Iterator[str]:
     """How this text does what the writer does steadily, the most telling first."""
-    names = [fact.name for fact in style.facts if fact.name not in ("words", "vocabulary", "first word")] or _DEFAULT
+    crossed_out = {key.partition(":")[0] for key in style.crossed_out}
+    names = [fact.name for fact in style.facts if fact.name not in ("words", "vocabulary", "first word")] or [
+        name for name in _DEFAULT if name not in crossed_out
+    ]
     chosen = sorted(dict.fromkeys(names).keys(), key=names.index)[:MAX_FACTS]
-    if seen.tag and style.n:  # the tag implies the colon
+    if seen.tag and style.n and "tag" not in crossed_out:  # the tag implies the colon
         chosen = [*[name for name in chosen if name not in ("tag", "colon")][: MAX_FACTS - 1], "tag"]
     for name in sorted(chosen, key=lambda name: _ORDER.index(name) if name in _ORDER else 3):
         phrase = _own_phrase(name, seen)
