@@ -29,7 +29,9 @@ KINDS = {
 }
 
 
-class _Kept(NamedTuple):
+class Kept(NamedTuple):
+    """A cache, with its files and bytes, and the day of its last use."""
+
     kind: str
     about: str
     folder: str
@@ -41,7 +43,7 @@ class _Kept(NamedTuple):
 @app.command()
 def show(json: JsonFlag = False) -> None:
     """Show each cache, how large it is and when it was last used."""
-    kept = [_look(kind) for kind in KINDS]
+    kept = [look(kind) for kind in KINDS]
     if json:
         console.emit_json([one._asdict() for one in kept])
         return
@@ -69,7 +71,7 @@ def clear(
     unknown = [kind for kind in kinds if kind not in KINDS and kind != "all"]
     if unknown:
         raise UsageError(f"no kind of cache is called {unknown[0]!r}", f"there are: {', '.join(KINDS)}, all")
-    kept = [_look(kind) for kind in KINDS if kind in kinds or "all" in kinds]
+    kept = [look(kind) for kind in KINDS if kind in kinds or "all" in kinds]
     total = sum(one.bytes for one in kept)
     console.confirm(f"Delete {', '.join(one.kind for one in kept)} ({total / 1e6:.1f} MB)?", yes=yes or not total)
     for one in kept:
@@ -80,7 +82,8 @@ def clear(
         console.emit_json([{"kind": one.kind, "freed": one.bytes} for one in kept])
 
 
-def _look(kind: str) -> _Kept:
+def look(kind: str) -> Kept:
+    """What is there of one of `KINDS`."""
     name, about = KINDS[kind]
     folder = cache_dir() / name
     files = size = 0
@@ -93,7 +96,7 @@ def _look(kind: str) -> _Kept:
                 continue
             files, size, used = files + 1, size + status.st_size, max(used, status.st_mtime)
     day = datetime.datetime.fromtimestamp(used).astimezone().date().isoformat() if files else ""
-    return _Kept(kind, about, str(folder), files, size, day)
+    return Kept(kind, about, str(folder), files, size, day)
 
 
 def _delete(folder: Path) -> None:

@@ -75,6 +75,11 @@ def accept(profile: Profile, draft: Draft, final: str | None = None) -> Accepted
     return Accepted(item.id, draft.id, origin, far, added, len(pairs))
 
 
+def item_id(draft: Draft) -> str:
+    """The id of the item that a draft becomes."""
+    return f"a{draft.id}"
+
+
 def said_of(accepted: Accepted) -> str:
     """What became of a draft, in a line for people."""
     if not accepted.added:
@@ -94,7 +99,7 @@ def _item(draft: Draft, final: str, origin: Origin, far: float) -> Item:
     else:
         told["text"] = draft.request
     told[draft.writes] = final
-    return Item(f"a{draft.id}", date=date.today().isoformat(), kind=draft.kind, source=SOURCE, meta=meta, **told)
+    return Item(item_id(draft), date=date.today().isoformat(), kind=draft.kind, source=SOURCE, meta=meta, **told)
 
 
 def _claimed(profile: Profile, item: Item) -> Item:

@@ -18,7 +18,7 @@ from typing import Any, get_args
 from prlm_edge.errors import BAD_DATA, UsageError
 from prlm_edge.ingest.message import redact
 from prlm_edge.prompt import Plan
-from prlm_edge.storage import atomic_write, data_dir, fits, locked, private_dir
+from prlm_edge.storage import atomic_write, clear_leftovers, data_dir, fits, locked, private_dir
 from prlm_edge.types import Candidate, Draft, Shape
 
 MAX_CHARS = 20_000  # kept of a request
@@ -122,6 +122,7 @@ def _rewrite(change: Callable[[list[KeptDraft]], list[KeptDraft]]) -> int:
     path = drafts_path()
     private_dir(path.parent)
     with locked(path):
+        clear_leftovers(path)
         before = list(_read())
         after = change(before)
         if after:

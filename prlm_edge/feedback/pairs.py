@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from prlm_edge.storage import append_json, atomic_write, cut_torn_line, json_lines, locked
+from prlm_edge.storage import append_json, atomic_write, clear_leftovers, cut_torn_line, json_lines, locked
 from prlm_edge.types import Origin, Shape
 
 
@@ -96,6 +96,7 @@ def forget_pairs(profile: Path, which: Callable[[Pair], bool]) -> int:
 
 def _replace(profile: Path, keep: Callable[[Pair], bool], more: Sequence[Pair] = ()) -> None:
     path = pairs_path(profile)
+    clear_leftovers(path)
     left = [*filter(keep, read_pairs(profile)), *more]
     if not left:
         path.unlink()

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from prlm_edge.errors import BAD_DATA, ProfileError
-from prlm_edge.storage import fits, locked, read_small, write_json
+from prlm_edge.storage import clear_leftovers, fits, locked, read_small, write_json
 
 EVERY_TASK = ""
 
@@ -75,6 +75,7 @@ def restore(profile: Path, keys: Collection[str] | None = None, task: str = EVER
 
 
 def _write(profile: Path, found: dict[str, list[str]]) -> None:
+    clear_leftovers(habits_path(profile))
     if kept := {task: keys for task, keys in found.items() if keys}:
         write_json(habits_path(profile), {"crossed_out": kept})
     else:

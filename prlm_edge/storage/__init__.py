@@ -3,6 +3,7 @@
 from prlm_edge.storage.files import (
     append_bytes,
     atomic_write,
+    clear_leftovers,
     locked,
     new_folder,
     own_dir,
@@ -28,6 +29,7 @@ __all__ = [
     "append_json",
     "atomic_write",
     "cache_dir",
+    "clear_leftovers",
     "config_dir",
     "cut_torn_line",
     "data_dir",

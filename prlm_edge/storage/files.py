@@ -139,6 +139,14 @@ def temporaries(folder: Path) -> dict[Path, str]:
     return found
 
 
+def clear_leftovers(path: Path) -> None:
+    """Delete what killed calls of `atomic_write` for `path` have left; the caller holds `locked(path)`."""
+    for left, name in temporaries(path.parent).items():
+        if name == path.name:
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
 def append_bytes(path: Path, data: bytes) -> None:
     """Append `data` in one write + fsync; the file is created 0600. A failed write is cut back to the old length.
 

@@ -15,6 +15,7 @@ from prlm_edge import Profile
 from prlm_edge.backends.scripted import Scripted
 from prlm_edge.cli.shared import terminal
 from prlm_edge.feedback import drafts_path, read_pairs
+from prlm_edge.storage import cache_dir
 
 ANSWERS = ("slow bread at last", "the oven is cold", "a walk in the hills", "fountain pens leak")
 ASK = ("generate", "--user", "me.jsonl", "--task", "title", "--select", "consensus", "winter sourdough")
@@ -132,3 +133,46 @@ def test_what_was_picked_joins_the_profile_if_the_user_set_that(
     item = Profile.open(path).items[-1]
     assert f"{item.title}\n" == ran.out and item.meta["origin"] == "edited"
     assert [one.why for one in read_pairs(path)] == ["changed", "left", "left", "left"]
+
+
+def test_what_came_of_answers_is_listed_and_deletable(cli: Cli, path: Path) -> None:
+    before = json.loads(cli("profile", "stats", "--user", path, "--json").out)
+    assert all(not one["n"] for one in before["feedback"].values() if isinstance(one, dict))
+    for final in ([], ["--final", "my own words"]):
+        cli(*ASK, "-n", 3)
+        cli("accept", *final)
+    cli(*ASK)
+    cli("style", "cross-out", "tag", "--user", path)
+    stats = json.loads(cli("profile", "stats", "--user", path, "--json").out)
+    found = stats["feedback"]
+    assert (found["edited"], found["accepted"], stats["items"]) == (1, 1, before["items"] + 2)
+    assert {name: (one["n"], Path(one["path"]).exists()) for name, one in found.items() if isinstance(one, dict)} == {
+        **{"pairs": (5, True), "drafts": (3, True), "crossed_out": (1, True)}
+    }
+    shown = cli("profile", "stats", "--user", path).out
+    assert "1 edited, 1 as they were" in shown and str(drafts_path()) in shown and "me.jsonl.pairs" in shown
+    edited = next(item for item in Profile.open(path) if item.title == "my own words")
+    ran = json.loads(cli("profile", "rm", edited.id, "--user", path, "--yes", "--json").out)
+    assert (ran["removed"], ran["pairs"], ran["drafts"]) == (1, 3, 1)
+    assert "my own words" not in path.with_name("me.jsonl.pairs").read_text() + drafts_path().read_text()
+    assert cli("profile", "rm", "--pairs", "--drafts", "--user", path, "--yes").code == 0
+    assert not path.with_name("me.jsonl.pairs").exists() and not drafts_path().exists()
+    assert cli("profile", "rm", "--source", "prlm-edge", "--user", path, "--yes").code == 0
+    cli("style", "restore", "--all", "--user", path)
+    assert json.loads(cli("profile", "stats", "--user", path, "--json").out) == before
+
+
+def test_what_remains_of_a_removed_item_is_said(cli: Cli, path: Path) -> None:
+    with path.open("ab") as stream:
+        stream.write(b"not json\n")
+    cli("profile", "repair", "--user", path)
+    cli(*ASK, "--prefix-cache", "disk")
+    (cache_dir() / "prefix").mkdir(parents=True, exist_ok=True)
+    (cache_dir() / "prefix" / "x.kept").write_bytes(b"x")
+    id = Profile.open(path).items[0].id
+    remains = json.loads(cli("profile", "rm", id, "--user", path, "--yes", "--json").out)["remains"]
+    assert [Path(one["where"]).name.partition("-")[0] for one in remains] == ["me.jsonl.rejected", "prefix"]
+    assert remains[1]["command"] == "prlm-edge cache clear prefixes"
+    assert cli("cache", "clear", "prefixes", "--yes").code == 0
+    again = cli("profile", "rm", Profile.open(path).items[0].id, "--user", path, "--yes").err
+    assert "rejected-" in again and "cache clear" not in again

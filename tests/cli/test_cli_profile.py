@@ -184,7 +184,9 @@ def test_rm_by_id_and_source(run: Run, me: Path) -> None:
     some(me)
     done = run("rm", "a2", "--yes")
     assert (done.code, done.err) == (0, "1 item removed, 2 left\n")
-    assert json.loads(run("rm", "--source", "s1", "--yes", "--json").out) == {"removed": 2, "left": 0}
+    assert json.loads(run("rm", "--source", "s1", "--yes", "--json").out) == {
+        **{"removed": 2, "left": 0, "pairs": 0, "drafts": 0, "remains": []}
+    }
     assert me.read_bytes() == b""
     assert "the profile is empty" in run("list").err
 

@@ -1,4 +1,4 @@
-"""`prlm-edge profile add`, `list`, `show` and `rm`."""
+"""`prlm-edge profile add`, `list` and `show`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from prlm_edge.cli.profile.common import app, day, item_line, note_bad, open_or_create, open_profile
+from prlm_edge.cli.profile.common import app, day, item_line, nearest_id, note_bad, open_or_create, open_profile
 from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.console import count
-from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, UserOption, YesFlag, adds
-from prlm_edge.errors import ProfileError, UsageError, did_you_mean
+from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, UserOption, adds
+from prlm_edge.errors import ProfileError, UsageError
 from prlm_edge.profile import LineError, Profile, fields_of, item_from
 from prlm_edge.types import Item, sortable
-
-_N_SHOWN = 5
 
 
 @app.command()
@@ -130,37 +128,6 @@ def show(
         console.out(f"\n{item.text}")
 
 
-@app.command()
-def rm(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", show_default=False)] = None,
-    source: Annotated[
-        str, typer.Option("--source", help="All items from there, such as git:repo.", show_default=False)
-    ] = "",
-    yes: YesFlag = False,
-    user: UserOption = None,
-    config: ConfigFile = None,
-    json: JsonFlag = False,
-) -> None:
-    """Remove items by id, or all of a source. All other lines stay byte for byte."""
-    if bool(ids) == bool(source):
-        raise UsageError("name ids or a --source", "`prlm-edge profile list` shows ids, `profile stats` sources")
-    profile = open_profile(user, config)
-    items = [_exact(profile, id) for id in ids or ()] or [item for item in profile if item.source == source]
-    if not items:
-        raise UsageError(f"no items from {source!r}", "`prlm-edge profile stats` shows the sources")
-    more = [f"and {len(items) - _N_SHOWN:,} more"] if len(items) > _N_SHOWN else []
-    details = [*map(item_line, items[:_N_SHOWN]), *more]
-    console.confirm(f"Remove {count(len(items), 'item')}?", yes=yes, details=details)
-    others = profile.other_names
-    removed = profile.remove(item.id for item in items)
-    if json:
-        console.emit_json({"removed": removed, "left": len(profile)})
-    else:
-        console.note(f"{count(removed, 'item')} removed, {len(profile):,} left")
-    if others:
-        console.note(f"the file has {count(others, 'other name')} (hard links), under which all items are still there")
-
-
 def _item(fields: dict[str, str], profile: Profile) -> Item:
     from prlm_edge.ingest.diff import diff_to_text
 
@@ -193,12 +160,6 @@ def _fits(item: Item, kind: str, source: str) -> bool:
     return (not kind or item.kind.casefold() == kind.casefold()) and (not source or item.source == source)
 
 
-def _exact(profile: Profile, id: str) -> Item:
-    if (item := profile.get(id)) is None:
-        raise UsageError(f"no item {id!r}; nothing was removed", _nearest(profile, id))
-    return item
-
-
 def _find(profile: Profile, id: str) -> Item:
     """The item of that id, else the only one whose id begins so."""
     if (item := profile.get(id)) is not None:
@@ -208,9 +169,4 @@ def _find(profile: Profile, id: str) -> Item:
         return found[0]
     if found:
         raise UsageError(f"{count(len(found), 'item')} begin with {id!r}", f"such as {found[0].id} and {found[1].id}")
-    raise UsageError(f"no item {id!r}", _nearest(profile, id))
-
-
-def _nearest(profile: Profile, id: str) -> str:
-    ids = (item.id for item in profile.items[:10_000])
-    return did_you_mean(id, ids, "`prlm-edge profile list --limit 0` shows the ids")
+    raise UsageError(f"no item {id!r}", nearest_id(profile, id))

@@ -8,7 +8,7 @@ from pathlib import Path
 from prlm_edge.cli.shared.console import clip, count, note, one_line
 from prlm_edge.cli.shared.options import ConfigFile, UserOption, new_app
 from prlm_edge.cli.shared.table import VERBS
-from prlm_edge.errors import UsageError
+from prlm_edge.errors import UsageError, did_you_mean
 from prlm_edge.profile import Profile
 from prlm_edge.settings import load_settings
 from prlm_edge.types import Item
@@ -60,3 +60,9 @@ def note_bad(profile: Profile) -> None:
     """Say that some lines can't be read."""
     if profile.bad:
         note(f"{count(len(profile.bad), 'line')} can't be read: `prlm-edge profile verify` names them")
+
+
+def nearest_id(profile: Profile, id: str) -> str:
+    """The hint for an id that no item has."""
+    ids = (item.id for item in profile.items[:10_000])
+    return did_you_mean(id, ids, "`prlm-edge profile list --limit 0` shows the ids")

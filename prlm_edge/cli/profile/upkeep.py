@@ -102,9 +102,39 @@ def stats(profile: Profile, json: JsonFlag = False) -> None:
                 f"words in a {name.partition('_')[0]}: {span['least']:,} to {span['most']:,}, "
                 f"half of them up to {span['median']:,}"
             )
+    _show_feedback(found["feedback"])
     if found["style"]:
         console.out(f"your titles: {'; '.join(fact['phrase'] for fact in found['style'])}")
     note_bad(profile)
+
+
+def _show_feedback(found: dict[str, Any]) -> None:
+    if found["edited"] or found["accepted"]:
+        as_it_was = f"{found['accepted']:,} as they were, which are not learned from"
+        console.out(f"answers accepted: {found['edited']:,} edited, {as_it_was}")
+    for name, about in (
+        ("pairs", "answers kept against others, for training"),
+        ("drafts", "last answers, for `prlm-edge accept`"),
+        ("crossed_out", "habits crossed out"),
+    ):
+        if n := found[name]["n"]:
+            console.out(f"{about}: {n:,} in {found[name]['path']}")
+
+
+def _feedback(profile: Profile) -> dict[str, Any]:
+    """What came of answers, and where it is kept besides the profile."""
+    from prlm_edge import feedback
+    from prlm_edge.profile import crossed_out, habits_path
+
+    path, origins = profile.path, Counter(item.meta.get("origin") for item in profile)
+    crossed = sum(map(len, crossed_out(path).values()))
+    return {
+        "edited": origins["edited"],
+        "accepted": origins["accepted"],
+        "pairs": {"n": len(feedback.read_pairs(path)), "path": str(feedback.pairs_path(path))},
+        "drafts": {"n": len(feedback.kept(path)), "path": str(feedback.drafts_path())},
+        "crossed_out": {"n": crossed, "path": str(habits_path(path))},
+    }
 
 
 def _stats(profile: Profile) -> dict[str, Any]:
@@ -131,6 +161,7 @@ def _stats(profile: Profile) -> dict[str, Any]:
         "sources": dict(Counter(item.source for item in items if item.source).most_common()),
         "title_words": _span([len(title.split()) for title in titles]),
         "text_words": _span([len(item.text.split()) for item in items if item.text]),
+        "feedback": _feedback(profile),
         "style": [
             {"name": fact.name, "phrase": fact.phrase, "share": fact.share}
             for fact in style_of([item.title for item in items if item.teaches]).facts[:_N_FACTS]

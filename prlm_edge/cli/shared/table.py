@@ -14,7 +14,7 @@ VERBS = {
     "accept": "Keep what you made of an answer in your profile: changed, it shows how you write.",
     "search": "Show the items of a profile that fit a query, best first.",
     "profile": "Keep your profile: add, import, list, show, stats, verify, repair, rm.",
-    "style": "See your habits, check texts by them, cross some out: show, check, export, cross-out, restore.",
+    "style": "See, use and cross out your habits: show, check, export, cross-out, restore.",
     "model": "Fetch, check and install models: list, pull, path, verify, rm, install, bake.",
     "task": "See the tasks and make your own: list, show, which, init.",
     "config": "Show and change settings: show, path, set, unset, init.",
