@@ -20,6 +20,7 @@ from prlm_edge.train import base
 from prlm_edge.train.config import Recipe
 from prlm_edge.train.data import examples as data
 from prlm_edge.train.data.batches import ExampleSet, Pad, answer_loss
+from prlm_edge.train.run import processes
 from prlm_edge.train.run.folder import TrainFolder
 from prlm_edge.train.run.log import RunLog
 from prlm_edge.train.run.trainer import Checkpoints, run_trainer, shared_arguments
@@ -43,7 +44,9 @@ class AnswerTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """See `answer_loss`."""
-        loss = answer_loss(model, inputs, num_items_in_batch)
+        loss = processes.inside(model, lambda inner: answer_loss(inner, inputs, num_items_in_batch))
+        if num_items_in_batch is not None:  # of all processes, whose gradients are averaged
+            loss = loss * processes.count()
         return (loss, {}) if return_outputs else loss
 
     def prediction_step(
@@ -51,7 +54,8 @@ class AnswerTrainer(Trainer):
     ) -> tuple[Any, None, None]:
         """Return only the loss: logits of a whole dev set would not fit into memory."""
         with torch.no_grad():
-            return answer_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+            inner = self.accelerator.unwrap_model(model)
+            return answer_loss(inner, self._prepare_inputs(inputs)).detach(), None, None
 
 
 class _Finite(TrainerCallback):
@@ -74,6 +78,7 @@ def train(
     *,
     start: Path | None = None,
     cancel: Cancel | None = None,
+    until: float = math.inf,
     progress: Progress = lambda done, total: None,
 ) -> bool:
     """Train, or go on training; returns whether it came to its end.
@@ -85,10 +90,11 @@ def train(
         dev: Of other users, to choose the adapter by; may be empty.
         start: An adapter to go on from instead of a fresh one.
         cancel: Ends after the current step, with a checkpoint.
+        until: Ends likewise before the step that would not be done at this `time.monotonic()`.
         progress: Called with (steps done, steps).
 
     Raises:
-        UsageError: No examples, or one is longer than the model's context.
+        UsageError: No examples, one is longer than the model's context, or the processes can't share a step's.
         PrlmError: The loss became NaN, or the disk or the GPU's memory is full: the checkpoints there are stay.
     """
     if not examples:
@@ -96,15 +102,16 @@ def train(
     set_seed(recipe.seed)
     cancel = cancel or Cancel()
     trainer = _trainer(folder, recipe, examples, dev, start)
-    checkpoints = Checkpoints(folder, cancel, progress, has_dev=bool(dev))
-    callbacks = (checkpoints, RunLogCallback(RunLog(folder.path), sample_every=0), _Finite())
+    checkpoints = Checkpoints(folder, cancel, progress, has_dev=bool(dev), until=until)
+    callbacks = (checkpoints, RunLogCallback(RunLog(folder.path, writes=processes.first()), sample_every=0), _Finite())
     micro_batch = recipe.warmstart.micro_batch
     whole = run_trainer(trainer, folder, callbacks, knob="warmstart.micro_batch", value=micro_batch)
-    if whole:
+    if whole and processes.first():
         best = trainer.state.best_model_checkpoint
         source = Path(best) if best and Path(best).is_dir() else folder.latest()
         assert source is not None  # the last step always saves
         folder.keep_adapter(source)
+    processes.wait()
     return whole
 
 
@@ -146,7 +153,13 @@ def _check_length(model: Any, examples: Sequence[data.Example]) -> None:
 
 def _arguments(folder: TrainFolder, recipe: Recipe, *, has_dev: bool) -> TrainingArguments:
     w = recipe.warmstart
-    micro = min(w.micro_batch, w.batch)
+    n = processes.count()
+    micro = min(w.micro_batch, max(1, w.batch // n))
+    if w.batch % (micro * n):
+        raise UsageError(
+            f"{n} processes can't share the {w.batch} examples of a step, {micro} at a time",
+            f"--set warmstart.batch={micro * n}",
+        )
     dev: dict[str, Any] = {}
     if has_dev:
         steps = w.eval_steps or 0
@@ -160,7 +173,7 @@ def _arguments(folder: TrainFolder, recipe: Recipe, *, has_dev: bool) -> Trainin
     return TrainingArguments(
         **shared_arguments(folder, seed=recipe.seed, save_steps=w.save_steps, keep=w.keep),
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=max(1, w.batch // micro),
+        gradient_accumulation_steps=w.batch // (micro * n),
         num_train_epochs=1,  # `data.in_order` lays out all of them
         learning_rate=w.lr,
         lr_scheduler_type=w.schedule,

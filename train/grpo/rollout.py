@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -46,10 +47,14 @@ class Drawer(Protocol):
 
 
 def seeded(asks: Sequence[Ask], seed: int, salt: str) -> list[Request]:
-    """The requests of a draw: sampling without penalties or cut-offs, each seeded by run, salt, place and ask."""
-    found = []
-    for place, one in enumerate(asks):
-        text = f"{seed}\0{salt}\0{place}\0{one.id}".encode()
+    """The requests of a draw: sampling without penalties or cut-offs, each with a seed of its own.
+
+    It comes of run, salt, ask and place among the draws for that ask: the same whichever process draws.
+    """
+    found, drawn = [], Counter[str]()
+    for one in asks:
+        text = f"{seed}\0{salt}\0{drawn[one.id]}\0{one.id}".encode()
+        drawn[one.id] += 1
         own = int.from_bytes(blake2b(text, digest_size=4).digest(), "big")
         found.append(replace(one.request, sampling=replace(PLAIN, seed=own)))
     return found

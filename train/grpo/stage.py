@@ -15,6 +15,7 @@ How it deviates from the paper (PrLM, arXiv 2508.07342; its code as far as it st
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig
 
-from prlm_edge.errors import PrlmError
+from prlm_edge.errors import PrlmError, UsageError
 from prlm_edge.rerank.overlap import Counted, rouge_1, rouge_l
 from prlm_edge.train import base
 from prlm_edge.train.config import Recipe
@@ -35,13 +36,14 @@ from prlm_edge.train.grpo.policy_trainer import PolicyTrainer
 from prlm_edge.train.grpo.rollout import Drawer
 from prlm_edge.train.grpo.terms import make_terms
 from prlm_edge.train.grpo.to_trl import Exchange
+from prlm_edge.train.run import processes
 from prlm_edge.train.run.folder import TrainFolder
 from prlm_edge.train.run.log import Record, RunLog
 from prlm_edge.train.run.stop_callback import StopForCause
 from prlm_edge.train.run.stopping import Verdict
 from prlm_edge.train.run.trainer import Checkpoints, run_trainer, shared_arguments
 from prlm_edge.train.run.watch import RunLogCallback
-from prlm_edge.train.types import Ask, Progress
+from prlm_edge.train.types import Ask, Progress, Rollout
 from prlm_edge.types import Cancel, Sampling, Scorer
 
 _TAG_TOKENS = 24  # of a completion, besides reasoning and answer
@@ -73,19 +75,25 @@ class _Dev(TrainerCallback):
             self._look(state.global_step)
 
     def _look(self, step: int) -> None:
-        if not self._asks or self._cancel.cancelled:
+        if not self._asks or any(processes.gathered([self._cancel.cancelled])):
             return
         self._engine.load(self.trainer.accelerator.unwrap_model(self.trainer.model))
-        found = self._engine.best(self._asks, Sampling(repeat_penalty=self._recipe.grpo.dev_penalty), self._cancel)
-        figures: dict[str, list[float]] = {"rouge1": [], "rougeL": [], "style": [], "truncated": []}
-        for one in found:
-            ours, theirs = Counted(one.said.answer), Counted(one.ask.target)
-            figures["rouge1"].append(rouge_1(ours, theirs))
-            figures["rougeL"].append(rouge_l(ours, theirs))
-            figures["style"].append(one.ask.scoring.style.match(one.said.answer))
-            figures["truncated"].append(float(one.cut))
+        mine = self._asks[processes.rank() :: processes.count()]
+        sampling = Sampling(repeat_penalty=self._recipe.grpo.dev_penalty)
+        found = processes.gathered([_figures(one) for one in self._engine.best(mine, sampling, self._cancel)])
         # trainer.log would count as the step's own log, which would then be missing
-        self._log.dev(step, {name: sum(values) / len(values) for name, values in figures.items()})
+        self._log.dev(step, {name: sum(one[name] for one in found) / len(found) for name in found[0]})
+
+
+def _figures(one: Rollout) -> dict[str, float]:
+    """What a dev answer scores."""
+    ours, theirs = Counted(one.said.answer), Counted(one.ask.target)
+    return {
+        "rouge1": rouge_1(ours, theirs),
+        "rougeL": rouge_l(ours, theirs),
+        "style": one.ask.scoring.style.match(one.said.answer),
+        "truncated": float(one.cut),
+    }
 
 
 def train(
@@ -97,6 +105,7 @@ def train(
     start: Path | None = None,
     scorer: Scorer | None = None,
     cancel: Cancel | None = None,
+    until: float = math.inf,
     progress: Progress = lambda done, total: None,
     shown: Callable[[Record, int], None] = lambda record, n_steps: None,
 ) -> Outcome:
@@ -110,29 +119,31 @@ def train(
         start: The warm start's adapter; None begins with a fresh one.
         scorer: The reward model, for the term "personalization".
         cancel: Ends after the current step, with a checkpoint.
+        until: Ends likewise before the step that would not be done at this `time.monotonic()`.
         progress: Called with (steps done, steps).
         shown: Called with each step's record and the number of steps.
 
     Raises:
         ConfigError: Settings that don't go together; llama.cpp is to draw, and has no GGUF file to do it with.
-        UsageError: `start` is of another model.
+        UsageError: `start` is of another model, or the processes can't share a step's completions.
         PrlmError: The disk or the GPU's memory is full, or an engine failed; checkpoints stay.
     """
     cancel = cancel or Cancel()
     set_seed(recipe.seed)
     source = base.resolve(recipe.base.model)
     tokens = base.load_tokens(source, recipe.data.max_tokens)
-    engine = open_engine(recipe, source, folder.path / "engine", tokens)
+    engine = open_engine(recipe, source, folder.path / f"engine{processes.rank() or ''}", tokens)
     try:
-        log = RunLog(folder.path)
+        log = RunLog(folder.path, writes=processes.first())
         watch, stop = RunLogCallback(log, shown), StopForCause(log)
         look = _Dev(engine, dev, recipe, log, cancel)
         look.trainer = _trainer(folder, recipe, source, tokens, engine, asks, start, scorer, watch)
-        callbacks = (watch, look, Checkpoints(folder, cancel, progress), stop)
+        callbacks = (watch, look, Checkpoints(folder, cancel, progress, until=until), stop)
         whole = run_trainer(look.trainer, folder, callbacks, knob="grpo.micro_batch", value=recipe.grpo.micro_batch)
         best = stop.best or folder.latest()
-        if (whole or stop.verdict.stop) and best is not None:
+        if (whole or stop.verdict.stop) and best is not None and processes.first():
             folder.keep_adapter(best)
+        processes.wait()
         return Outcome(whole, stop.verdict)
     finally:
         engine.close()
@@ -176,12 +187,17 @@ def _trainer(
 
 
 def _arguments(folder: TrainFolder, recipe: Recipe, weights: list[float], longest: int) -> GRPOConfig:
-    g = recipe.grpo
+    g, n = recipe.grpo, processes.count()
+    if g.prompts % n or g.prompts * g.group_size % (g.micro_batch * n):
+        raise UsageError(
+            f"{n} processes can't share {g.prompts} prompts of {g.group_size} completions, {g.micro_batch} at a time",
+            f"--set grpo.prompts={n} --set grpo.micro_batch={g.group_size}, or multiples of them",
+        )
     return GRPOConfig(
         **shared_arguments(folder, seed=recipe.seed, save_steps=g.save_steps, keep=g.keep),
         max_steps=g.steps,
         per_device_train_batch_size=g.micro_batch,
-        gradient_accumulation_steps=g.prompts * g.group_size // g.micro_batch,
+        gradient_accumulation_steps=g.prompts * g.group_size // (g.micro_batch * n),
         num_generations=g.group_size,
         max_completion_length=longest,
         learning_rate=g.lr,

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from prlm_edge.train.run import processes
 from prlm_edge.train.run.log import RunLog
 from prlm_edge.train.run.stopping import StopLimits, Verdict, dev_points, judge
 
@@ -34,7 +35,7 @@ class StopForCause(TrainerCallback):
         """Apply the rules to the records so far."""
         if self.verdict.stop:
             return
-        self.verdict = judge(self._log.records, self._limits)
+        self.verdict = processes.gathered([judge(self._log.records, self._limits)])[0]
         if self.verdict.stop:
             control.should_training_stop = True
             self._log.stop(state.global_step, self.verdict)

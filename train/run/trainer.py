@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from prlm_edge.storage import writing
-from prlm_edge.train.run import memory
+from prlm_edge.train.run import memory, processes
 from prlm_edge.train.run.folder import TrainFolder, seal
 from prlm_edge.train.types import Progress
 from prlm_edge.types import Cancel
@@ -29,6 +31,7 @@ def shared_arguments(folder: TrainFolder, *, seed: int, save_steps: int, keep: i
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": not torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,  # every step uses the whole adapter
     }
 
 
@@ -50,7 +53,8 @@ def run_trainer(
     trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is for data
     for one in callbacks:
         trainer.add_callback(one)
-    latest = folder.latest()
+    with processes.first_one_first():  # which removes torn ones
+        latest = folder.latest()
     with writing(folder.path), memory.fitting(knob, value):
         trainer.train(resume_from_checkpoint=str(latest) if latest else None)
     return bool(trainer.state.global_step >= trainer.state.max_steps)
@@ -64,15 +68,30 @@ class Checkpoints(TrainerCallback):
         cancel: Ends the run after the step under way.
         progress: Called with (steps done, steps).
         has_dev: Whether the Trainer has a dev set to judge the last step by.
+        until: Ends the run before the step that would not be done at this `time.monotonic()`.
     """
 
-    def __init__(self, folder: TrainFolder, cancel: Cancel, progress: Progress, *, has_dev: bool = False) -> None:
+    def __init__(
+        self,
+        folder: TrainFolder,
+        cancel: Cancel,
+        progress: Progress,
+        *,
+        has_dev: bool = False,
+        until: float = math.inf,
+    ) -> None:
         self._folder, self._cancel, self._progress, self._has_dev = folder, cancel, progress, has_dev
+        self._until, self._begun = until, math.inf
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step begins."""
+        self._begun = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A step is done."""
         self._progress(state.global_step, state.max_steps)
-        if self._cancel.cancelled:
+        now = time.monotonic()
+        if any(processes.gathered([self._cancel.cancelled or now + (now - self._begun) > self._until])):
             control.should_save = control.should_training_stop = True
         elif state.global_step >= state.max_steps:
             control.should_save = True
@@ -80,4 +99,7 @@ class Checkpoints(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A checkpoint was written."""
-        seal(self._folder.checkpoints / f"checkpoint-{state.global_step}")
+        processes.wait()  # each has written its own state
+        if processes.first():
+            seal(self._folder.checkpoints / f"checkpoint-{state.global_step}")
+        processes.wait()

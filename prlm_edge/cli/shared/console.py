@@ -116,6 +116,16 @@ def stdin_text(*, errors: str = "strict") -> str:
         raise UsageError(f"standard input: {error}", "pipe text in UTF-8") from None
 
 
+def several_processes() -> bool:
+    """Whether this is one of several processes that train together, as `accelerate launch` starts them."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def is_first() -> bool:
+    """Whether this process speaks: of several that train together the first one alone does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def confirm(question: str, *, yes: bool, details: Sequence[str] = ()) -> None:
     """Ask before something is deleted, unless `yes`; `details` are shown above the question.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import typer
 
-from prlm_edge.cli.shared.console import note
+from prlm_edge.cli.shared.console import is_first, note, several_processes
 from prlm_edge.cli.shared.table import PROG
 from prlm_edge.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 from prlm_edge.types import Cancel
@@ -19,7 +19,10 @@ from prlm_edge.types import Cancel
 
 @contextlib.contextmanager
 def cancel_on_interrupt(cancel: Cancel) -> Iterator[None]:
-    """The first Ctrl-C ends the stream in good order; a second one ends the program."""
+    """The first Ctrl-C ends the stream in good order; a second one ends the program.
+
+    One of several processes is told twice, by the terminal and by their launcher, and waits for no third time.
+    """
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:  # started in the background: Ctrl-C is not meant for us
         yield
@@ -27,7 +30,7 @@ def cancel_on_interrupt(cancel: Cancel) -> Iterator[None]:
 
     def on_interrupt(*_: object) -> None:
         cancel.cancel()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_IGN if several_processes() else before)
 
     signal.signal(signal.SIGINT, on_interrupt)
     try:
@@ -60,5 +63,6 @@ def command_line() -> str:
 
 def stopped() -> typer.Exit:
     """What a verb raises whose work was stopped and is kept; says how to go on."""
-    note(f"stopped; the same command goes on: {command_line()}")
+    if is_first():
+        note("stopped; the same command goes on" + ("" if several_processes() else f": {command_line()}"))
     return typer.Exit(EXIT_INTERRUPTED)

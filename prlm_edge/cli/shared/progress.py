@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from prlm_edge.cli.shared.console import printable
+from prlm_edge.cli.shared.console import is_first, printable
 
 DELAY_S = 0.4  # work that ends sooner shows no bar
 
@@ -45,8 +45,8 @@ def no_update(_done: int, _total: int | None = None, _text: str = "", /) -> None
 
 
 def can_draw() -> bool:
-    """Whether stderr is a terminal on which a line can be drawn over."""
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    """Whether stderr is a terminal on which a line can be drawn over, and no other process draws there."""
+    return is_first() and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class _Bar:

@@ -23,6 +23,10 @@ _NEEDED = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes",
 
 OUT = typer.Option("--out", "-o", metavar="RUN", help="The run's folder, new or to go on with.")
 OutOption = Annotated[Path, OUT]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option("--minutes", min=0, help="Stop after so long, with a checkpoint: the same command goes on."),
+]
 
 
 @dataclass(frozen=True)
@@ -173,16 +177,18 @@ def recipes(
 def warmstart(
     out: OutOption,
     asked: _Asked,
+    minutes: MinutesOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn from what users really wrote: an adapter over a frozen model, on a GPU or on a CPU.
 
-    Stopped by Ctrl-C or killed, the same command goes on and ends in the same adapter.
+    Stopped by Ctrl-C or killed, the same command goes on and ends in the same adapter; adapter.gguf is meanwhile that
+    of the last checkpoint. Several GPUs: accelerate launch -m prlm_edge train warmstart ...
     """
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.warmstart(recipe, out, asked.begin_with(recipe)), recipe, json=json)
+    _say(stages.warmstart(recipe, out, asked.begin_with(recipe), minutes), recipe, json=json)
 
 
 @app.command()
@@ -283,17 +289,18 @@ def rejection(
 def grpo(
     out: OutOption,
     asked: _Asked,
+    minutes: MinutesOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Learn from rewards: answers are drawn, judged and learned from, group by group (GRPO).
 
     Stopped by Ctrl-C or killed, the same command goes on. A run that learns nothing, or games its reward, stops and
-    says what to change; the adapter of the best dev point is kept.
+    says what to change; the adapter of the best dev point is kept. Several GPUs: as with warmstart.
     """
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.grpo(recipe, out, asked.begin_with(recipe)), recipe, json=json)
+    _say(stages.grpo(recipe, out, asked.begin_with(recipe), minutes), recipe, json=json)
 
 
 @app.command()
@@ -310,6 +317,8 @@ def report(
 
 def _say(adapter: Path, recipe: Recipe, *, json: bool) -> None:
     """Say where the adapter is."""
+    if not console.is_first():
+        return
     if json:
         console.emit_json({"adapter": str(adapter), "fingerprint": recipe.fingerprint()})
     else:

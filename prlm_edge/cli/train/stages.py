@@ -7,7 +7,9 @@ and returns what it made. Stopped by Ctrl-C, it raises what `stopped` makes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,35 +36,55 @@ REPORT, GGUF = "report.html", "adapter.gguf"
 _bars = partial(progress, at_once=True)
 
 
-def warmstart(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
-    """Supervised fine-tuning, from `adapter` or from a fresh one."""
+def _note(text: str) -> None:
+    if console.is_first():
+        console.note(text)
+
+
+def _alone() -> None:
+    """Refuse several processes.
+
+    Raises:
+        UsageError: This is one of several.
+    """
+    if console.several_processes():
+        raise UsageError("several processes train warmstart and grpo alone", "run the other stages without a launcher")
+
+
+def warmstart(recipe: Recipe, out: Path, adapter: Path | None, minutes: float | None = None) -> Path:
+    """Supervised fine-tuning, from `adapter` or from a fresh one; for `minutes` at most, after which it can go on."""
+    until = _until(minutes)
     from prlm_edge.train import base
     from prlm_edge.train import warmstart as stage
-    from prlm_edge.train.run import memory
+    from prlm_edge.train.run import memory, processes
     from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
     folder_of_base = base.resolve(recipe.base.model)
     tokens = base.load_tokens(folder_of_base, recipe.data.max_tokens)
     examples = _read(recipe, tokens, dev=False)
     judged = _read(recipe, tokens, dev=True) if recipe.data.dev_files else None
-    console.note(f"to learn from: {examples.say()}")
+    _note(f"to learn from: {examples.say()}")
     if judged:
-        console.note(f"to choose by: {judged.say()}")
+        _note(f"to choose by: {judged.say()}")
     memory.check(folder_of_base, recipe, max(len(example.ids) for example in examples.examples))
     sha256 = examples.sha256 | (_dev(judged.sha256) if judged else {})
-    folder = TrainFolder.open(out, "warmstart", recipe, sha256, {*examples.tasks, *tasks_of(adapter)})
+    with processes.first_one_first():
+        folder = TrainFolder.open(out, "warmstart", recipe, sha256, {*examples.tasks, *tasks_of(adapter)})
     if folder.adapter.exists():
         return folder.adapter
     cancel = Cancel()
     with cancel_on_interrupt(cancel), progress("warm start", unit="steps", at_once=True) as update:
         dev = judged.examples if judged else ()
         start = base.adapter_folder(adapter, folder_of_base) if adapter else None
-        whole = stage.train(folder, recipe, examples.examples, dev, start=start, cancel=cancel, progress=update)
+        whole = stage.train(
+            folder, recipe, examples.examples, dev, start=start, cancel=cancel, until=until, progress=update
+        )
     return _ended(folder, recipe, whole=whole)
 
 
 def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     """One round of rejection sampling: draw from `adapter`, keep what is good and true, fine-tune on it."""
+    _alone()
     if adapter is None:
         raise UsageError("rejection sampling draws from a warm start", "give its adapter: --adapter RUN/adapter")
     from prlm_edge.train import base
@@ -101,7 +123,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
             raise stopped()
         found = stage.examples(asked, stage.read(out / "draws.jsonl"), tokens, recipe.rejection)
         n_prompts = len({one.row.rpartition("#")[0] for one in found})
-        console.note(f"{n_prompts} of {len(asked)} prompts have answers to learn from: {len(found)} in all")
+        _note(f"{n_prompts} of {len(asked)} prompts have answers to learn from: {len(found)} in all")
         if not found:
             raise UsageError(
                 "nothing to learn from", "lower rejection.min_score or rejection.min_true, or warm-start longer"
@@ -113,6 +135,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
 
 def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun:
     """The reward model; `adapter`, a folder or a GGUF file, writes the answers that it learns to reject."""
+    _alone()
     from prlm_edge.train.reward import base as reward_base
     from prlm_edge.train.reward import stage
 
@@ -121,7 +144,7 @@ def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun:
     adapter = _as_gguf(adapter, recipe, out)
     cancel = Cancel()
     with cancel_on_interrupt(cancel):
-        found = stage.run(out, recipe, start, adapter=adapter, cancel=cancel, bars=_bars, say=console.note)
+        found = stage.run(out, recipe, start, adapter=adapter, cancel=cancel, bars=_bars, say=_note)
     if found is None:
         raise stopped()
     return found
@@ -129,25 +152,28 @@ def reward(recipe: Recipe, out: Path, adapter: Path | None) -> RewardRun:
 
 def blend(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     """Weights for choosing among several answers that `adapter`, a folder or a GGUF file, writes."""
+    _alone()
     from prlm_edge.train import blend as stage
 
     adapter, cancel = _as_gguf(adapter, recipe, out), Cancel()
     with cancel_on_interrupt(cancel):
-        found = stage.run(out, recipe, adapter=adapter, cancel=cancel, bars=_bars, say=console.note)
+        found = stage.run(out, recipe, adapter=adapter, cancel=cancel, bars=_bars, say=_note)
     if found is None:
         raise stopped()
     return found
 
 
-def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
-    """Reinforcement learning, from `adapter` or from a fresh one.
+def grpo(recipe: Recipe, out: Path, adapter: Path | None, minutes: float | None = None) -> Path:
+    """Reinforcement learning, from `adapter` or from a fresh one; for `minutes` at most, after which it can go on.
 
     Raises:
         typer.Exit: It was stopped for cause; why is said, and the adapter of the best dev point is kept.
     """
+    until = _until(minutes)
     from prlm_edge.train import base
     from prlm_edge.train.data import prompts
     from prlm_edge.train.grpo import stage
+    from prlm_edge.train.run import processes
     from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
     source = base.resolve(recipe.base.model)
@@ -156,19 +182,22 @@ def grpo(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
         limits = recipe.data.limit, recipe.data.dev_limit
         asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=limits[0], progress=update)
         judged, dev_sha256 = prompts.read(recipe.data.dev_files, recipe, tokens, limit=limits[1], progress=update)
-    console.note(f"{len(asked)} prompts to draw from, {len(judged)} to choose by")
+    _note(f"{len(asked)} prompts to draw from, {len(judged)} to choose by")
     scorer, judge = _reward_model(recipe)
     tasks = {*_tasks(asked), *tasks_of(adapter)}
-    folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **_dev(dev_sha256), **judge}, tasks)
+    with processes.first_one_first():
+        folder = TrainFolder.open(out, "grpo", recipe, {**sha256, **_dev(dev_sha256), **judge}, tasks)
     if folder.adapter.exists():
         return folder.adapter
     cancel = Cancel()
     with cancel_on_interrupt(cancel), steps("GRPO") as shown:
         start = base.adapter_folder(adapter, source) if adapter else None
-        outcome = stage.train(folder, recipe, asked, judged, start=start, scorer=scorer, cancel=cancel, shown=shown)
+        outcome = stage.train(
+            folder, recipe, asked, judged, start=start, scorer=scorer, cancel=cancel, until=until, shown=shown
+        )
     found = _ended(folder, recipe, whole=outcome.whole or outcome.verdict.stop)
     if outcome.verdict.stop:
-        console.note(f"stopped for cause: {outcome.verdict.reason}\n{outcome.verdict.advice}")
+        _note(f"stopped for cause: {outcome.verdict.reason}\n{outcome.verdict.advice}")
         raise typer.Exit(1)
     return found
 
@@ -187,10 +216,11 @@ def _reward_model(recipe: Recipe) -> tuple[Scorer | None, dict[str, str]]:
 
 def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     """All stages of the recipe, each in a folder of its own and with what those before it made: the last adapter."""
-    from prlm_edge.train.run.folder import TrainFolder
+    _alone()
+    from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
     for number, name in enumerate(recipe.stages, 1):
-        console.note(f"stage {number} of {len(recipe.stages)}: {name}")
+        _note(f"stage {number} of {len(recipe.stages)}: {name}")
         folder = out / f"{number}-{name}"
         if name == "blend":
             blend(recipe, folder, adapter)
@@ -204,22 +234,37 @@ def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     if adapter is None:
         raise UsageError("the recipe's stages train no adapter", "give it warmstart or grpo: --set stages=[warmstart]")
     TrainFolder(out).keep_adapter(adapter)
-    _write_gguf(out / "adapter", recipe, adapter)
+    _write_gguf(adapter, out, recipe, tasks_of(adapter))
     return out / "adapter"
 
 
+def _until(minutes: float | None) -> float:
+    """The `time.monotonic()` that is `minutes` from now."""
+    return math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+
 def _ended(folder: TrainFolder, recipe: Recipe, *, whole: bool) -> Path:
-    """Write next to the adapter of a whole run the file that `generate --adapter` takes, and the report."""
+    """Write next to the adapter of a run the file that `generate --adapter` takes, and the report.
+
+    Raises:
+        typer.Exit: It was stopped; the file is that of the last checkpoint.
+    """
+    if not console.is_first():
+        if not whole:
+            raise stopped()
+        return folder.adapter
     if not whole:
+        if latest := folder.latest():
+            _write_gguf(latest, folder.path, recipe, folder.header["tasks"])
         raise stopped()
     from prlm_edge.errors import MissingError
     from prlm_edge.train.run.report import write_report
 
-    _write_gguf(folder.adapter, recipe, folder.adapter)
+    _write_gguf(folder.adapter, folder.path, recipe, folder.header["tasks"])
     try:
         write_report(folder.path, folder.path / REPORT)
     except (ImportError, MissingError, UsageError):
-        console.note(f'no {REPORT}: `pip install "prlm-edge[eval]"`, then `{PROG} train report {folder.path}`')
+        _note(f'no {REPORT}: `pip install "prlm-edge[eval]"`, then `{PROG} train report {folder.path}`')
     return folder.adapter
 
 
@@ -244,15 +289,14 @@ def _tasks(asked: Iterable[Ask]) -> set[str]:
     return {one.scoring.task for one in asked}
 
 
-def _write_gguf(adapter: Path, recipe: Recipe, trained: Path) -> None:
-    """Write an adapter as the runtime takes it next to its folder; `trained` is where its run left it."""
+def _write_gguf(adapter: Path, folder: Path, recipe: Recipe, tasks: Sequence[str]) -> None:
+    """Write an adapter as the runtime takes it into `folder`."""
     from prlm_edge.gguf.lora import write_lora_gguf
-    from prlm_edge.train.run.folder import tasks_of
 
     try:
-        write_lora_gguf(adapter, _config_of_base(recipe), adapter.parent / GGUF, tasks=tasks_of(trained))
+        write_lora_gguf(adapter, _config_of_base(recipe), folder / GGUF, tasks=tasks)
     except ModelError as error:  # the training itself has not failed
-        console.note(f"no {GGUF}: {error.message}")
+        _note(f"no {GGUF}: {error.message}")
 
 
 def _config_of_base(recipe: Recipe) -> dict[str, Any]:
