@@ -92,6 +92,11 @@ class Settings:
         words=("none",),
         example="mine.gguf",
     )
+    engine: str = _setting(
+        "auto",
+        "what runs a local model: llama.cpp (gguf) or ONNX Runtime (onnx); auto takes llama.cpp where it is installed",
+        "auto gguf onnx",
+    )
     task: str = _setting("write", "what kind of text; `prlm-edge task list` names them", short="-t", request=True)
     retriever: str = _setting(
         "bm25", "how past items are chosen", "none bm25 dense hybrid recency random", short="-r", request=True

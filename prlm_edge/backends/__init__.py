@@ -11,6 +11,7 @@ from prlm_edge.gguf.merge import Progress
 from prlm_edge.models.adapters import NONE
 from prlm_edge.models.catalog import DEFAULT
 from prlm_edge.models.choice import chosen
+from prlm_edge.models.engine import GGUF
 from prlm_edge.settings import Settings
 from prlm_edge.types import Backend
 
@@ -57,6 +58,8 @@ def open_backend(settings: Settings, progress: Progress = lambda done, total: No
             f"{path}: an adapter can't be applied to an ONNX model",
             "merge it before the export, or use the GGUF model (`--adapter none` leaves it out)",
         )
+    if settings.engine == GGUF:
+        raise UsageError(f"{path}: llama.cpp can't run an ONNX model", "leave the setting engine at auto")
     from prlm_edge.backends.onnx.backend import Onnx
 
     return Onnx(path, **how)

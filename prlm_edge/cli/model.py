@@ -9,18 +9,21 @@ import typer
 
 from prlm_edge import models
 from prlm_edge.backends.llama import tuned
+from prlm_edge.backends.onnx import copy as onnx_copies
 from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.interrupt import end_in_order
 from prlm_edge.cli.shared.options import JsonFlag, YesFlag, new_app
 from prlm_edge.cli.shared.progress import progress
 from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
-from prlm_edge.models import choice, store, tuned_copy
+from prlm_edge.models import choice, onnx_copy, store, tuned_copy
 from prlm_edge.models.catalog import DEFAULT
+from prlm_edge.models.engine import GGUF, ONNX, engine_of
 from prlm_edge.settings import load_settings
 
 app = new_app(help=VERBS["model"], no_args_is_help=True)
 _COPY = "a {} copy of it, from which prompts are read twice as fast"
+_ONNX_COPY = "a copy of it that ONNX Runtime runs"
 _MERGED = ", with the adapter that comes with prlm-edge merged in"
 
 
@@ -171,26 +174,39 @@ def pull(
 
 
 def _tuned(model: models.Model) -> Path:
-    """What of a model is run: its faster copy, with our adapter for it merged in, made now; failure is only a note."""
-    adapter = model.voice
-    if model.tune:
-        tuned_copy.drop_damaged(model.folder)
-        had = tuned_copy.find(model.folder, model.tune, adapter)
+    """What of a model is run: its copy for the engine in use, with our adapter for it merged in, made now.
+
+    Failure is only a note: the model is there.
+    """
+    adapter, engine = model.voice, engine_of(load_settings())
+    copies = onnx_copy if engine == ONNX else tuned_copy
+    tuned_copy.drop_damaged(model.folder)
+    onnx_copy.drop_damaged(model.folder)
+    if model.kind == "llm" and (model.tune or engine == ONNX):
+        had = copies.find(model.folder, model.tune, adapter)
+        make = onnx_copies.make if engine == ONNX else tuned.make
         try:
-            with end_in_order(), progress(f"making the copy of {model.name} that is run", "tensors") as update:
-                made = tuned.make(model.folder, model.tune, adapter, update)
+            with end_in_order(), progress(f"making the copy of {model.name} that is run", "steps") as update:
+                made = make(model.folder, model.tune, adapter, update)
         except PrlmError as error:
-            note = f"{model.name}: it is run as pulled, for its faster copy can't be made: {error.message}"
+            instead = "ONNX Runtime can't run it" if engine == ONNX else "it is run as pulled"
+            note = f"{model.name}: {instead}, for its copy can't be made: {error.message}"
             console.note(f"{note}\n  {error.hint}" if error.hint else note)
         else:
             if made is not None and had is None:
-                console.note(f"{model.name}: made {_COPY.format(model.tune)}{_MERGED * bool(adapter)}")
-    found = models.resolve(model.name, model.kind, adapter=adapter)
-    if model.rank:
+                what = _ONNX_COPY if engine == ONNX else _COPY.format(model.tune)
+                console.note(f"{model.name}: made {what}{_MERGED * bool(adapter)}")
+    found = models.resolve(model.name, model.kind, adapter=adapter, engine=engine)
+    if model.rank and engine == GGUF:
         from prlm_edge.backends.llama.speed import measure
 
         measure(found)
     return found
+
+
+def _problems(folder: Path, name: str) -> list[str]:
+    """What is wrong with an installed model and the copies of it that are run, a line each."""
+    return store.verify(folder, name) + tuned_copy.verify(folder) + onnx_copy.verify(folder)
 
 
 @app.command()
@@ -209,7 +225,8 @@ def path(
     if models.is_path(name):
         raise UsageError(f"the setting model is a file: {name}", "name an installed model: `prlm-edge model list`")
     model = models.find(name)
-    found = models.resolve(name, model.kind, original=original, adapter=model.voice)
+    engine = engine_of(load_settings())
+    found = models.resolve(name, model.kind, original=original, adapter=model.voice, engine=engine)
     if json:
         console.emit_json({"name": model.name, "kind": model.kind, "path": str(found)})
     else:
@@ -226,10 +243,7 @@ def verify(names: Names = None, json: JsonFlag = False) -> None:
     )
     if not wanted:
         console.note("no model is installed; `prlm-edge model pull` fetches the default one")
-    reports = [
-        {"name": name, "folder": str(folder), "problems": store.verify(folder, name) + tuned_copy.verify(folder)}
-        for folder, name in wanted
-    ]
+    reports = [{"name": name, "folder": str(folder), "problems": _problems(folder, name)} for folder, name in wanted]
     if json:
         console.emit_json(reports)
     else:

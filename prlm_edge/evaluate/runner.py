@@ -254,7 +254,7 @@ def _grouped(conditions: Sequence[Condition], key: Callable[[Condition], object]
 
 def _backend_key(condition: Condition) -> tuple[object, ...]:
     s: Settings = settings_of(condition, "")
-    return s.model, s.adapter, s.base_url, s.api_key, s.threads, s.n_ctx, s.prefix_cache
+    return s.model, s.engine, s.adapter, s.base_url, s.api_key, s.threads, s.n_ctx, s.prefix_cache
 
 
 def _draws(conditions: Sequence[Condition], missing: dict[str, tuple[Row, ...]]) -> Iterator[_Draw]:

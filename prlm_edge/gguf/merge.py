@@ -50,7 +50,7 @@ class _Update:
 
 def merge(
     base: Path,
-    adapter: Path,
+    adapter: Path | None,
     out: Path,
     quant: str | None = None,
     progress: Progress = lambda done, total: None,
@@ -59,7 +59,7 @@ def merge(
 
     Args:
         base: A GGUF model, in any format.
-        adapter: A LoRA-GGUF of it.
+        adapter: A LoRA-GGUF of it; None only brings the model into another format.
         out: The merged GGUF file, none of those two; it names the adapter (`header.ADAPTER`).
         quant: Format of all matrices: one of `FORMATS`. None keeps each matrix in its own, or in f16 where it is
             changed and numpy can't write its format.
@@ -74,18 +74,20 @@ def merge(
         ModelError: A damaged file, or an adapter of another model.
         PrlmError: There is no room, or it can't be written.
     """
-    model, file = _read(base), _read(adapter)
-    _, alpha, sides = _lora(file, adapter)
-    updates = {name: _Update(a, b, alpha / len(a) if alpha else 1.0) for name, (a, b) in sides.items()}
-    _check(base, model, adapter, file, updates)
+    model, file = _read(base), _read(adapter) if adapter else None
+    updates: dict[str, _Update] = {}
+    said: dict[str, Any] = {}
+    if adapter is not None:
+        _, alpha, sides = _lora(file, adapter)
+        updates = {name: _Update(a, b, alpha / len(a) if alpha else 1.0) for name, (a, b) in sides.items()}
+        _check(base, model, adapter, file, updates)
+        said = {ADAPTER: adapter.stem, REASONS: _says(file, REASONS) in (True, "true"), TASKS: _says(file, TASKS)}
     try:
         private_dir(out.parent)
     except OSError as error:
         raise write_error(out, error) from error
     require_space(out.parent, _bytes(model, updates, quant))
-    reasons = _says(file, REASONS) in (True, "true")
-    tasks = str(_says(file, TASKS) or "")
-    _write(model, updates, out, quant, progress, adapter=adapter.stem, reasons=reasons, tasks=tasks)
+    _write(model, updates, out, quant, progress, said or {key: _says(model, key) for key in (ADAPTER, REASONS, TASKS)})
     return len(updates)
 
 
@@ -159,10 +161,7 @@ def _write(
     target: Path,
     quant: str | None,
     progress: Progress,
-    *,
-    adapter: str,
-    reasons: bool,
-    tasks: str,
+    said: Mapping[str, Any],
 ) -> None:
     import gguf
     import numpy as np
@@ -177,10 +176,11 @@ def _write(
                 writer.add_key_value(key, value, field.types[0], field.types[-1] if len(field.types) > 1 else None)
         if file_type is not None:
             writer.add_file_type(int(file_type))
-        writer.add_string(ADAPTER, adapter)
-        writer.add_bool(REASONS, reasons)
-        if tasks:
-            writer.add_string(TASKS, tasks)
+        for key, value in said.items():
+            if isinstance(value, bool):
+                writer.add_bool(key, value)
+            elif value:
+                writer.add_string(key, str(value))
         for tensor in model.tensors:
             kind, shape = kinds[tensor.name], tuple(int(n) for n in reversed(tensor.shape))
             bytes_ = gguf.quants.quant_shape_to_byte_shape(shape, kind)

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from prlm_edge.errors import UsageError, did_you_mean
-from prlm_edge.models import store, tuned_copy
+from prlm_edge.models import onnx_copy, store, tuned_copy
 from prlm_edge.models.catalog import FileSource, Model, ModelFile, named, registry
+from prlm_edge.models.engine import GGUF, ONNX
 from prlm_edge.storage import expanded
 
 _HF_NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+\.gguf)(?:@(?P<revision>[\w./-]+))?")
@@ -53,7 +54,9 @@ def _exported(name: str) -> Model | None:
     return Model(name, manifest.kind, "made by prlm-edge export", manifest.licence, files_)
 
 
-def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, adapter: Path | None = None) -> Path:
+def resolve(
+    name_or_path: str, kind: str = "llm", *, original: bool = False, adapter: Path | None = None, engine: str = GGUF
+) -> Path:
     """Where the model is: the .gguf file of an "llm", the folder of an "embedder". Never uses the network.
 
     Args:
@@ -61,6 +64,7 @@ def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, ada
         kind: What the caller can use: "llm" (an ONNX model's folder too), "embedder" or "adapter".
         original: The file as it was pulled, even where there is a tuned copy of it (`tuned_copy.py`).
         adapter: The copy with this adapter merged in, where there is one.
+        engine: The copy that this one runs, where there is one.
 
     Raises:
         MissingError: A known model that isn't installed; the hint is the command that installs it.
@@ -79,8 +83,9 @@ def resolve(name_or_path: str, kind: str = "llm", *, original: bool = False, ada
     store.check(model.folder, model.name)
     if model.kind in ("embedder", "onnx-llm"):
         return model.folder
-    for merged in (adapter, None) if model.tune and not original else ():
-        if (copy := tuned_copy.find(model.folder, model.tune, merged)) is not None:
+    find_copy = onnx_copy.find if engine == ONNX else tuned_copy.find
+    for merged in (adapter, None) if (model.tune or engine == ONNX) and not original else ():
+        if (copy := find_copy(model.folder, model.tune, merged)) is not None:
             return copy
     return model.folder / model.files[0].name
 

@@ -7,6 +7,7 @@ prlm-edge merged in. `prlm_edge.backends.llama.tuned` makes them.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from prlm_edge.models.hashes import sha256_of
 from prlm_edge.storage import fits
 
 RECORD, BAKED = "tuned.json", "baked.json"  # of the model alone, of the one with the adapter merged in
+_FORMAT = re.compile(r"[.-](i?q\d\w*|b?f16|f32)$", re.IGNORECASE)  # how file names end: ".Q4_1", "-q4_k_m"
 _GROWTH = {"": 0.0, "q4_0": 1.3, "q8_0": 2.2}  # no copy in the format is larger than this many times its source
 
 
@@ -29,6 +31,11 @@ class Tuned:
     format: str
     source_sha256: str
     adapter_sha256: str = ""
+
+
+def stem_of(file: str) -> str:
+    """A model file's name without its ending and format: "qwen" of "qwen-q4_k_m.gguf"."""
+    return _FORMAT.sub("", Path(file).stem)
 
 
 def most_bytes(size: int, format: str) -> int:

@@ -11,7 +11,6 @@ stays: training starts from it, and `--model FILE` runs any file as it is.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -21,16 +20,16 @@ from typing import NamedTuple
 
 from prlm_edge import models
 from prlm_edge.backends.llama.quantize import convert
+from prlm_edge.backends.onnx.copy import copy_for
 from prlm_edge.errors import ModelError, PrlmError
 from prlm_edge.gguf.merge import Progress, merge
 from prlm_edge.models import store
 from prlm_edge.models.adapters import adapter_of, is_ours
 from prlm_edge.models.choice import chosen
-from prlm_edge.models.tuned_copy import BAKED, RECORD, Tuned, find, most_bytes, read
+from prlm_edge.models.engine import ONNX, engine_of
+from prlm_edge.models.tuned_copy import BAKED, RECORD, Tuned, find, most_bytes, read, stem_of
 from prlm_edge.settings import Settings
 from prlm_edge.storage import atomic_write, locked, write_error
-
-_FORMAT = re.compile(r"[.-](i?q\d\w*|b?f16|f32)$", re.IGNORECASE)  # how file names end: ".Q4_1", "-q4_k_m"
 
 
 class Run(NamedTuple):
@@ -44,7 +43,7 @@ class Run(NamedTuple):
 def what_runs(settings: Settings, progress: Progress = lambda done, total: None) -> Run:
     """The files of the local model that `settings` mean; a copy that they ask for is made if there is none yet.
 
-    What can't be made is no error: the model is then run as it was pulled, and our adapter laid over it.
+    What can't be made for llama.cpp is no error: the model is then run as it was pulled, and our adapter laid over it.
 
     Raises:
         UsageError: No such model, or one of another kind.
@@ -53,6 +52,8 @@ def what_runs(settings: Settings, progress: Progress = lambda done, total: None)
     """
     settings = chosen(settings)
     adapter, note = adapter_of(settings), ""
+    if engine_of(settings) == ONNX and (made := copy_for(settings, adapter, progress)) is not None:
+        return Run(made, None)
     if adapter is not None and is_ours(settings):
         models.resolve(settings.model)  # raises where it isn't there
         model = models.find(settings.model)
@@ -106,7 +107,7 @@ def make(
 
 def _make(folder: Path, format: str, adapter: Path | None, progress: Progress) -> Path:
     source = store.check(folder, folder.name).files[0]
-    stem, kept = _FORMAT.sub("", Path(source.name).stem), BAKED if adapter else RECORD
+    stem, kept = stem_of(source.name), BAKED if adapter else RECORD
     name = f"{stem}.{'voice.' if adapter else ''}{format.upper()}.gguf"
     try:
         store.require_space(folder, most_bytes(source.size, format))

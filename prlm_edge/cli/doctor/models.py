@@ -12,8 +12,9 @@ from prlm_edge.cli.doctor.checks import DENSE, Check, chooses_by_reward
 from prlm_edge.cli.doctor.system import pip_command, trial
 from prlm_edge.cli.shared.table import PROG
 from prlm_edge.errors import MissingError, PrlmError
-from prlm_edge.models import choice, store, tuned_copy
+from prlm_edge.models import choice, onnx_copy, store, tuned_copy
 from prlm_edge.models.adapters import is_ours, ours_for
+from prlm_edge.models.engine import GGUF, ONNX, engine_of
 from prlm_edge.rerank.reward.scorer import LazyReward
 from prlm_edge.settings import Settings
 
@@ -28,7 +29,8 @@ def check_models(found: Settings) -> Iterator[Check]:
         yield Check("Models", "server", "note", f"{found.base_url} answers instead of a local model (not contacted)")
     else:
         used = choice.chosen(found).model
-        yield _model(used, "llm", needed=True, adapter=ours_for(used) if is_ours(found) else None)
+        adapter = ours_for(used) if is_ours(found) else None
+        yield _model(used, "llm", needed=True, adapter=adapter, engine=engine_of(found))
         yield _choice(found, used)
     yield _model("minilm", "embedder", needed=found.retriever in DENSE)
 
@@ -76,17 +78,18 @@ def check_reward_model(found: Settings) -> Check:
     return check("ok", f"{size / 1e6:.0f} MB{layers}, {loads}{_USE}: {model.folder}")
 
 
-def _model(name: str, kind: str, needed: bool, adapter: Path | None = None) -> Check:
-    """A model that was pulled or is a file; `adapter`: ours, where it is written with that."""
+def _model(name: str, kind: str, needed: bool, adapter: Path | None = None, engine: str = GGUF) -> Check:
+    """A model that was pulled or is a file; `adapter`: ours, where it is written with that; `engine`: what runs it."""
     check = partial(Check, "Models", "model" if kind == "llm" else "embedder", needed=needed)
     try:
-        path = models.resolve(name, kind, adapter=adapter)
-        folder = path if path.is_dir() else path.parent
+        path = models.resolve(name, kind, adapter=adapter, engine=engine)
+        folder = path.parent if models.is_path(name) else models.find(name).folder
         manifest = store.read_manifest(folder)
-        problems = (
-            store.verify(folder, manifest.name) + tuned_copy.verify(folder) if manifest else _local_problems(path)
-        )
-        merged = adapter is not None and tuned_copy.find(folder, models.find(name).tune, adapter) == path
+        problems = _local_problems(path)
+        if manifest:
+            problems = store.verify(folder, manifest.name) + tuned_copy.verify(folder) + onnx_copy.verify(folder)
+        copies = onnx_copy if engine == ONNX else tuned_copy
+        merged = adapter is not None and copies.find(folder, models.find(name).tune, adapter) == path
     except MissingError as error:
         use = "" if needed else " (dense and hybrid retrieval)"
         return check("missing" if needed else "note", error.message + use, error.hint)

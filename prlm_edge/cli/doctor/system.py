@@ -22,12 +22,15 @@ from typing import NamedTuple
 from prlm_edge import cpu
 from prlm_edge.cli.doctor.checks import DENSE, Check, chooses_by_reward
 from prlm_edge.cli.shared.table import PROG
+from prlm_edge.models.engine import GGUF, ONNX, engine_of
 from prlm_edge.settings import Settings
 
 TRY_TIMEOUT_S = 60.0
 _LLAMA = (
     "from prlm_edge.backends.llama import lib as llama_lib; print(llama_lib.load().llama_print_system_info().decode())"
 )
+_ONNX_USES = "runs ONNX models, made of GGUF ones; dense and hybrid retrieval, select reward"
+_OF_ENGINE = {GGUF: ("llama-cpp-python",), ONNX: ("onnxruntime", "tokenizers", "jinja2", "gguf")}
 
 
 class Package(NamedTuple):
@@ -41,8 +44,9 @@ class Package(NamedTuple):
 
 PACKAGES = (
     Package("llama-cpp-python", "gguf", "runs GGUF models", _LLAMA),
-    Package("onnxruntime", "onnx", "dense and hybrid retrieval, select reward", "import onnxruntime"),
-    Package("tokenizers", "onnx", "dense and hybrid retrieval, select reward", "import tokenizers"),
+    Package("onnxruntime", "onnx", _ONNX_USES, "import onnxruntime"),
+    Package("tokenizers", "onnx", _ONNX_USES, "import tokenizers"),
+    Package("jinja2", "onnx", "renders a model's chat template for ONNX Runtime", "import jinja2"),
     Package("huggingface_hub", "hub", "`model pull` of hf:// models", "import huggingface_hub"),
     Package("gguf", "bake", "merges an adapter into its model: the default's own, and `model bake`", "import gguf"),
     Package("rank_bm25", "", "BM25 without the cache", "import rank_bm25"),
@@ -53,9 +57,13 @@ PACKAGES = (
 def check_packages(found: Settings) -> Iterator[Check]:
     """Every package that some part of prlm-edge uses: there, of the version it was made for, and loading."""
     running = {p.name: _start(p.proof) for p in PACKAGES if _version(p.name)}
-    needed = _needed(found)
+    needed, engine = _needed(found), engine_of(found)
+    of_engine = () if found.base_url else _OF_ENGINE[engine]
+    if not found.base_url:
+        yield _engine(found)
     for package in PACKAGES:
-        yield _package(package, running.get(package.name), package.name in needed)
+        extra = "local" if package.name in of_engine and engine == ONNX else package.extra
+        yield _package(package._replace(extra=extra), running.get(package.name), package.name in needed)
 
 
 def check_machine(found: Settings) -> Iterator[Check]:
@@ -93,8 +101,25 @@ def pip_command(*packages: str) -> str:
     return f"{python} -m pip install {quoted}"
 
 
+def _engine(found: Settings) -> Check:
+    """Which engine runs a local model, why, and how to get the other one."""
+    check = partial(Check, "Packages", "engine")
+    engine = engine_of(found)
+    why = "the setting engine says so" if found.engine != "auto" else "llama-cpp-python is installed"
+    if engine == GGUF:
+        return check("ok", f"llama.cpp (gguf): {why}; `--engine onnx` takes ONNX Runtime")
+    if found.engine == "auto":
+        why = "llama-cpp-python, which runs small models faster, is not installed"
+    if importlib.util.find_spec("onnxruntime") is None:
+        text = f"none: {why}, nor is ONNX Runtime" if found.engine == "auto" else f"{why}, and it is not installed"
+        return check("missing", text, pip_command(f"{PROG}[local]"), needed=True)
+    if importlib.util.find_spec("llama_cpp") is not None:
+        return check("ok", f"ONNX Runtime (onnx): {why}; `--engine gguf` takes llama.cpp")
+    return check("note", f"ONNX Runtime (onnx): {why}; it is compiled, in minutes", pip_command(f"{PROG}[gguf]"))
+
+
 def _needed(found: Settings) -> set[str]:
-    needed = set() if found.base_url else {"llama-cpp-python"}
+    needed = set() if found.base_url else set(_OF_ENGINE[engine_of(found)])
     if found.retriever in DENSE or chooses_by_reward(found):
         needed |= {"onnxruntime", "tokenizers", "numpy"}
     if found.retriever in ("bm25", "hybrid"):

@@ -1,0 +1,115 @@
+"""A model's copies for ONNX Runtime: made once, made anew where they are not of these files, and never half made."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from prlm_edge import models
+from prlm_edge.backends import what_runs
+from prlm_edge.errors import MissingError, PrlmError, UsageError
+from prlm_edge.models import catalog, onnx_copy
+from prlm_edge.models import store as model_store
+from prlm_edge.settings import load_settings
+
+pytestmark = pytest.mark.model
+VOICE = catalog.registry()["smollm2-135m"].voice
+assert VOICE is not None
+RUN = "from prlm_edge.backends import what_runs; from prlm_edge.settings import load_settings; "
+RUN += "print('ready', flush=True); print(what_runs(load_settings(flags={'engine': 'onnx'})).model)"
+
+
+@pytest.fixture
+def folder(home: Path, smollm2_path: Path, merged_path: Path) -> Path:
+    """The real model with llama.cpp's copies of it, in an empty home."""
+    folder = models.find("smollm2-135m").folder
+    shutil.copytree(
+        merged_path.parent, folder, copy_function=os.link, ignore=lambda _, names: {n for n in names if "onnx" in n}
+    )
+    return folder
+
+
+def run(**flags: object) -> Path:
+    return what_runs(load_settings(env={}, flags={"model": "smollm2-135m", "engine": "onnx", **flags})).model
+
+
+def test_each_is_made_once_of_its_files_and_mended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    merged, alone = run(), run(adapter="none")
+    assert (merged.parent, alone.parent) == (folder, folder) and merged != alone
+    before = merged.stat().st_ino
+    assert run() == merged and merged.stat().st_ino == before
+    assert onnx_copy.verify(folder) == []
+    changed = bytearray(VOICE.read_bytes())
+    changed[-4096:] = bytes(4096)
+    (tmp_path / "smollm2-135m").mkdir()
+    (tmp_path / "smollm2-135m" / "adapter.gguf").write_bytes(changed)
+    monkeypatch.setattr(catalog, "VOICES", tmp_path)
+    assert run() == merged and merged.stat().st_ino != before  # a new version of the adapter
+    (alone / "model.onnx").write_bytes(b"damage")
+    assert onnx_copy.verify(folder) == [f"{alone.name} (a copy that is run) is damaged"]
+    onnx_copy.drop_damaged(folder)
+    assert run(adapter="none") == alone and onnx_copy.verify(folder) == []
+
+
+def test_what_can_not_be_run_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = folder / models.find("smollm2-135m").files[0].name
+    for flags, kind, said in (
+        ({"model": str(file)}, MissingError, "not GGUF files"),
+        ({"adapter": str(VOICE)}, UsageError, "lay an adapter over"),
+    ):
+        with pytest.raises(kind, match=said) as caught:
+            run(**flags)
+        assert "prlm-edge[gguf]" in caught.value.hint
+
+    def full(_folder: Path, _need: int) -> None:
+        raise PrlmError("no room", "free some space")
+
+    monkeypatch.setattr("prlm_edge.gguf.to_onnx.convert.require_space", full)
+    before = sorted(folder.iterdir())
+    with pytest.raises(PrlmError, match="no room"):
+        run()
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_full_disk_and_a_killed_process_leave_nothing_half_made(folder: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000_000,) * 2); "
+    quiet = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    done = subprocess.run([sys.executable, "-c", limit + quiet + RUN], capture_output=True, text=True, check=False)
+    assert done.returncode and "File too large" in done.stderr
+    assert not list(folder.glob("*.onnx")) and not list(folder.glob(".*.new"))
+    for how, delay in ((signal.SIGKILL, 0.3), (signal.SIGKILL, 1.0), (signal.SIGINT, 0.6)):
+        process = subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(how)
+        process.communicate()
+        assert onnx_copy.verify(folder) == []
+    made = run()
+    assert onnx_copy.find(folder, "q8_0", VOICE) == made
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".") and path.is_dir()] == []
+
+
+def test_without_llama_cpp_onnx_runtime_runs_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prlm_edge import Writer
+
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    monkeypatch.setattr("prlm_edge.models.engine.find_spec", lambda name: None if name == "llama_cpp" else object())
+    with Writer.open(None, model="smollm2-135m", temperature=0.0) as writer:
+        answers = [
+            writer.generate("title for a post on bread", task="title", **more).answer for more in ({}, {"best_of": 3})
+        ]
+        assert all(answers)
+        assert writer.load().info.name.endswith(".onnx") and writer.load().info.adapter
+    card = json.loads((onnx_copy.path_of(folder, "q8_0", VOICE) / model_store.ONNX_CARD).read_text())
+    assert card["quantization"] == "q8_0"
