@@ -39,6 +39,7 @@ PARTS = {
     "batch": Part("batch.py", (), 5, 2),
     "fresh": Part("fresh.py", (), 7, 2),
     "answer": Part("answer.py", (), 7, 2),
+    "engines": Part("engines.py", (), 5, 2),
     "server": Part("server.py", (), 5, 2),
     "growth": Part("growth.py", (), 3, 1),
     "startup": Part("startup.py", ("--sizes", "100000"), 5, 2),

@@ -21,6 +21,7 @@ ITEM = '{"id": "1", "title": "Rye, slowly", "text": "A loaf."}\n'
 @pytest.fixture
 def report(cli, monkeypatch):
     """The report by check name; the packages are tried for real once, in `test_packages_for_real`."""
+    monkeypatch.setattr(system, "check_engine", lambda found: [])
     monkeypatch.setattr(system, "check_packages", lambda found: [])
 
     def run(*args):
@@ -187,6 +188,7 @@ def test_a_key_that_others_can_read_is_warned_about_and_never_shown(report, home
 
 
 def test_text_output_ends_with_what_blocks(cli, monkeypatch):
+    monkeypatch.setattr(system, "check_engine", lambda found: [])
     monkeypatch.setattr(system, "check_packages", lambda found: [])
     code, out, _ = cli("doctor")
     assert code == 4
@@ -283,3 +285,24 @@ def test_the_install_command_is_for_this_interpreter(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert system.pip_command("x").startswith(sys.executable)
     assert checks.Check("", "", "bad", "").blocks is False
+
+
+@pytest.mark.parametrize(
+    ("engine", "installed", "state", "said", "fix"),
+    [
+        ("auto", {"llama_cpp", "onnxruntime"}, "ok", "llama.cpp (gguf)", ""),
+        ("auto", {"onnxruntime"}, "note", "ONNX Runtime (onnx): llama-cpp-python", "prlm-edge[gguf]"),
+        ("onnx", {"llama_cpp", "onnxruntime"}, "ok", "ONNX Runtime (onnx): the setting", ""),
+        ("auto", set(), "missing", "none", "prlm-edge[local]"),
+        ("onnx", {"llama_cpp"}, "missing", "it is not installed", "prlm-edge[local]"),
+    ],
+)
+def test_the_engine_in_use_and_how_to_get_the_other(monkeypatch, engine, installed, state, said, fix):
+    def find_spec(name):
+        return object() if name in installed else None
+
+    monkeypatch.setattr("prlm_edge.models.engine.find_spec", find_spec)
+    monkeypatch.setattr(system.importlib.util, "find_spec", find_spec)
+    (check,) = system.check_engine(Settings(engine=engine))
+    assert (check.state, check.blocks) == (state, state == "missing")
+    assert said in check.text and fix in check.fix

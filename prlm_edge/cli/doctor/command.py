@@ -28,6 +28,7 @@ def doctor(config: ConfigFile = None, json: JsonFlag = False) -> None:
     """Run every check and report."""
     found, checks = check_settings(config)
     checks = [
+        *system.check_engine(found),
         *system.check_packages(found),
         *system.check_machine(found),
         *models.check_models(found),

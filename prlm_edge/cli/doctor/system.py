@@ -59,8 +59,6 @@ def check_packages(found: Settings) -> Iterator[Check]:
     running = {p.name: _start(p.proof) for p in PACKAGES if _version(p.name)}
     needed, engine = _needed(found), engine_of(found)
     of_engine = () if found.base_url else _OF_ENGINE[engine]
-    if not found.base_url:
-        yield _engine(found)
     for package in PACKAGES:
         extra = "local" if package.name in of_engine and engine == ONNX else package.extra
         yield _package(package._replace(extra=extra), running.get(package.name), package.name in needed)
@@ -101,21 +99,28 @@ def pip_command(*packages: str) -> str:
     return f"{python} -m pip install {quoted}"
 
 
-def _engine(found: Settings) -> Check:
+def check_engine(found: Settings) -> Iterator[Check]:
     """Which engine runs a local model, why, and how to get the other one."""
+    if not found.base_url:
+        yield _engine(found)
+
+
+def _engine(found: Settings) -> Check:
     check = partial(Check, "Packages", "engine")
     engine = engine_of(found)
     why = "the setting engine says so" if found.engine != "auto" else "llama-cpp-python is installed"
     if engine == GGUF:
         return check("ok", f"llama.cpp (gguf): {why}; `--engine onnx` takes ONNX Runtime")
     if found.engine == "auto":
-        why = "llama-cpp-python, which runs small models faster, is not installed"
+        why = "llama-cpp-python is not installed"
     if importlib.util.find_spec("onnxruntime") is None:
         text = f"none: {why}, nor is ONNX Runtime" if found.engine == "auto" else f"{why}, and it is not installed"
         return check("missing", text, pip_command(f"{PROG}[local]"), needed=True)
     if importlib.util.find_spec("llama_cpp") is not None:
         return check("ok", f"ONNX Runtime (onnx): {why}; `--engine gguf` takes llama.cpp")
-    return check("note", f"ONNX Runtime (onnx): {why}; it is compiled, in minutes", pip_command(f"{PROG}[gguf]"))
+    return check(
+        "note", f"ONNX Runtime (onnx): {why}; to have llama.cpp compiled takes minutes", pip_command(f"{PROG}[gguf]")
+    )
 
 
 def _needed(found: Settings) -> set[str]:
