@@ -157,11 +157,34 @@ def python(monkeypatch, tmp_path):
     return replace
 
 
-def test_python_without_pip(index, python):
+NO_PIP = 'case "$*" in *"-m pip"*) echo "python: No module named pip" >&2; exit 1;; esac'
+
+
+def test_python_without_pip_runs_the_one_that_came_with_it(index, python):
+    python(f'{NO_PIP}; exec {sys.executable} "$@"')
+    assert fetch(tiny()).fresh
+
+
+def test_without_any_pip_uv_runs_one(index, python, tmp_path, monkeypatch):
+    real = sys.executable
     python("echo 'python: No module named pip' >&2; exit 1")
+    (tmp_path / "bin").mkdir()
+    uv = tmp_path / "bin" / "uv"
+    uv.write_text(f'#!/bin/sh\n[ "$1 $2 $3 $4" = "tool run --quiet pip" ] && shift 4 && exec {real} -m pip "$@"\n')
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{uv.parent}:/bin:/usr/bin")
+    assert fetch(tiny()).fresh
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_without_pip_and_uv_an_index_must_be_named(index, python, tmp_path, monkeypatch, frozen):
+    python(f": > {tmp_path}/called; echo 'python: No module named pip' >&2; exit 1")
+    monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(MissingError) as error:
         fetch(tiny())
-    assert "ensurepip" in error.value.hint
+    assert "PIP_INDEX_URL" in error.value.hint
+    assert (tmp_path / "called").exists() != frozen
 
 
 def test_an_old_pip_without_raw_progress(index, python):
