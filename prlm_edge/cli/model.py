@@ -22,7 +22,7 @@ from prlm_edge.models.engine import GGUF, ONNX, engine_of
 from prlm_edge.settings import load_settings
 
 app = new_app(help=VERBS["model"], no_args_is_help=True)
-_COPY = "a {} copy of it, from which prompts are read twice as fast"
+_COPY = "a {} copy of it, which is run because it is faster"
 _ONNX_COPY = "a copy of it that ONNX Runtime runs"
 _MERGED = ", with the adapter that comes with prlm-edge merged in"
 

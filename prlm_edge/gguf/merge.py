@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Formats that numpy writes -> llama_ftype.
 FORMATS = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7}
 _WRITABLE = ("F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
-_FINE = ("token_embd.weight", "output.weight")  # never below eight bits: every token depends on them
+_TOKENS, _OUTPUT = "token_embd.weight", "output.weight"  # never below eight bits, or the base's: all depends on them
 _OWN_KEYS = (
     *("GGUF.", "general.alignment", "general.architecture", "general.file_type", "quantize."),
     *(ADAPTER, REASONS, TASKS),
@@ -61,8 +61,9 @@ def merge(
         base: A GGUF model, in any format.
         adapter: A LoRA-GGUF of it; None only brings the model into another format.
         out: The merged GGUF file, none of those two; it names the adapter (`header.ADAPTER`).
-        quant: Format of all matrices: one of `FORMATS`. None keeps each matrix in its own, or in f16 where it is
-            changed and numpy can't write its format.
+        quant: Format of all matrices: one of `FORMATS`. In q4_0 the output's has eight bits, and the tokens' vectors
+            have eight or the base's fewer. None keeps each matrix in its own, or in f16 where it is changed and numpy
+            can't write its format.
         progress: Called with (tensors done, tensors in all).
 
     Returns:
@@ -151,7 +152,7 @@ def _check(base: Path, model: Any, adapter: Path, file: Any, updates: Mapping[st
         raise ModelError(f"{adapter}: an adapter of {of} models, and {base} is {architecture}", _HINT)
     shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in model.tensors}
     for name, update in updates.items():
-        if name in _FINE[:1] or shapes.get(name) != update.shape or update.a.shape[0] != update.b.shape[1]:
+        if name == _TOKENS or shapes.get(name) != update.shape or update.a.shape[0] != update.b.shape[1]:
             raise ModelError(f"{adapter}: does not fit {base}: {name} is {update.shape}, not {shapes.get(name)}", _HINT)
 
 
@@ -166,7 +167,7 @@ def _write(
     import gguf
     import numpy as np
 
-    kinds = {tensor.name: _kind(tensor, quant, is_changed=tensor.name in updates) for tensor in model.tensors}
+    kinds = _kinds(model, updates, quant)
     kept = all(kinds[tensor.name] == tensor.tensor_type for tensor in model.tensors)
     file_type = _says(model, "general.file_type") if quant is None and kept else FORMATS[quant or "f16"]
     with new_file(target, _says(model, "general.architecture")) as writer:
@@ -197,8 +198,26 @@ def _each_merged(
     progress(len(tensors), len(tensors))
 
 
+def _kinds(model: Any, updates: Mapping[str, _Update], quant: str | None) -> dict[str, Any]:
+    """The `gguf.GGMLQuantizationType` that each tensor is written in, by name."""
+    is_tied = all(tensor.name != _OUTPUT for tensor in model.tensors)
+    found = {tensor.name: _kind(tensor, quant, is_changed=tensor.name in updates) for tensor in model.tensors}
+    for tensor in model.tensors:
+        small = quant == "q4_0" and _bits(tensor.tensor_type) < _bits(found[tensor.name])
+        if small and tensor.name == _TOKENS and not is_tied:
+            found[_TOKENS] = tensor.tensor_type  # rows are looked up in it, so its format costs no time
+    return found
+
+
+def _bits(kind: Any) -> float:
+    """Bits a value."""
+    import gguf
+
+    n_values, n_bytes = gguf.GGML_QUANT_SIZES[kind]
+    return float(8 * n_bytes / n_values)
+
+
 def _kind(tensor: Any, quant: str | None, *, is_changed: bool) -> Any:
-    """The `gguf.GGMLQuantizationType` that a tensor is written in."""
     import gguf
 
     kinds = gguf.GGMLQuantizationType
@@ -206,7 +225,7 @@ def _kind(tensor: Any, quant: str | None, *, is_changed: bool) -> Any:
         return tensor.tensor_type
     if quant is None:
         return tensor.tensor_type if tensor.tensor_type.name in _WRITABLE else kinds.F16
-    kind = kinds.Q8_0 if quant == "q4_0" and tensor.name in _FINE else kinds[quant.upper()]
+    kind = kinds.Q8_0 if quant == "q4_0" and tensor.name in (_TOKENS, _OUTPUT) else kinds[quant.upper()]
     return kinds.F16 if int(tensor.shape[0]) % gguf.GGML_QUANT_SIZES[kind][0] else kind
 
 
@@ -250,8 +269,8 @@ def _bytes(model: Any, updates: Mapping[str, _Update], quant: str | None) -> int
     """Bytes of the tensors to be written."""
     import gguf
 
-    total = 0
+    total, kinds = 0, _kinds(model, updates, quant)
     for tensor in model.tensors:
-        block, size = gguf.GGML_QUANT_SIZES[_kind(tensor, quant, is_changed=tensor.name in updates)]
+        block, size = gguf.GGML_QUANT_SIZES[kinds[tensor.name]]
         total += int(tensor.n_elements) // block * size
     return total

@@ -104,9 +104,29 @@ def test_formats(made, tmp_path):
     assert [tensor.tensor_type for tensor in kinds[0]] == [tensor.tensor_type for tensor in kinds[1]]
     over = list(gguf_logprobs(tmp_path / "q8_0.gguf", wanted, adapter_file))
     assert compare_gguf(tmp_path / "again.gguf", wanted, over).kl < 0.02
+    bake(tmp_path / "q5_k_m.gguf", adapter_file, tmp_path / "small.gguf", "q4_0")
+    both = (GGUFReader(tmp_path / name).tensors for name in ("q5_k_m.gguf", "small.gguf"))
+    before, after = ({tensor.name: tensor for tensor in tensors} for tensors in both)
+    assert after["output.weight"].tensor_type.name == "Q8_0"
+    assert after["token_embd.weight"].tensor_type == before["token_embd.weight"].tensor_type
+    assert after["token_embd.weight"].data.tobytes() == before["token_embd.weight"].data.tobytes()
     bake(tmp_path / "q5_k_m.gguf", adapter_file, tmp_path / "wide.gguf", "f16")  # numpy reads what it can't write
     over = list(gguf_logprobs(tmp_path / "q5_k_m.gguf", wanted, adapter_file))
     assert compare_gguf(tmp_path / "wide.gguf", wanted, over).kl < 0.02
+
+
+def test_a_large_matrix_is_computed_some_rows_at_a_time(made, tmp_path, monkeypatch):
+    from gguf import GGUFReader
+
+    from prlm_edge.gguf import merge
+
+    _, _, base_file, adapter_file = made("qwen2")
+    merge.merge(base_file, adapter_file, tmp_path / "at_once.gguf", "f32")
+    monkeypatch.setattr(merge, "_BLOCK", 1000)
+    merge.merge(base_file, adapter_file, tmp_path / "in_blocks.gguf", "f32")
+    files = [GGUFReader(tmp_path / name).tensors for name in ("at_once.gguf", "in_blocks.gguf")]
+    for one, other in zip(*files, strict=True):
+        assert one.name == other.name and np.allclose(one.data, other.data, atol=1e-5)
 
 
 def test_without_torch(made, tmp_path):

@@ -182,6 +182,28 @@ def test_a_model_from_before_gets_its_copy_at_the_first_request(folder: Path) ->
     assert "written with" not in cli(*ask, "--base").stderr
 
 
+def test_of_a_format_that_is_used_no_more_nothing_is_left(folder: Path) -> None:
+    for format in ("q4_0", "q8_0"):
+        made = tuned.make(folder, format)
+        assert made is not None and made.name == f"SmolLM2-135M-Instruct.{format.upper()}.gguf"
+    assert [path.name for path in sorted(folder.glob("*.gguf"))] == ["SmolLM2-135M-Instruct.Q4_1.gguf", ALONE]
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("SmolLM2-135M-Instruct.Q4_1", "SmolLM2-135M-Instruct"),
+        ("qwen2.5-coder-0.5b-instruct-q4_k_m", "qwen2.5-coder-0.5b-instruct"),
+        ("x-IQ2_XXS", "x"),
+        ("x.bf16", "x"),
+        ("qwen2.5-0.5b", "qwen2.5-0.5b"),
+        ("q4-model", "q4-model"),
+    ],
+)
+def test_a_copy_is_named_without_the_format_of_its_source(name: str, stem: str) -> None:
+    assert tuned._FORMAT.sub("", name) == stem
+
+
 def test_rm_removes_them_too(made: Path) -> None:
     assert cli("model", "rm", "default", "--yes").returncode == 0
     assert not made.exists()

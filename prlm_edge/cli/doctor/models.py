@@ -37,24 +37,27 @@ def check_models(found: Settings) -> Iterator[Check]:
 
 def _choice(found: Settings, used: str) -> Check:
     """Why that model is in use, and what a better one would need."""
-    pulled = [model for model in choice.pulled() if model.name == used]
+    pulled = choice.pulled()
+    model = next((model for model in pulled if model.name == used), None)
+    fit = choice.fit(model) if model and model.rank else None
     if found.model != choice.AUTO:
         why = [f"{used} is set ({found.origins['model']})"]
-    elif pulled:
-        why = [f"auto: {used} is the best pulled model that fits this machine"]
-    else:
+    elif not pulled:
         why = [f"auto: {used} is the default, and no model is pulled"]
-    if pulled and pulled[0].rank:
-        fit = choice.fit(pulled[0])
+    elif len(pulled) == 1:
+        why = [f"auto: {used} is the only model that is pulled"]
+    else:
+        which = "smallest of the pulled voices, and none" if fit and fit.problem else "best pulled voice that"
+        why = [f"auto: {used} is the {which} fits this machine"]
+    if fit is not None:
         how = "measured" if fit.measured else f"guessed, until `{PROG} model pull {used}` measures it"
         why.append(f"a request of {choice.PROMPT} tokens takes {fit.seconds:.1f} s ({how})")
     fixes = []
-    for fit in choice.better_than(used):
-        name = fit.model.name
-        is_there = store.read_manifest(fit.model.folder) is not None
-        state = "is pulled" if is_there else f"would be {fit.model.size / 1e6:.0f} MB to pull"
-        why.append(f"{name} writes better: it {fit.problem or state}")
-        if not fit.problem:
+    for better in choice.better_than(used):
+        name, is_there = better.model.name, any(model.name == better.model.name for model in pulled)
+        state = "is pulled" if is_there else f"would be {better.model.size / 1e6:.0f} MB to pull"
+        why.append(f"{name} writes better: it {better.problem or state}")
+        if not better.problem:
             fixes.append(f"{PROG} config unset model" if is_there else f"{PROG} model pull {name}")
     return Check("Models", "choice", "note" if fixes else "ok", "; ".join(why), fixes[0] if fixes else "")
 
