@@ -39,7 +39,7 @@ def test_show_names_every_origin(run, tmp_path, monkeypatch):
     assert lines["k"] == ["7", str(file())]
     assert lines["seed"] == ["3", "more.toml"]
     assert lines["layout"] == ['"block"', "PRLM_LAYOUT"]
-    assert lines["model"] == ['"default"', "default"]
+    assert lines["model"] == ['"auto"', "default"]
     assert lines["user"] == ["-", "default"]
 
 

@@ -201,7 +201,7 @@ def test_of_a_format_that_is_used_no_more_nothing_is_left(folder: Path) -> None:
     ],
 )
 def test_a_copy_is_named_without_the_format_of_its_source(name: str, stem: str) -> None:
-    assert tuned._FORMAT.sub("", name) == stem
+    assert tuned_copy.stem_of(f"{name}.gguf") == stem
 
 
 def test_rm_removes_them_too(made: Path) -> None:
