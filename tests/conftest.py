@@ -18,6 +18,7 @@ from prlm_edge.settings import load_settings
 
 # A run started in the background ignores Ctrl-C, and so would the processes whose Ctrl-C the tests try.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ["PRLM_DRAFTS"] = "0"  # tests that use the user's own home, for its models, keep nothing there
 _USERS_HOME = os.environ.get("PRLM_HOME")  # before any test moves it
 # Hypothesis does not judge by the clock: a busy machine is no fault.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

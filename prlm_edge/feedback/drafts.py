@@ -18,7 +18,7 @@ from typing import Any, get_args
 from prlm_edge.errors import BAD_DATA, UsageError
 from prlm_edge.ingest.message import redact
 from prlm_edge.prompt import Plan
-from prlm_edge.storage import atomic_write, clear_leftovers, data_dir, fits, locked, private_dir
+from prlm_edge.storage import atomic_write, clear_leftovers, fits, locked, private_dir, state_dir
 from prlm_edge.types import Candidate, Draft, Shape
 
 MAX_CHARS = 20_000  # kept of a request
@@ -73,7 +73,7 @@ def draft_of(plan: Plan, shown: tuple[Candidate, ...], model: str) -> Draft | No
 
 def drafts_path() -> Path:
     """Where the drafts are kept; the file need not exist."""
-    return data_dir() / "drafts.jsonl"
+    return state_dir() / "drafts.jsonl"
 
 
 def keep(draft: Draft, profile: Path, n: int) -> None:

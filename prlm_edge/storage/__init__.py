@@ -11,7 +11,7 @@ from prlm_edge.storage.files import (
     write_error,
     writing,
 )
-from prlm_edge.storage.folders import cache_dir, config_dir, data_dir, expanded, private_dir
+from prlm_edge.storage.folders import cache_dir, config_dir, data_dir, expanded, private_dir, state_dir
 from prlm_edge.storage.json_files import (
     NUMBER,
     append_json,
@@ -42,6 +42,7 @@ __all__ = [
     "private_dir",
     "read_small",
     "read_yaml",
+    "state_dir",
     "temporaries",
     "write_error",
     "write_json",

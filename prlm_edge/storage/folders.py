@@ -1,4 +1,4 @@
-"""The three folders that hold everything prlm-edge keeps: data, settings and cache."""
+"""The four folders that hold everything prlm-edge keeps: data, settings, state and cache."""
 
 from __future__ import annotations
 
@@ -29,19 +29,25 @@ def _folder(kind: str) -> Path:
     paths = {
         "data": platformdirs.user_data_path,
         "config": platformdirs.user_config_path,
+        "state": platformdirs.user_state_path,
         "cache": platformdirs.user_cache_path,
     }
     return paths[kind]("prlm-edge", appauthor=False)
 
 
 def data_dir() -> Path:
-    """Folder of models and other things worth keeping (not created). `PRLM_HOME` moves all three folders."""
+    """Folder of models and other things worth keeping (not created). `PRLM_HOME` moves all four folders."""
     return _folder("data")
 
 
 def config_dir() -> Path:
     """Folder of the user's config.toml and own tasks (not created)."""
     return _folder("config")
+
+
+def state_dir() -> Path:
+    """Folder of what was done last on this machine (not created)."""
+    return _folder("state")
 
 
 def cache_dir() -> Path:

@@ -53,6 +53,8 @@ COMMANDS = {
         "4",
         "a title",
     ],
+    "accept": ["accept", "--list"],
+    "style": ["style", "show", "-u", "me.jsonl"],
     "search": ["search", "-u", "me.jsonl", "-r", "dense", "rye"],
     "profile": ["profile", "stats", "-u", "me.jsonl"],
     "model": ["model", "list"],

@@ -69,8 +69,11 @@ def check_settings(config: Path | None) -> tuple[Settings, list[Check]]:
 
 
 def check_folders() -> Iterator[Check]:
-    """The data, config and cache folders: may we write, may others read, how much room is there."""
-    folders = {"data": storage.data_dir(), "config": storage.config_dir(), "cache": storage.cache_dir()}
+    """The folders of data, settings, state and cache: may we write, may others read, how much room is there."""
+    folders = {
+        **{"data": storage.data_dir(), "config": storage.config_dir()},
+        **{"state": storage.state_dir(), "cache": storage.cache_dir()},
+    }
     for name, folder in folders.items():
         try:
             yield _folder(name, folder)

@@ -34,9 +34,9 @@ _SETTINGS = f"""## Settings
 
 Strongest first: a flag, a `{ENV_PREFIX}*` environment variable, the file of `--config`, your `config.toml`
 (`{PROG} config path`), the default. A variable that starts with `{ENV_PREFIX}` and is no setting is an error, so that
-a misspelt one is noticed; `PRLM_HOME` (a folder for everything: models, settings, caches) and `PRLM_DEBUG` are the two
-that are not settings. An empty variable counts as not set. In Python, those marked "yes" may be given for one request:
-`writer.generate(query, k=5)`.
+a misspelt one is noticed; `PRLM_HOME` (a folder for everything: models, settings, drafts, caches) and `PRLM_DEBUG` are
+the two that are not settings. An empty variable counts as not set. In Python, those marked "yes" may be given for one
+request: `writer.generate(query, k=5)`.
 
 | setting | default | one request | what it is |
 |---|---|---|---|
