@@ -1,6 +1,9 @@
 """The memory estimate: what it grows with, and what is said where there is too little."""
 
 import json
+import os
+import platform
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +73,15 @@ def test_a_full_gpu_is_said_with_a_knob(value, hint):
 def test_it_knows_what_is_free_here():
     free = memory.available()
     assert free is None or free > 10**8
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_goes_back_to_the_system():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    left = [bytearray(20_000) for _ in range(10_000)][::50]  # between those the heap has holes
+    before = resident()
+    memory.give_back()
+    assert before - resident() > 100e6
+    assert len(left) == 200

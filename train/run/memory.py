@@ -7,7 +7,9 @@ and logits of its labelled tokens.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,6 +86,13 @@ def check(folder: Path, recipe: Recipe, longest: int) -> StepMemory:
             _knob(needed, recipe),
         )
     return needed
+
+
+def give_back() -> None:
+    """Return freed memory to the system; glibc keeps it, and batches of ever other lengths make ever more of it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager

@@ -51,13 +51,25 @@ def run_trainer(
         PrlmError: The disk or the GPU's memory is full; checkpoints stay.
     """
     trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is for data
-    for one in callbacks:
+    for one in (_GiveBack(), *callbacks):
         trainer.add_callback(one)
     with processes.first_one_first():  # which removes torn ones
         latest = folder.latest()
     with writing(folder.path), memory.fitting(knob, value):
         trainer.train(resume_from_checkpoint=str(latest) if latest else None)
     return bool(trainer.state.global_step >= trainer.state.max_steps)
+
+
+class _GiveBack(TrainerCallback):
+    """Returns memory to the system behind each micro-batch: `memory.give_back`."""
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A micro-batch is done, and the step isn't."""
+        memory.give_back()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step is done."""
+        memory.give_back()
 
 
 class Checkpoints(TrainerCallback):
