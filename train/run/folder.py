@@ -19,6 +19,7 @@ from prlm_edge.errors import BAD_DATA, PrlmError, UsageError
 from prlm_edge.gguf.header import TASKS, read_header
 from prlm_edge.storage import atomic_write, fits, new_folder, private_dir, writing
 from prlm_edge.train.config import Recipe, dump
+from prlm_edge.train.data.prepared import FOLDER
 
 FILES = "files.json"
 _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate")
@@ -73,7 +74,7 @@ class TrainFolder:
                         f"{path}: a run with another {what}", "choose another --out, or delete that folder"
                     )
             return folder
-        if path.exists() and (not path.is_dir() or any(not _torn_header(one) for one in path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(not _before_header(one) for one in path.iterdir())):
             raise UsageError(f"{path}: not empty, and no run", "choose another --out")
         with writing(path):
             private_dir(path)
@@ -127,9 +128,9 @@ class TrainFolder:
             shutil.copytree(source, work, dirs_exist_ok=True)
 
 
-def _torn_header(path: Path) -> bool:
-    """Whether this is what a kill leaves of a header that was being written."""
-    return path.name.startswith(".run.json.") and path.suffix == ".tmp"
+def _before_header(path: Path) -> bool:
+    """Whether this is prepared data, or what a kill leaves of a header that was being written."""
+    return path.name == FOLDER or (path.name.startswith(".run.json.") and path.suffix == ".tmp")
 
 
 def seal(checkpoint: Path) -> None:

@@ -27,6 +27,12 @@ MinutesOption = Annotated[
     float | None,
     typer.Option("--minutes", min=0, help="Stop after so long, with a checkpoint: the same command goes on."),
 ]
+PrepareFlag = Annotated[
+    bool,
+    typer.Option(
+        "--prepare", help="Only tokenize the data into RUN/prepared: the same command reads it, on any machine."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,7 @@ def warmstart(
     out: OutOption,
     asked: _Asked,
     minutes: MinutesOption = None,
+    prepare: PrepareFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Learn from what users really wrote: an adapter over a frozen model, on a GPU or on a CPU.
@@ -188,7 +195,7 @@ def warmstart(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.warmstart(recipe, out, asked.begin_with(recipe), minutes), recipe, json=json)
+    _say(stages.warmstart(recipe, out, asked.begin_with(recipe), minutes, prepare=prepare), recipe, json=json)
 
 
 @app.command()
@@ -290,6 +297,7 @@ def grpo(
     out: OutOption,
     asked: _Asked,
     minutes: MinutesOption = None,
+    prepare: PrepareFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Learn from rewards: answers are drawn, judged and learned from, group by group (GRPO).
@@ -300,7 +308,7 @@ def grpo(
     from prlm_edge.cli.train import stages
 
     recipe = asked.load()
-    _say(stages.grpo(recipe, out, asked.begin_with(recipe), minutes), recipe, json=json)
+    _say(stages.grpo(recipe, out, asked.begin_with(recipe), minutes, prepare=prepare), recipe, json=json)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ from prlm_edge.types import Cancel
 if TYPE_CHECKING:
     from prlm_edge.train.config import Recipe
     from prlm_edge.train.data.examples import Examples
+    from prlm_edge.train.data.prepared import Prepared
+    from prlm_edge.train.data.tokens import Tokens
     from prlm_edge.train.reward.stage import RewardRun
     from prlm_edge.train.run.folder import TrainFolder
     from prlm_edge.train.types import Ask
@@ -51,21 +54,32 @@ def _alone() -> None:
         raise UsageError("several processes train warmstart and grpo alone", "run the other stages without a launcher")
 
 
-def warmstart(recipe: Recipe, out: Path, adapter: Path | None, minutes: float | None = None) -> Path:
-    """Supervised fine-tuning, from `adapter` or from a fresh one; for `minutes` at most, after which it can go on."""
+def warmstart(
+    recipe: Recipe, out: Path, adapter: Path | None, minutes: float | None = None, *, prepare: bool = False
+) -> Path:
+    """Supervised fine-tuning, from `adapter` or from a fresh one; for `minutes` at most, after which it can go on.
+
+    Raises:
+        typer.Exit: It was stopped, or only to `prepare` its data.
+    """
     until = _until(minutes)
     from prlm_edge.train import base
     from prlm_edge.train import warmstart as stage
+    from prlm_edge.train.data.prepared import Prepared
     from prlm_edge.train.run import memory, processes
     from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
     folder_of_base = base.resolve(recipe.base.model)
     tokens = base.load_tokens(folder_of_base, recipe.data.max_tokens)
-    examples = _read(recipe, tokens, dev=False)
-    judged = _read(recipe, tokens, dev=True) if recipe.data.dev_files else None
+    kept = Prepared(out, recipe, folder_of_base)
+    with processes.first_one_first():
+        examples = _read(kept, recipe, tokens, dev=False)
+        judged = _read(kept, recipe, tokens, dev=True) if recipe.data.dev_files else None
     _note(f"to learn from: {examples.say()}")
     if judged:
         _note(f"to choose by: {judged.say()}")
+    if prepare:
+        raise typer.Exit
     memory.check(folder_of_base, recipe, max(len(example.ids) for example in examples.examples))
     sha256 = examples.sha256 | (_dev(judged.sha256) if judged else {})
     with processes.first_one_first():
@@ -163,26 +177,31 @@ def blend(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     return found
 
 
-def grpo(recipe: Recipe, out: Path, adapter: Path | None, minutes: float | None = None) -> Path:
+def grpo(
+    recipe: Recipe, out: Path, adapter: Path | None, minutes: float | None = None, *, prepare: bool = False
+) -> Path:
     """Reinforcement learning, from `adapter` or from a fresh one; for `minutes` at most, after which it can go on.
 
     Raises:
-        typer.Exit: It was stopped for cause; why is said, and the adapter of the best dev point is kept.
+        typer.Exit: It was stopped, or only to `prepare` its data. Or it stopped for cause: why is said, and the adapter
+            of the best dev point is kept.
     """
     until = _until(minutes)
     from prlm_edge.train import base
-    from prlm_edge.train.data import prompts
+    from prlm_edge.train.data.prepared import Prepared
     from prlm_edge.train.grpo import stage
     from prlm_edge.train.run import processes
     from prlm_edge.train.run.folder import TrainFolder, tasks_of
 
     source = base.resolve(recipe.base.model)
     tokens = base.load_tokens(source, recipe.data.max_tokens)
-    with progress("reading the data", unit="rows") as update:
-        limits = recipe.data.limit, recipe.data.dev_limit
-        asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=limits[0], progress=update)
-        judged, dev_sha256 = prompts.read(recipe.data.dev_files, recipe, tokens, limit=limits[1], progress=update)
+    kept = Prepared(out, recipe, source)
+    with processes.first_one_first():
+        asked, sha256 = _prompts(kept, recipe, tokens, dev=False)
+        judged, dev_sha256 = _prompts(kept, recipe, tokens, dev=True)
     _note(f"{len(asked)} prompts to draw from, {len(judged)} to choose by")
+    if prepare:
+        raise typer.Exit
     scorer, judge = _reward_model(recipe)
     tasks = {*_tasks(asked), *tasks_of(adapter)}
     with processes.first_one_first():
@@ -306,17 +325,39 @@ def _config_of_base(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def _read(recipe: Recipe, tokens: Any, *, dev: bool) -> Examples:
+def _read(kept: Prepared, recipe: Recipe, tokens: Tokens, *, dev: bool) -> Examples:
     from prlm_edge.train.data.examples import read
+    from prlm_edge.train.data.prepared import EXAMPLES
 
+    files = recipe.data.dev_files if dev else recipe.data.files
+    asked: dict[str, Any] = {
+        "loss_on": "answer" if dev else recipe.warmstart.loss_on,
+        "limit": recipe.data.dev_limit if dev else recipe.data.limit,
+        "more_per_user": 0 if dev else recipe.data.more_per_user,
+    }
     with progress("reading the dev data" if dev else "reading the data", unit="rows") as update:
-        return read(
-            recipe.data.dev_files if dev else recipe.data.files,
-            tokens,
-            recipe.data,
-            seed=recipe.seed,
-            loss_on="answer" if dev else recipe.warmstart.loss_on,
-            limit=recipe.data.dev_limit if dev else recipe.data.limit,
-            more_per_user=0 if dev else recipe.data.more_per_user,
-            progress=update,
+
+        def make() -> Examples:
+            return read(files, tokens, recipe.data, seed=recipe.seed, progress=update, **asked)
+
+        return kept.get("dev-examples" if dev else "examples", EXAMPLES, files, make, **asked)
+
+
+def _prompts(kept: Prepared, recipe: Recipe, tokens: Tokens, *, dev: bool) -> tuple[list[Ask], dict[str, str]]:
+    from prlm_edge.train.data.prepared import PROMPTS
+    from prlm_edge.train.data.prompts import read
+
+    files = recipe.data.dev_files if dev else recipe.data.files
+    limit = recipe.data.dev_limit if dev else recipe.data.limit
+    reasoning = recipe.grpo.reasoning_tokens
+    with progress("reading the dev data" if dev else "reading the data", unit="rows") as update:
+
+        def make() -> tuple[list[Ask], dict[str, str]]:
+            asked, sha256 = read(files, recipe, tokens, limit=limit, progress=update)
+            # Which tokenizer made a request's tokens can't be kept; whoever draws tokenizes its turns again.
+            plain = [replace(one, request=replace(one.request, tokenized=None)) for one in asked]
+            return plain, sha256
+
+        return kept.get(
+            "dev-prompts" if dev else "prompts", PROMPTS, files, make, limit=limit, reasoning_tokens=reasoning
         )
