@@ -3,6 +3,7 @@
 
 PYTHON = python3
 VENV = .venv
+DEMO = .venv-demo
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 DATA = ../shared/data
@@ -40,9 +41,17 @@ types: $(STAMP) ## mypy
 test: lint models ## set up, fetch the models, run ruff, mypy and every test
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-demo: $(STAMP) ## set up, fetch the default model (93 MB), write titles with and without its adapter
-	@$(BIN)/prlm-edge model pull smollm2-135m > /dev/null
-	@$(BIN)/python examples/demo.py
+# An environment of its own, of wheels alone: ONNX Runtime runs the model, and nothing is compiled.
+$(DEMO)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@$(DEMO)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(DEMO)
+	@echo 'installing into $(DEMO) (60 MB of wheels)'
+	@$(DEMO)/bin/python -m pip install -q -e '.[local]'
+	@touch $@
+
+demo: $(DEMO)/.installed ## set up without a compiler, fetch the default model (93 MB), write titles with and without its adapter
+	@$(DEMO)/bin/prlm-edge model pull smollm2-135m > /dev/null
+	@$(DEMO)/bin/python examples/demo.py
 
 # It prints the kind and seed of what it finds: `python tests/fuzz.py --kind task --seed 7` runs that case again.
 fuzz: models ## odd input of every kind for MINUTES=10: no traceback, crash or hang
@@ -85,6 +94,6 @@ examples: models ## write docs/examples.md anew with the default model
 	mv docs/examples.md.new docs/examples.md
 
 clean: ## remove the environment and what was built (models stay: prlm-edge model rm)
-	rm -rf $(VENV) build dist prlm_edge.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build dist prlm_edge.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup models lint types test demo fuzz bench results asks docs examples clean

@@ -4,7 +4,7 @@
 
 "cold" is from opening the model to the end of the first answer of one token, its files already in the system's memory;
 "prompt" and "answer" are tokens a second of a later request, "first" the time to its first token. The copies that the
-engines run are made before.
+engines run, without an adapter, are made before.
 """
 
 import tempfile
@@ -25,10 +25,11 @@ from prlm_edge.backends.llama.backend import LlamaCpp
 from prlm_edge.backends.onnx.backend import Onnx
 from prlm_edge.types import Request, Sampling, Span, Turn
 path, n_tokens, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+WORDS = "Nobody wrote down what the weather did to the loaf that week, and the oven was cold. " * 100
 started = time.perf_counter()
 model = (Onnx if path.is_dir() else LlamaCpp)(path, n_threads=threads, prefix_cache="off")
 def ask(n_prompt, n_answer):
-    turns = (Turn("user", (Span("word " * n_prompt),)),)
+    turns = (Turn("user", (Span("Write a long story that begins so: " + WORDS[:5 * n_prompt]),)),)
     *_, last = model.stream(Request(turns, reasoning_tokens=0, answer_tokens=n_answer, multiline=True,
                                     sampling=Sampling(temperature=0, repeat_penalty=1.3)))
     return last.completion.usage
@@ -51,7 +52,9 @@ def main() -> None:
     for name in args.models:
         paths: dict[str, Path] = {}
         for engine in ENGINES:
-            paths[engine] = what_runs(load_settings(env={}, flags={"model": name, "engine": engine})).model
+            paths[engine] = what_runs(
+                load_settings(env={}, flags={"model": name, "engine": engine, "adapter": "none"})
+            ).model
         with tempfile.TemporaryDirectory() as home:
 
             def run(engine: str, home: str = home, paths: dict[str, Path] = paths) -> list[float]:

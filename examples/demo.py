@@ -2,7 +2,8 @@
 
     python examples/demo.py ["title for my post on winter sourdough" ...] [--adapter runs/mine/adapter.gguf]
 
-The two columns are what `prlm-edge generate --base` and `prlm-edge generate` answer, with the example profile.
+The two columns are what `prlm-edge generate --base` and `prlm-edge generate` answer, with the example profile. Then one
+of the requests with the model's reasoning and the past items that it was shown.
 """
 
 import argparse
@@ -63,6 +64,20 @@ def compare(requests: Sequence[str], model: str, adapter: Path | None) -> None:
             asked = request if len(request) < LONGEST else f"{request[:LONGEST].rpartition(' ')[0]} ..."
             show(asked, *(writer.generate(request).answer for writer in (base, trained)))
             print()
+        explain(trained, (requests[1:] or requests)[0])
+
+
+def explain(writer: Writer, request: str) -> None:
+    """Print the answer to `request` with its reasoning before it, and the past items that were used."""
+    result = writer.generate(request, reasoning="show")
+    titles = [hit.item.title for hit in result.used]
+    for name, text in (
+        ("asked for", request),
+        ("reasoning", result.reasoning),
+        ("title", result.answer),
+        ("used", "; ".join(titles)),
+    ):
+        print(textwrap.fill(f"{name + ':':<11}{text}", 3 * column_width() + 4, subsequent_indent=" " * 11))
 
 
 def show(*cells: str) -> None:

@@ -1,6 +1,6 @@
-"""The wheel with its base dependencies only (no llama.cpp, onnxruntime, torch) in a fresh environment outside the tree.
+"""The wheel in fresh environments outside the tree: bare (no llama.cpp, onnxruntime, torch), and as a tool of uv.
 
-Builds the wheel and fetches its dependencies with pip: needs pip's index, as `make setup` does.
+Builds the wheel and fetches its dependencies with pip and uv: needs pip's index, as `make setup` does.
 """
 
 import json
@@ -144,3 +144,33 @@ def test_doctor(bare):
     assert found["generate"] is False
     assert list(dict.fromkeys(fixes)) == ['pip install "prlm-edge[local]"', "prlm-edge model pull smollm2-135m"]
     assert {check["name"]: check["state"] for check in found["checks"]}["numpy"] == "ok"
+
+
+def test_uv_installs_pulls_and_writes_without_compiler_and_pip(wheel, tmp_path):
+    """Installed as a tool, pulled, asked: ONNX Runtime runs what was fetched and converted."""
+    uv = Path(sys.executable).with_name("uv")
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PRLM_", "PYTHON", "VIRTUAL_ENV"))
+    }
+    folders = {"UV_TOOL_DIR": "tools", "UV_TOOL_BIN_DIR": "bin", "PRLM_HOME": "home"}
+    env = kept | {name: str(tmp_path / folder) for name, folder in folders.items()}
+    env |= {"CC": "/bin/false", "CXX": "/bin/false", "PATH": f"{tmp_path / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin"}
+
+    def run(*argv):
+        return subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    done = run(uv, "tool", "install", "--python", sys.executable, f"{wheel}[local]")
+    assert done.returncode == 0, done.stderr
+    code = "from importlib.util import find_spec; print([m for m in ('pip', 'llama_cpp', 'torch') if find_spec(m)])"
+    assert run(tmp_path / "tools" / "prlm-edge" / "bin" / "python", "-c", code).stdout == "[]\n"
+    program = tmp_path / "bin" / "prlm-edge"
+    done = run(program, "model", "pull")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(".onnx") and "that ONNX Runtime runs" in done.stderr
+    for more in ([], ["--base"], ["-n", "2"]):
+        done = run(program, "generate", "--user", str(EXAMPLE), *more, "title for my post on winter sourdough")
+        assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    done = run(program, "doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 0 and checks["engine"]["text"].startswith("ONNX Runtime")
+    assert checks["engine"]["fix"].endswith('"prlm-edge[gguf]"')

@@ -45,7 +45,14 @@ def test_both_answers_stand_beside_the_request(smollm2_path: Path) -> None:
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     columns = [lines[0].index(name) for name in ("asked for", "base", "trained")]
-    body = [line for line in lines[2:] if line]
+    last = next(at for at, line in enumerate(lines) if line.startswith("asked for: "))
+    assert [line.partition(":")[0] for line in lines[last:] if line[0] != " "] == [
+        "asked for",
+        "reasoning",
+        "title",
+        "used",
+    ]
+    body = [line for line in lines[2:last] if line]
     asked, base, trained = (
         " ".join(part for line in body if (part := line[start:end].strip()))
         for start, end in zip(columns, (*columns[1:], None), strict=True)
