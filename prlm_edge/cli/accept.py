@@ -26,9 +26,9 @@ Without DRAFT the last answer of `generate` is meant, of the profile that it was
 printed.
 
 \b
-prlm-edge accept                                           as it was
-prlm-edge accept --final "the crust: a tin and some gravel"    as you use it
-git log -1 --format=%s | prlm-edge accept --final -        as you committed it
+prlm-edge accept                                        as it was
+prlm-edge accept --final "the crust: a tin and gravel"  as you use it
+git log -1 --format=%s | prlm-edge accept --final -     as you committed it
 
 What you changed counts as your writing from now on. What you took as it was is kept in the profile, but never shown as
 an example, counted as a habit or trained on, so that the program does not imitate itself. The answers that you did not

@@ -67,8 +67,8 @@ def import_items(
     An item whose id and source are in the profile with another text or other facts is the same thing, told anew: it is
     counted as changed, and with `update` brings the old one up to date, all of them in one step at the end.
 
-    An item that is worded as a draft which the profile's user accepted as it was, no later than it, does not teach
-    either: a commit comes back with the subject that was written for it.
+    An item may be worded as an answer that the user has accepted, as a commit is by the subject written for it. As it
+    was accepted unchanged, no later than the item, neither teaches; as it was edited that day, it is a duplicate.
 
     Args:
         profile: The profile.
@@ -90,7 +90,7 @@ def import_items(
     seen: set[str] = set()
     before = len(profile)
     try:
-        for item in _as_drafted(profile, items):
+        for item in _without_drafts(profile, items, report):
             report.read += 1
             report.undated += not item.date and "date" in item.meta
             if len(item.text) + len(item.title) > MAX_ITEM_CHARS:
@@ -121,16 +121,24 @@ def import_items(
         raise
 
 
-def _as_drafted(profile: Profile, items: Iterable[Item]) -> Iterator[Item]:
-    """The items, those marked that are drafts which the user accepted as they were."""
-    drafts: dict[str, str] = {}  # when each was accepted first, by its words
+def _without_drafts(profile: Profile, items: Iterable[Item], report: Report) -> Iterator[Item]:
+    """The items, but for those that came of our answers: see `import_items`."""
+    answers: dict[str, Item] = {}  # the first that became of each wording
     for item in profile:
-        if not item.teaches and item.date:
-            drafts.setdefault(_worded(item), item.date)
+        ours = not item.teaches or (item.id.startswith("a") and "origin" in item.meta)  # the id spares reading all
+        if ours and item.date:
+            answers.setdefault(_worded(item), item)
     for item in items:
-        accepted = drafts.get(_worded(item))
-        again = accepted is not None and (not item.date or item.date[:10] >= accepted)
-        yield replace(item, meta={**item.meta, "origin": ACCEPTED}) if again else item
+        answer, day = answers.get(_worded(item)), item.date[:10]
+        if answer is None or (day and day < answer.date):
+            yield item
+        elif not answer.teaches:
+            yield replace(item, meta={**item.meta, "origin": ACCEPTED})
+        elif day == answer.date and item.id != answer.id:
+            report.read += 1
+            report.duplicates += 1
+        else:
+            yield item
 
 
 def _worded(item: Item) -> str:

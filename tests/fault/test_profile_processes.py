@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from kept_users import lines, prepare, style
 
+from prlm_edge import feedback
 from prlm_edge.profile import Profile
 from prlm_edge.types import Item
 
@@ -41,6 +42,23 @@ for i in itertools.count():
     print(i, flush=True)
     if i % 3 == 2:
         assert profile.remove([f"{run}.{i}.3"]) == 1
+"""
+
+
+ACCEPTED = """
+import itertools, sys
+from dataclasses import replace
+from pathlib import Path
+from prlm_edge import Profile, feedback
+from prlm_edge.types import Draft
+path, run = Path(sys.argv[1]), sys.argv[2]
+profile = Profile.open(path, create=True)
+for i in itertools.count():
+    draft = Draft(f"{run}.{i}", "title", f"{run} {i}", "topic", "title", False, ("first", "second " * 9000))
+    feedback.keep(draft, path, 3)
+    feedback.accept(profile, draft, f"{run} wrote {i}")
+    feedback.accept(profile, draft, f"{run} wrote {i} again")
+    print(i, flush=True)
 """
 
 
@@ -162,3 +180,26 @@ def test_processes_that_write_and_keep_at_once_and_are_killed(
         shutil.rmtree(home / "cache")
         assert found == (lines(tmp_path), style(tmp_path))
         assert any(item.id == f"t{turn}w0.0" for item in found[0][0])
+
+
+def test_accepting_that_is_killed_at_any_moment(tmp_path: Path, home: Path) -> None:
+    """What was accepted is there, with its pairs; what was kept for it can be read."""
+    path = tmp_path / "me.jsonl"
+    draw = random.Random(7)
+    for run in range(6):
+        with start(ACCEPTED, path, run) as worker:
+            assert worker.stdout is not None
+            done = [int(worker.stdout.readline()) for _ in range(draw.randint(1, 4))][-1]
+            time.sleep(draw.random() / 20)
+            worker.send_signal(signal.SIGKILL)
+            done = max([done, *map(int, worker.stdout.read().split())])
+        profile = Profile.open(path)
+        profile.repair()
+        for i in range(done + 1):
+            item = profile.get(f"a{run}.{i}")
+            assert item is not None and item.title == f"{run} wrote {i} again"
+        pairs = [one for one in feedback.read_pairs(path) if one.draft.startswith(f"{run}.")]
+        assert len([one for one in pairs if int(one.draft.partition(".")[2]) <= done]) == 2 * (done + 1)
+        last = feedback.find(path).draft
+        assert last.id in (f"{run}.{done}", f"{run}.{done + 1}")
+        assert feedback.accept(profile, last, "mine").pairs == 2

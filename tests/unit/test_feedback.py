@@ -175,6 +175,13 @@ def test_a_draft_that_comes_back_with_an_import_does_not_teach(profile: Profile)
             import_items(profile, [Item(id, f"Changed files: {id}", title, date, "commit", "git:x")], Report())
         item = profile.get(id)
         assert item is not None and item.teaches == teaches, id
+    edited = profile.get(feedback.accept(profile, replace(commit, id="d2"), "what i wrote").item)
+    assert edited is not None
+    report = Report()
+    again = [Item(date, f"Changed files: {date}", edited.title, date, "commit") for date in (edited.date, "2020-01-01")]
+    import_items(profile, again, report)
+    assert (report.read, report.added, report.duplicates) == (2, 1, 1)
+    assert profile.get(edited.date) is None  # the same writing twice would count twice
 
 
 @pytest.mark.parametrize(
