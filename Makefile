@@ -49,8 +49,8 @@ $(DEMO)/.installed: pyproject.toml
 	@$(DEMO)/bin/python -m pip install -q -e '.[local]'
 	@touch $@
 
-demo: $(DEMO)/.installed ## set up without a compiler, fetch the default model (93 MB), write titles with and without its adapter
-	@$(DEMO)/bin/prlm-edge model pull smollm2-135m > /dev/null
+demo: $(DEMO)/.installed ## set up without a compiler, fetch the default model, write titles with and without its adapter
+	@$(DEMO)/bin/prlm-edge model pull > /dev/null
 	@$(DEMO)/bin/python examples/demo.py
 
 # It prints the kind and seed of what it finds: `python tests/fuzz.py --kind task --seed 7` runs that case again.
