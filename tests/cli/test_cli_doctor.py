@@ -37,21 +37,21 @@ def test_a_bare_home_lacks_the_model_and_says_how_to_get_it(report):
     assert code == 4
     assert found["generate"] is False
     assert checks["model"]["state"] == "missing"
-    assert checks["model"]["fix"] == "prlm-edge model pull smollm2-135m"
+    assert checks["model"]["fix"] == f"prlm-edge model pull {models.find('default').name}"
     assert checks["embedder"]["state"] == "note"  # BM25 needs none
     assert checks["settings"]["state"] == checks["task"]["state"] == "ok"
     assert checks["profile"]["fix"] == "prlm-edge config set user me.jsonl"
 
 
 def test_with_a_model_generate_can_run(report):
-    install("default")
+    install("small")
     code, found, checks = report()
     assert (code, found["generate"], checks["model"]["state"]) == (0, True, "ok")
     assert "hashes verified" in checks["model"]["text"]
 
 
 def test_a_model_whose_bytes_changed_is_bad(report):
-    path = install("default")
+    path = install("small")
     path.write_bytes(b"GGUF bytez")  # the same size
     code, _, checks = report()
     assert code == 4
@@ -68,14 +68,14 @@ def test_a_local_file_that_is_no_gguf_is_bad(report, tmp_path, monkeypatch):
 
 
 def test_a_model_larger_than_memory_is_warned_about(report, monkeypatch):
-    install("default")
+    install("small")
     monkeypatch.setattr(cpu, "memory", lambda: (10, 5))
     code, _, checks = report()
     assert (code, checks["model"]["state"]) == (0, "warn")
 
 
 def test_the_embedder_is_needed_for_dense_retrieval_only(report, monkeypatch):
-    install("default")
+    install("small")
     monkeypatch.setenv("PRLM_RETRIEVER", "hybrid")
     code, _, checks = report()
     assert (code, checks["embedder"]["state"]) == (4, "missing")
@@ -93,7 +93,7 @@ def test_a_server_needs_no_local_model(report, monkeypatch):
 
 
 def test_broken_settings_are_a_finding_and_not_the_end(report, home):
-    install("default")
+    install("small")
     (home / "config").mkdir(parents=True, exist_ok=True)
     (home / "config" / "config.toml").write_text("k = 0\n")
     code, _, checks = report()
@@ -112,7 +112,7 @@ def test_broken_settings_are_a_finding_and_not_the_end(report, home):
     ],
 )
 def test_what_the_settings_name_must_be_there(report, monkeypatch, env, name, text):
-    install("default")
+    install("small")
     for key, value in env.items():
         monkeypatch.setenv(key, value)
     code, _, checks = report()
@@ -123,7 +123,7 @@ def test_what_the_settings_name_must_be_there(report, monkeypatch, env, name, te
 
 
 def test_the_profile_is_read(report, cli, tmp_path, monkeypatch):
-    install("default")
+    install("small")
     monkeypatch.setenv("PRLM_USER", "my me.jsonl")
     (tmp_path / "my me.jsonl").write_text(ITEM)
     assert report()[2]["profile"]["text"] == "my me.jsonl: 1 item"
@@ -194,7 +194,8 @@ def test_text_output_ends_with_what_blocks(cli, monkeypatch):
     assert code == 4
     headings = [line for line in out.splitlines() if line and not line.startswith(" ")]
     assert headings[1:5] == ["Machine", "Models", "Settings", "Folders"]
-    assert out.endswith("generate can't run yet. What mends it:\n  prlm-edge model pull smollm2-135m\n")
+    command = f"prlm-edge model pull {models.find('default').name}"
+    assert out.endswith(f"generate can't run yet. What mends it:\n  {command}\n")
 
 
 def test_packages_for_real():

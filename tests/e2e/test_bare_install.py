@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from helpers import EXAMPLE
 
+from prlm_edge.models import find
+
 ROOT = Path(__file__).parents[2]
 ABSENT = ("llama_cpp", "onnxruntime", "tokenizers", "huggingface_hub", "gguf", "torch", "transformers")
 
@@ -142,7 +144,10 @@ def test_doctor(bare):
     found = json.loads(done.stdout)
     fixes = [check["fix"] for check in found["checks"] if check["needed"] and check["state"] == "missing"]
     assert found["generate"] is False
-    assert list(dict.fromkeys(fixes)) == ['pip install "prlm-edge[local]"', "prlm-edge model pull smollm2-135m"]
+    assert list(dict.fromkeys(fixes)) == [
+        'pip install "prlm-edge[local]"',
+        f"prlm-edge model pull {find('default').name}",
+    ]
     assert {check["name"]: check["state"] for check in found["checks"]}["numpy"] == "ok"
 
 

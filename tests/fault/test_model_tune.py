@@ -36,9 +36,9 @@ COPIES = [pytest.param(tuned_copy.RECORD, "none", id="alone"), pytest.param(tune
 @pytest.fixture
 def folder(home: Path, smollm2_path: Path) -> Path:
     """The real model, as it is pulled, in an empty home."""
-    folder = models.find("default").folder
+    folder = models.find("small").folder
     folder.mkdir(parents=True)
-    source = smollm2_path.with_name(models.find("default").files[0].name)
+    source = smollm2_path.with_name(models.find("small").files[0].name)
     os.link(source, folder / source.name)
     shutil.copy(source.with_name(model_store.MANIFEST), folder)
     return folder
@@ -61,11 +61,11 @@ def run(adapter: str | None, **flags: object) -> tuned.Run:
 
 
 def test_what_is_run(made: Path) -> None:
-    original, alone, merged = made / models.find("default").files[0].name, made / ALONE, made / MERGED
-    assert models.resolve("default") == model_file("default") == run("none").model == alone
+    original, alone, merged = made / models.find("small").files[0].name, made / ALONE, made / MERGED
+    assert models.resolve("small") == model_file("small") == run("none").model == alone
     assert run(None) == run(None, model="smollm2-135m") == (merged, None, "")
     assert run(str(VOICE)) == (alone, VOICE, "")  # as any other that is named
-    assert models.resolve("default", original=True) == original
+    assert models.resolve("small", original=True) == original
     assert run(None, model=str(original)) == (original, None, "")  # a file is run as it is
     assert cli("model", "path").stdout.strip() == str(merged)
     assert cli("model", "path", "--original").stdout.strip() == str(original)
@@ -110,12 +110,12 @@ def test_pull_mends_a_changed_copy(made: Path, record: str, adapter: str | None)
     with copy.open("r+b") as stream:
         stream.seek(1_000_000)
         stream.write(b"damage")
-    for verb in (["model", "verify", "default"], ["doctor"]):
+    for verb in (["model", "verify", "small"], ["doctor"]):
         result = cli(*verb)
         assert result.returncode != 0
         assert copy.name in result.stdout and "prlm-edge model pull" in result.stdout + result.stderr
-    assert cli("model", "pull", "default").returncode == 0
-    assert cli("model", "verify", "default").returncode == 0
+    assert cli("model", "pull", "small").returncode == 0
+    assert cli("model", "verify", "small").returncode == 0
     assert run(adapter).model.read_bytes() == sound
 
 
@@ -172,7 +172,7 @@ def test_two_at_once(folder: Path, record: str, adapter: str | None) -> None:
 
 
 def test_a_model_from_before_gets_its_copy_at_the_first_request(folder: Path) -> None:
-    model_file("default")  # what an earlier version made
+    model_file("small")  # what an earlier version made
     ask = ["generate", "--answer-tokens", "4", "title for a post on bread"]
     said = [cli(*ask) for _ in range(2)]
     assert [one.returncode for one in said] == [0, 0], said
@@ -205,5 +205,5 @@ def test_a_copy_is_named_without_the_format_of_its_source(name: str, stem: str) 
 
 
 def test_rm_removes_them_too(made: Path) -> None:
-    assert cli("model", "rm", "default", "--yes").returncode == 0
+    assert cli("model", "rm", "small", "--yes").returncode == 0
     assert not made.exists()

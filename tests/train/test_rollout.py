@@ -64,7 +64,7 @@ def adapter_of(source, folder):
 )
 def test_who_draws(tmp_path, monkeypatch, rollouts, precision, folder, cuda, who):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    model = str(tmp_path) if folder else "default"
+    model = str(tmp_path) if folder else "small"
     recipe = config.load(
         "edge-cpu", [f"grpo.rollouts={rollouts}", f"base.precision={precision}"], {"base.model": model}
     )

@@ -1,6 +1,7 @@
 """Which adapter settings mean: a named one, an installed one, none, or the one that comes with prlm-edge."""
 
 import pytest
+from helpers import install_model
 
 from prlm_edge.models import adapters, catalog
 from prlm_edge.settings import load_settings, read_config
@@ -22,8 +23,9 @@ def settings(**flags):
     return load_settings(flags=flags, env={})
 
 
-@pytest.mark.parametrize("model", ["auto", "default", "small", "smollm2-135m"])
+@pytest.mark.parametrize("model", ["auto", "small", "smollm2-135m"])
 def test_left_open_it_is_ours_over_the_model_it_was_trained_on(ours, model):
+    install_model("small")
     assert adapters.adapter_of(settings(model=model)) == ours
     assert adapters.is_ours(settings(model=model))
 
