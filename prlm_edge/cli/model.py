@@ -18,7 +18,7 @@ from prlm_edge.cli.shared.table import VERBS
 from prlm_edge.errors import MissingError, ModelError, PrlmError, UsageError
 from prlm_edge.models import choice, onnx_copy, store, tuned_copy
 from prlm_edge.models.catalog import DEFAULT
-from prlm_edge.models.engine import GGUF, ONNX, engine_of
+from prlm_edge.models.engine import ONNX, engine_of
 from prlm_edge.settings import load_settings
 
 app = new_app(help=VERBS["model"], no_args_is_help=True)
@@ -197,8 +197,8 @@ def _tuned(model: models.Model) -> Path:
                 what = _ONNX_COPY if engine == ONNX else _COPY.format(model.tune)
                 console.note(f"{model.name}: made {what}{_MERGED * bool(adapter)}")
     found = models.resolve(model.name, model.kind, adapter=adapter, engine=engine)
-    if model.rank and engine == GGUF:
-        from prlm_edge.backends.llama.speed import measure
+    if model.rank:
+        from prlm_edge.backends.speed import measure
 
         measure(found)
     return found

@@ -1,7 +1,7 @@
 """Which model the setting `model = auto` means: the best pulled voice that this machine has the memory and speed for.
 
 What decides is data of `models.toml`. The seconds are those that `model pull` measured on this machine
-(`prlm_edge.backends.llama.speed`), else the registry's, which are of two cores, scaled to this machine's. A request
+(`prlm_edge.backends.speed`), else the registry's, which are of two cores, scaled to this machine's. A request
 measures nothing, and where one model is pulled it is taken without a look at the machine.
 """
 

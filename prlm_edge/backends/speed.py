@@ -6,21 +6,22 @@ import contextlib
 from pathlib import Path
 
 from prlm_edge.backends.llama.backend import LlamaCpp
+from prlm_edge.backends.onnx.backend import Onnx
 from prlm_edge.errors import PrlmError
 from prlm_edge.models.choice import ANSWER, keep_speed
-from prlm_edge.types import Request, Sampling, Span, Turn
+from prlm_edge.types import Backend, Request, Sampling, Span, Turn
 
 _TRIES = 2  # the better one counts: other programs may be busy during the other
 _WORDS = " ".join(f"word {n} of a text," for n in range(40)) + " now count to thirty: one, two, three"
 
 
 def measure(path: Path) -> None:
-    """Answer a request with the installed GGUF model `path`, and keep the speed in its folder.
+    """Answer a request with the installed model `path`, a GGUF file or an ONNX folder, and keep the speed beside it.
 
     What can't be measured or kept is no error: without it, the registry's figures count.
     """
     with contextlib.suppress(PrlmError, OSError, ArithmeticError):
-        model = LlamaCpp(path, prefix_cache="off")
+        model = (Onnx if path.is_dir() else LlamaCpp)(path, prefix_cache="off")
         try:
             found = [_tokens_a_second(model) for _ in range(_TRIES)]
         finally:
@@ -28,7 +29,7 @@ def measure(path: Path) -> None:
         keep_speed(path, *map(max, zip(*found, strict=True)))
 
 
-def _tokens_a_second(model: LlamaCpp) -> tuple[float, float]:
+def _tokens_a_second(model: Backend) -> tuple[float, float]:
     """Of the prompt and of the answer."""
     turns = (Turn("user", (Span(_WORDS),)),)
     request = Request(turns, reasoning_tokens=0, answer_tokens=ANSWER, sampling=Sampling(temperature=0))
