@@ -64,12 +64,10 @@ def accept(profile: Profile, draft: Draft, final: str | None = None) -> Accepted
     far = round(distance(taken, final), 3)
     origin: Origin = "edited" if taken.split() != final.split() else ACCEPTED
     item = _item(draft, final, origin, far)
-    if added := profile.get(item.id) is None:
+    added = False
+    if not (profile.path.exists() and profile.update([item])):
         added = bool(profile.append([item]).added)
-        if not added:
-            item = _claimed(profile, item)
-    else:
-        profile.update([item])
+        item = item if added else _claimed(profile, item)
     pairs = _pairs(draft, item, taken, final, origin)
     write_pairs(profile.path, draft.id, pairs)
     return Accepted(item.id, draft.id, origin, far, added, len(pairs))

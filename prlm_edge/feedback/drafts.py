@@ -144,8 +144,14 @@ def _read() -> Iterator[KeptDraft]:
             record = json.loads(line)
         except BAD_DATA:
             continue
-        if fits(record, _FORM) and record["answers"] and record["shape"] in get_args(Shape):
+        if _is_sound(record):
             yield _kept(record)
+
+
+def _is_sound(record: Any) -> bool:
+    if not fits(record, _FORM) or not record["answers"] or "\0" in record["profile"]:
+        return False
+    return record["shape"] in get_args(Shape) and record["writes"] in ("title", "text")
 
 
 def _kept(record: dict[str, Any]) -> KeptDraft:

@@ -149,6 +149,15 @@ def test_what_was_not_taken_is_kept_as_pairs(profile: Profile) -> None:
     assert not pairs_path(profile.path).exists()
 
 
+def test_what_another_process_removed_is_added_again(profile: Profile) -> None:
+    first = feedback.accept(profile, DRAFT, "my own words")
+    assert Profile.open(profile.path).remove([first.item]) == 1
+    again = feedback.accept(profile, DRAFT, "my own words")
+    assert again == first and profile.get(first.item) == Profile.open(profile.path).get(first.item) is not None
+    new = Profile.open(profile.path.with_name("new.jsonl"), create=True)
+    assert feedback.accept(new, DRAFT).added
+
+
 def test_an_answer_that_is_there_already(profile: Profile) -> None:
     first = feedback.accept(profile, DRAFT)
     same = feedback.accept(profile, replace(DRAFT, id="d2"))
