@@ -18,8 +18,9 @@ import pytest
 from prlm_edge import models
 from prlm_edge.backends import model_file, what_runs
 from prlm_edge.backends.llama import tuned
+from prlm_edge.backends.speed import measure
 from prlm_edge.errors import PrlmError
-from prlm_edge.models import catalog, tuned_copy
+from prlm_edge.models import catalog, choice, tuned_copy
 from prlm_edge.models import store as model_store
 from prlm_edge.settings import load_settings
 
@@ -202,6 +203,15 @@ def test_of_a_format_that_is_used_no_more_nothing_is_left(folder: Path) -> None:
 )
 def test_a_copy_is_named_without_the_format_of_its_source(name: str, stem: str) -> None:
     assert tuned_copy.stem_of(f"{name}.gguf") == stem
+
+
+def test_speed_is_measured_and_kept_where_that_can_be(made: Path) -> None:
+    measure(made / MERGED)
+    speed = choice.speed_of(made)
+    assert speed is not None and speed.file == MERGED and speed.seconds > 0
+    (made / ALONE).write_bytes(b"GGUF")
+    measure(made / ALONE)
+    assert choice.speed_of(made) == speed
 
 
 def test_rm_removes_them_too(made: Path) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from helpers import install_model
 
+from prlm_edge.gguf.header import TASKS, check_adapter
 from prlm_edge.models import adapters, catalog
 from prlm_edge.settings import load_settings, read_config
 
@@ -52,3 +53,13 @@ def test_a_file_of_settings_can_say_none(ours, tmp_path):
 def test_without_the_file_there_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(catalog, "VOICES", tmp_path)
     assert adapters.adapter_of(settings()) is None
+
+
+@pytest.mark.parametrize("folder", sorted(catalog.VOICES.iterdir()), ids=lambda folder: folder.name)
+def test_every_voice_in_the_box_is_whole(folder):
+    model = catalog.registry()[folder.name]
+    assert model.rank and model.voice == folder / "adapter.gguf"
+    assert (folder / "README.md").is_file()
+    header = check_adapter(model.voice)
+    assert header.metadata["general.type"] == "adapter" and header.metadata[TASKS]
+    assert {tensor.type for tensor in header.tensors} == {1}  # float16: half the size of what a training run writes
