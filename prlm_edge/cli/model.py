@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -146,10 +147,8 @@ def pull(
 
     done = []
     for model in [models.find(name) for name in names or [DEFAULT]]:  # a wrong name stops before any download
-        if not json and not from_ and _state(model.folder, model.name) != "installed":
-            size = _size(model.size, all(f.size for f in model.files))
-            places = dict.fromkeys(" or ".join(map(str, file.sources)) for file in model.files)
-            console.note(f"{model.name}: {size}, licence {model.licence}, {', '.join(places)}")
+        if not json and _state(model.folder, model.name) != "installed":
+            _announce(model, from_ or ())
         with end_in_order(), progress(f"pulling {model.name}", "bytes") as update:
             result = fetch(model, update, local=from_ or (), only=source)
         path = _tuned(model)
@@ -171,6 +170,16 @@ def pull(
             console.out(str(path))
     if json:
         console.emit_json(done)
+
+
+def _announce(model: models.Model, local: Sequence[Path]) -> None:
+    """Say what is going to be fetched, and whether this machine is good for it."""
+    if not local:
+        size = _size(model.size, all(f.size for f in model.files))
+        places = dict.fromkeys(" or ".join(map(str, file.sources)) for file in model.files)
+        console.note(f"{model.name}: {size}, licence {model.licence}, {', '.join(places)}")
+    if model.rank and (problem := choice.fit(model).problem):
+        console.note(f"{model.name}: {choice.AUTO} will not choose it, for it {problem}")
 
 
 def _tuned(model: models.Model) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import install_model as install
 
-from prlm_edge import models
+from prlm_edge import cpu, models
 from prlm_edge.models import catalog, store
 from prlm_edge.storage import private_dir
 
@@ -157,6 +157,15 @@ def test_wrong_pulls(run, args, code, words):
     assert words in err
     assert len(err.splitlines()) == 2
     assert store.installed() == []
+
+
+def test_pull_says_first_what_this_machine_is_too_small_for(run, tmp_path, monkeypatch):
+    (tmp_path / "x.gguf").write_bytes(DATA)
+    monkeypatch.setattr(cpu, "default_threads", lambda: 64)
+    for gigabytes, is_said in ((1, True), (64, False)):
+        monkeypatch.setattr(cpu, "memory", lambda gigabytes=gigabytes: (gigabytes * 10**9, 0))
+        code, _, err = run("pull", "large", "--from", str(tmp_path / "x.gguf"))
+        assert code == 2 and ("auto will not choose it, for it needs" in err) == is_said
 
 
 def test_a_damaged_wheel(run, tmp_path):
