@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 app = new_app()
 BETWEEN = "---"  # a line between answers that may have several lines each
 OURS = "written with the adapter that comes with prlm-edge; --base leaves it out"
-MERGED = "made a copy of the model with the adapter that comes with prlm-edge merged in, once: it is faster"
+MADE = "made the copy of the model that is run, once"
 
 
 @app.command(
@@ -129,17 +129,19 @@ def _pick(show: _Show, settings: Settings, query: str) -> None:
 
 @contextlib.contextmanager
 def _merging_shown(writer: Writer, *, quiet: bool) -> Iterator[None]:
-    """Show how the adapter is merged into the model, which happens once, and say so in a line."""
+    """Show how the copy of the model that is run is made, which happens once, and say so in a line."""
     with contextlib.ExitStack() as bar:
         update = (
-            no_update if quiet else bar.enter_context(progress("merging the adapter into the model, once", "tensors"))
+            no_update
+            if quiet
+            else bar.enter_context(progress("making the copy of the model that is run, once", "steps"))
         )
 
         def show(done: int, total: int) -> None:
             update(done, total)
             if done == total:
                 bar.close()
-                _show_notes([MERGED] * (not quiet))
+                _show_notes([MADE] * (not quiet))
 
         writer.on_model_progress(show)
         yield

@@ -1,7 +1,8 @@
 """A model's copies for ONNX Runtime, folders inside the installed model's own: there, of the right files, and sound.
 
-There may be two, one of the model alone and one with the adapter that comes with prlm-edge merged in. A folder appears
-whole or not at all, and its card says what it was made of. `prlm_edge.backends.onnx.copy` makes them.
+There may be three, one of the model alone, one with the adapter that comes with prlm-edge merged in, and one with the
+latest other adapter that was asked for. A folder appears whole or not at all, and its card says what it was made of.
+`prlm_edge.backends.onnx.copy` makes them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prlm_edge.errors import BAD_DATA
-from prlm_edge.models import store
+from prlm_edge.models import catalog, store
 from prlm_edge.models.hashes import sha256_of
 from prlm_edge.models.tuned_copy import stem_of
 
@@ -32,7 +33,8 @@ def about(folder: Path, format: str, adapter: Path | None) -> dict[str, str]:
 def path_of(folder: Path, format: str, adapter: Path | None) -> Path:
     """Where the copy in the format `format` ("" for the file's own) lies or would lie."""
     stem = stem_of(store.check(folder, folder.name).files[0].name)
-    return folder / ".".join([stem, *(["voice"] if adapter else []), *([format.upper()] if format else []), "onnx"])
+    merged = "" if adapter is None else "voice" if adapter.resolve().is_relative_to(catalog.VOICES) else "adapter"
+    return folder / ".".join(filter(None, (stem, merged, format.upper(), "onnx")))
 
 
 def find(folder: Path, format: str, adapter: Path | None = None) -> Path | None:

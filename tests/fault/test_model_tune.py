@@ -178,7 +178,7 @@ def test_a_model_from_before_gets_its_copy_at_the_first_request(folder: Path) ->
     said = [cli(*ask) for _ in range(2)]
     assert [one.returncode for one in said] == [0, 0], said
     assert said[0].stdout == said[1].stdout
-    assert ["merged in, once" in one.stderr for one in said] == [True, False]
+    assert ["that is run, once" in one.stderr for one in said] == [True, False]
     assert all("written with the adapter that comes with prlm-edge" in one.stderr for one in said)
     assert "written with" not in cli(*ask, "--base").stderr
 

@@ -55,6 +55,8 @@ def test_each_is_made_once_of_its_files_and_mended(
     (tmp_path / "smollm2-135m" / "adapter.gguf").write_bytes(changed)
     monkeypatch.setattr(catalog, "VOICES", tmp_path)
     assert run() == merged and merged.stat().st_ino != before  # a new version of the adapter
+    own = run(adapter=str(VOICE.parent / "." / "adapter.gguf"))  # as one of the user's own, from another folder
+    assert own.name == "SmolLM2-135M-Instruct.adapter.Q8_0.onnx" and run(adapter=str(VOICE)) == own
     (alone / "model.onnx").write_bytes(b"damage")
     assert onnx_copy.verify(folder) == [f"{alone.name} (a copy that is run) is damaged"]
     onnx_copy.drop_damaged(folder)
@@ -63,13 +65,11 @@ def test_each_is_made_once_of_its_files_and_mended(
 
 def test_what_can_not_be_run_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = folder / models.find("smollm2-135m").files[0].name
-    for flags, kind, said in (
-        ({"model": str(file)}, MissingError, "not GGUF files"),
-        ({"adapter": str(VOICE)}, UsageError, "lay an adapter over"),
-    ):
-        with pytest.raises(kind, match=said) as caught:
-            run(**flags)
-        assert "prlm-edge[gguf]" in caught.value.hint
+    with pytest.raises(MissingError, match="not GGUF files") as caught:
+        run(model=str(file))
+    assert "prlm-edge[gguf]" in caught.value.hint
+    with pytest.raises(UsageError, match="no such adapter"):
+        run(adapter="gone.gguf")
 
     def full(_folder: Path, _need: int) -> None:
         raise PrlmError("no room", "free some space")

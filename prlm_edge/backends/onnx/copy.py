@@ -1,4 +1,4 @@
-"""Makes the copies of an installed GGUF model that ONNX Runtime runs: alone, and with our adapter merged in.
+"""Makes the copies of an installed GGUF model that ONNX Runtime runs: alone, and with an adapter merged in.
 
 What becomes ONNX is what llama.cpp would run: the tuned copy if there is one, else a GGUF file that is made of the
 pulled one for the moment (`prlm_edge.gguf.merge`). Seconds, once; which model and adapter a copy is of, its card says.
@@ -16,7 +16,6 @@ from prlm_edge.errors import MissingError, UsageError
 from prlm_edge.gguf.merge import Progress, merge
 from prlm_edge.gguf.to_onnx.convert import convert
 from prlm_edge.models import store, tuned_copy
-from prlm_edge.models.adapters import is_ours
 from prlm_edge.models.onnx_copy import about, find, path_of
 from prlm_edge.settings import Settings
 from prlm_edge.storage import locked, write_error
@@ -28,7 +27,7 @@ def copy_for(settings: Settings, adapter: Path | None, progress: Progress = lamb
     """The ONNX folder of the model that `settings` mean, made now if need be; None where that is an ONNX folder itself.
 
     Raises:
-        UsageError: No such model, or an adapter that is not ours.
+        UsageError: No such model or adapter.
         MissingError: The model or ONNX Runtime isn't installed, or it is a GGUF file of the user's own.
         ModelError: It is damaged, or of a kind that can't be converted.
         PrlmError: There is no room, or it can't be written.
@@ -38,8 +37,8 @@ def copy_for(settings: Settings, adapter: Path | None, progress: Progress = lamb
         return None
     if models.is_path(settings.model):
         raise MissingError(f"{path}: ONNX Runtime runs installed models, not GGUF files", _OTHER_ENGINE)
-    if adapter is not None and not is_ours(settings):
-        raise UsageError(f"{adapter}: ONNX Runtime can't lay an adapter over a model", _OTHER_ENGINE)
+    if adapter is not None and not adapter.is_file():
+        raise UsageError(f"{adapter}: no such adapter", "name a GGUF file that `prlm-edge export adapter` wrote")
     model = models.find(settings.model)
     if (made := make(model.folder, model.tune, adapter, progress)) is None:
         raise MissingError("no engine that runs local models is installed", 'pip install "prlm-edge[local]"')
@@ -81,8 +80,10 @@ def _make(folder: Path, format: str, adapter: Path | None, progress: Progress) -
         try:
             if source is None and (format or adapter):
                 source = work / "merged.gguf"
-                merge(pulled, adapter, source, format or None, progress)
-            convert(source or pulled, target, progress, said)
+                merge(pulled, adapter, source, format or None, lambda done, total: progress(done, 2 * total))
+                convert(source, target, lambda done, total: progress(total + done, 2 * total), said)
+            else:
+                convert(source or pulled, target, progress, said)
         finally:
             for left in (work, *folder.glob(".tune-*")):  # of a process that was killed; the lock is ours
                 shutil.rmtree(left, ignore_errors=True)
