@@ -20,6 +20,7 @@ from prlm_edge.export.source import Wanted, open_source  # noqa: E402
 from prlm_edge.export.to_adapter import export_adapter  # noqa: E402
 from prlm_edge.export.to_gguf import export_gguf  # noqa: E402
 from prlm_edge.export.to_onnx import export_onnx  # noqa: E402
+from prlm_edge.gguf import lora  # noqa: E402
 from prlm_edge.models.install import read_export  # noqa: E402
 from prlm_edge.train import config  # noqa: E402
 
@@ -241,6 +242,18 @@ def test_an_adapter_alone_says_over_its_base_what_was_trained(run, tmp_path):
         "verification.json",
     ]
     assert read_export(done.folder)["kind"] == "adapter"
+
+
+def test_an_adapters_file_is_exported_as_its_folder_is(run, tmp_path, home):
+    source, file = open_source(run), tmp_path / "voice.gguf"
+    of = json.loads((source.base / "config.json").read_text())
+    lora.write_lora_gguf(source.adapter, of, file, tasks=source.tasks)
+    again = open_source(file, model=str(source.base))
+    assert (again.tasks, again.run, again.base) == (source.tasks, None, source.base)
+    lora.write_lora_gguf(again.adapter, of, tmp_path / "again.gguf", tasks=source.tasks)
+    assert (tmp_path / "again.gguf").read_bytes() == file.read_bytes()
+    with pytest.raises(UsageError, match="nothing says what it was trained on"):
+        open_source(file)
 
 
 def test_a_run_without_its_data_or_its_base_is_told_so(run, tmp_path):
