@@ -76,9 +76,8 @@ def _show(drafts: list[KeptDraft], *, json: bool) -> None:
         console.emit_json([{**asdict(one.draft), "profile": one.profile, "date": one.date} for one in drafts])
         return
     for one in drafts:
-        answers = f"{len(one.draft.answers)} answers" if len(one.draft.answers) > 1 else ""
-        cells = [one.draft.id, one.date[:16].replace("T", " "), one.draft.task, one.draft.final, answers]
-        line = "  ".join(filter(None, [*cells[:3], one.draft.final or one.draft.answers[0], cells[4]]))
-        console.out(console.clip(console.one_line(line)))
+        day, text = one.date[:16].replace("T", " "), one.draft.final or one.draft.answers[0]
+        n = f"  ({len(one.draft.answers)} answers)" if len(one.draft.answers) > 1 else ""
+        console.out(console.clip(console.one_line(f"{one.draft.id}  {day}  {one.draft.task}  {text}") + n))
     if not drafts:
         console.note("no answer is kept")
