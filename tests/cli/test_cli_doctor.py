@@ -13,6 +13,7 @@ from helpers import install_model as install
 
 from prlm_edge import cpu, models
 from prlm_edge.cli.doctor import checks, system
+from prlm_edge.models import catalog
 from prlm_edge.settings import Settings
 
 ITEM = '{"id": "1", "title": "Rye, slowly", "text": "A loaf."}\n'
@@ -307,3 +308,38 @@ def test_the_engine_in_use_and_how_to_get_the_other(monkeypatch, engine, install
     (check,) = system.check_engine(Settings(engine=engine))
     assert (check.state, check.blocks) == (state, state == "missing")
     assert said in check.text and fix in check.fix
+
+
+@pytest.mark.parametrize(
+    ("pulled", "env", "memory_gb", "text", "fix"),
+    [
+        ((), {}, 8, "is the default, and no model is pulled", ""),
+        (("qwen3-0.6b",), {}, 8, "auto: qwen3-0.6b is the only model that is pulled", ""),
+        (
+            ("small",),
+            {},
+            8,
+            "qwen2.5-coder-0.5b writes better: it would be 491 MB to pull",
+            "model pull qwen2.5-coder-0.5b",
+        ),
+        (("small",), {}, 1, "qwen2.5-coder-0.5b writes better: it needs 0.8 GB of memory, more than 50% of 1.0 GB", ""),
+        (("small", "medium"), {}, 8, "auto: qwen2.5-coder-0.5b is the best pulled voice that fits this machine", ""),
+        (("small", "medium"), {}, 1, "auto: smollm2-135m is the best pulled voice", ""),
+        (("small", "medium"), {}, 0.1, "auto: smollm2-135m is the smallest of the pulled voices, and none fits", ""),
+        (("small", "medium"), {"PRLM_MODEL": "small"}, 8, "small is set (PRLM_MODEL)", "unset PRLM_MODEL"),
+    ],
+)
+def test_which_model_is_in_use_and_why(report, monkeypatch, tmp_path, pulled, env, memory_gb, text, fix):
+    for name in ("smollm2-135m", "qwen2.5-coder-0.5b"):
+        (tmp_path / "voices" / name).mkdir(parents=True)
+        (tmp_path / "voices" / name / "adapter.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(catalog, "VOICES", tmp_path / "voices")
+    monkeypatch.setattr(cpu, "memory", lambda: (int(memory_gb * 1e9), int(memory_gb * 1e9)))
+    monkeypatch.setattr(cpu, "default_threads", lambda: 2)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    for name in pulled:
+        install(name)
+    choice = report()[2]["choice"]
+    assert text in choice["text"]
+    assert choice["fix"].endswith(fix) and bool(fix) == bool(choice["fix"])

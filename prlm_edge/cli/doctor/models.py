@@ -38,7 +38,7 @@ def check_models(found: Settings) -> Iterator[Check]:
 def _choice(found: Settings, used: str) -> Check:
     """Why that model is in use, and what a better one would need."""
     pulled = choice.pulled()
-    model = next((model for model in pulled if model.name == used), None)
+    model = next((model for model in pulled if used in (model.name, *model.aliases)), None)
     fit = choice.fit(model) if model and model.rank else None
     if found.model != choice.AUTO:
         why = [f"{used} is set ({found.origins['model']})"]
@@ -50,15 +50,17 @@ def _choice(found: Settings, used: str) -> Check:
         which = "smallest of the pulled voices, and none" if fit and fit.problem else "best pulled voice that"
         why = [f"auto: {used} is the {which} fits this machine"]
     if fit is not None:
-        how = "measured" if fit.measured else f"guessed, until `{PROG} model pull {used}` measures it"
+        pull = f"`{PROG} model pull {used}`"
+        how = f"measured by the last {pull}" if fit.measured else f"guessed, until {pull} measures it"
         why.append(f"a request of {choice.PROMPT} tokens takes {fit.seconds:.1f} s ({how})")
-    fixes = []
-    for better in choice.better_than(used):
+    fixes, origin = [], found.origins.get("model", "")
+    unset = f"unset {origin}" if origin.startswith("PRLM_") else f"{PROG} config unset model"
+    for better in choice.better_than(used) if model else ():
         name, is_there = better.model.name, any(model.name == better.model.name for model in pulled)
         state = "is pulled" if is_there else f"would be {better.model.size / 1e6:.0f} MB to pull"
         why.append(f"{name} writes better: it {better.problem or state}")
         if not better.problem:
-            fixes.append(f"{PROG} config unset model" if is_there else f"{PROG} model pull {name}")
+            fixes.append(unset if is_there else f"{PROG} model pull {name}")
     return Check("Models", "choice", "note" if fixes else "ok", "; ".join(why), fixes[0] if fixes else "")
 
 
