@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prlm_edge.errors import ModelError, PrlmError, UsageError
 from prlm_edge.gguf.header import TASKS, check_adapter, check_model, read_header
-from prlm_edge.models.adapters import ADAPTER
+from prlm_edge.models.adapters import ours_for
 
 GOOD = {
     "general.architecture": "llama",
@@ -67,8 +67,8 @@ def test_a_sound_file_is_read(write) -> None:
     assert header.architecture == "llama"
     assert header.metadata["tokenizer.ggml.tokens"] == ["a", "b", "c"]
     assert [(tensor.name, tensor.shape, tensor.type) for tensor in header.tensors] == [one[:3] for one in TENSORS]
-    assert len(check_adapter(ADAPTER).tensors) > 100
-    assert check_adapter(ADAPTER).metadata[TASKS] == "title,commit,note"
+    assert len(check_adapter(ours_for("small")).tensors) > 100
+    assert check_adapter(ours_for("small")).metadata[TASKS] == "title,commit,note"
 
 
 @pytest.mark.parametrize(
