@@ -34,7 +34,7 @@ from prlm_edge.storage import read_yaml
 from prlm_edge.types import Shape
 
 PairKind = Literal["zero_shot", "other_profile", "neighbour", "style", "degenerate", "swap", "swap_near", "paper"]
-Stage = Literal["warmstart", "reward", "rejection", "grpo", "blend"]
+Stage = Literal["reasons", "warmstart", "reward", "rejection", "grpo", "blend"]
 _SECTIONS = {"rejection": ("rejection", "warmstart")}  # what a stage reads besides its own
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -128,7 +128,15 @@ class DataConfig(_Section):
     reasoning: bool | Literal["mixed"] = Field(
         False, description="whether examples reason before they answer; mixed: every other one, for use in both ways"
     )
+    reasonings: str | None = Field(None, description="reasonings to learn in place of built lines: RUN/reasons.jsonl")
     max_tokens: Annotated[int, Field(ge=128)] = Field(1024, description="of prompt and answer; prompts are fitted")
+
+
+class ReasonsConfig(_Section):
+    """Reasonings drafted by a model that knows the true answers, for the warm start (`data.reasonings`)."""
+
+    model: str | None = Field(None, description="who drafts, best a larger model; by default the base")
+    drafts: Annotated[int, Field(ge=1, le=63)] = Field(4, description="of each request")
 
 
 class WarmstartConfig(_Section):
@@ -258,6 +266,7 @@ class Recipe(_Section):
     base: BaseConfig = BaseConfig()
     lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
+    reasons: ReasonsConfig = ReasonsConfig()
     warmstart: WarmstartConfig = WarmstartConfig()
     reward: RewardConfig = RewardConfig()
     blend: BlendConfig = BlendConfig()
@@ -359,6 +368,8 @@ def _rename(values: dict[str, Any], rename: Callable[[str], str]) -> None:
                 found[place] = rename(file)
             elif isinstance(file, dict) and "path" in file:
                 file["path"] = rename(str(file["path"]))
+    if isinstance(data, dict) and isinstance(data.get("reasonings"), str):
+        data["reasonings"] = rename(data["reasonings"])
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

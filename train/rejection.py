@@ -51,7 +51,7 @@ class Draw:
 def sample(
     path: Path,
     prompts: Sequence[Ask],
-    draw: Callable[[Sequence[Ask], str], list[Rollout]],
+    draw: Callable[[Sequence[Ask], str], list[Draw]],
     n: int,
     *,
     cancel: Cancel,
@@ -64,7 +64,7 @@ def sample(
     Args:
         path: The draws.jsonl.
         prompts: What to answer.
-        draw: Prompts and a salt of the seeds -> a rollout of each.
+        draw: Prompts, each `n` times, and a salt of the seeds -> a draw of each.
         n: How many of each.
         cancel: Stops between two calls.
         progress: Called with (prompts done, prompts).
@@ -79,7 +79,7 @@ def sample(
         progress(number * _AT_ONCE, len(prompts))
         if cancel.cancelled:
             return False
-        append_json(path, *(vars(_judged(one)) for one in draw(asked[number], calls[number][0].id)))
+        append_json(path, *map(vars, draw(asked[number], calls[number][0].id)))
     progress(len(prompts), len(prompts))
     return True
 
@@ -136,7 +136,8 @@ def examples(prompts: Sequence[Ask], draws: Iterable[Draw], tokens: Tokens, conf
     return found
 
 
-def _judged(one: Rollout) -> Draw:
+def judged(one: Rollout) -> Draw:
+    """What is kept of a rollout."""
     said, of = one.said, one.ask.scoring
     true, claims = check_line(said.reasoning, said.answer, len(of.past), of.style, of.query)
     whole = said.finish_reason == "stop" and not said.reasoning_truncated and bool(said.answer.strip())

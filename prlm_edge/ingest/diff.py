@@ -14,6 +14,7 @@ from prlm_edge.ingest.condense import account, shown_names
 from prlm_edge.ingest.diff_files import FileChange, parse_diff
 from prlm_edge.ingest.message import redact
 from prlm_edge.ingest.preamble import is_patch, opened, patches, words_of
+from prlm_edge.style import CHANGE
 
 MAX_FILES = 5
 MAX_BODY_CHARS = 1500
@@ -109,7 +110,7 @@ def change_text(names: Sequence[str], body: str) -> str:
     """The text of a change: at most five of its files and the rest as a number, an empty line, `body`."""
     more = f" (+{len(names) - MAX_FILES} more)" if len(names) > MAX_FILES else ""
     listed = _CONTROLS.sub("?", ", ".join(names[:MAX_FILES]))
-    head = f"Changed files: {listed}{more}" if names else ""
+    head = f"{CHANGE} {listed}{more}" if names else ""
     return "\n\n".join(part for part in (head, shorten(body)) if part)
 
 

@@ -11,6 +11,7 @@ from prlm_edge.prompt.tags import (
     TO_ANSWER,
     Splitter,
     StopMatcher,
+    defuse_tags,
 )
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "Renderer",
     "Splitter",
     "StopMatcher",
+    "defuse_tags",
     "prompt_budget",
 ]

@@ -212,7 +212,8 @@ class Renderer:
         answer = (Span(shot.answer), Span(ANSWER_CLOSE, trusted=True))
         if not self.reasoning:
             return (Span(ANSWER_OPEN, trusted=True), *answer)
-        line = example_line(number, shot.answer, shot.text, earlier, self.style)
+        source = defuse_tags(self.task.input_of(shot.hit.item, self.shape))  # more of it than is shown
+        line = example_line(number, shot.answer, source, earlier, self.style, self.shape)
         return (Span(THINK_OPEN, trusted=True), Span(defuse_tags(line)), Span(TO_ANSWER, trusted=True), *answer)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -134,6 +134,11 @@ class Style:
         for fact in self.facts:
             (kept if fact.seen_in(seen, text) else broken).append(fact)
         return kept, broken
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words as a sentence has them: "a, b and c"; `last` stands before the last one."""
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def plural(n: int) -> str:

@@ -1,8 +1,9 @@
 """Reasoning lines from style facts, and the check of any line's claims.
 
 A line such as "About sourdough and starter. [1] is closest. 6 words, lower case, tag 'docs:', no final period." says
-only what is true of the answer that follows it. The same phrases are found in a model's own reasoning (`line_claims`)
-and checked against what the model then wrote (`check_line`), which gives the metric "faithfulness".
+only what is true of the answer that follows it; of a change it says what the answer takes up: "Changes cache.py:
+lru -> ttl. 3 words, lower case." The same phrases are found in a model's own reasoning (`line_claims`) and checked
+against what the model then wrote (`check_line`), which gives the metric "faithfulness".
 
 Why this order: on the untrained SmolLM2-135M, greedy, a line that ends in a list of key words ran on ("waste, waste,
 waste") or used up its budget in 13 of 48 requests, and no answer came. With the topic first, at most three words with
@@ -19,8 +20,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prlm_edge.style.facts import TRAITS, Style, plural
+from prlm_edge.style.change import CHANGE, FILE, NAME, VERBS, Change
+from prlm_edge.style.facts import TRAITS, Style, listed, plural
 from prlm_edge.style.observe import Observation, content_words, long_words, observe
+from prlm_edge.style.phrases import MAX_CHARS, key_phrases
+from prlm_edge.types import Shape
 
 MAX_FACTS = 3  # of a line, besides the length
 MAX_KEY_WORDS = 3
@@ -44,7 +48,12 @@ _CLAIM = re.compile(
 _WORDS = re.compile(r"\w+")
 _TAG_CLAIM = re.compile(r"\btag '([^'\n]{1,60})'", re.IGNORECASE)
 _LIST = re.compile(rf"(?:^|(?<=[.;] ))\s*({_ABOUT}:?|{_RECURS})(?=\s)(?!\s\d+ words?\b)([^.;\n]*)", re.IGNORECASE)
-_AND = re.compile(r",? and |,", re.IGNORECASE)
+_AND = re.compile(r",? and |, ?", re.IGNORECASE)
+_CHANGED = re.compile(
+    rf"(?:^|(?<=[.;] ))(?P<verb>{'|'.join(VERBS)}) (?P<names>{FILE}(?:(?:, | and ){FILE})*)"
+    rf"|(?<=[:;] )(?:(?P<moves>adds|drops|touches) (?P<moved>{NAME}(?:(?:, | and ){NAME})*)|(?P<swap>{NAME} -> {NAME}))"
+)
+_PLAIN = re.compile(r"[\w -]+")  # a phrase that a list can hold
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,14 @@ class Claim:
     """One checkable statement of a reasoning line.
 
     Attributes:
-        kind: "cites" an item, states the number of "words", a literal "tag", a "trait", or names a "key word".
-        value: The item's number, a (low, high) number of words, the tag, the trait's key or the word.
+        kind: "cites" an item, states the number of "words", a literal "tag", a "trait", names a "key word", or says
+            what a "change" does.
+        value: The item's number, a (low, high) number of words, the tag, the trait's key, the word, or what
+            `Change.has` takes, such as "adds ttl".
         of: Whether it is said of the answer or of the writer's usual style.
     """
 
-    kind: Literal["cites", "words", "tag", "trait", "key word"]
+    kind: Literal["cites", "words", "tag", "trait", "key word", "change"]
     value: int | tuple[int, int] | str
     of: Literal["answer", "writer"] = "answer"
 
@@ -75,7 +86,14 @@ def style_line(style: Style) -> str:
     return f"{line} {_RECURS} {', '.join(words)}." if words else line
 
 
-def example_line(index: int, item_answer: str, item_text: str, earlier: Sequence[tuple[int, str]], style: Style) -> str:
+def example_line(
+    index: int,
+    item_answer: str,
+    item_text: str,
+    earlier: Sequence[tuple[int, str]],
+    style: Style,
+    shape: Shape = "text",
+) -> str:
     """The reasoning line of one past turn: true of `item_answer`, and never holding the answer itself.
 
     Args:
@@ -84,13 +102,17 @@ def example_line(index: int, item_answer: str, item_text: str, earlier: Sequence
         item_text: What it was written for.
         earlier: Number and text of the examples before it; the closest is cited if it shares enough words.
         style: The writer's steady facts, which choose what is said.
+        shape: Of `item_text`: of a change it is said what changed, of others what they are about.
 
     Returns:
         About 25 words at most.
     """
-    seen = observe(item_answer)
+    seen, item_text = observe(item_answer), item_text[:MAX_CHARS]
     said = _own_facts(seen, style)
     facts = ", ".join(said) + "."
+    if shape == "change":
+        lines = [f"{line} {facts}" for line in Change.of(item_text).lines(item_answer)]
+        return _first_without(item_answer, [*lines, facts, f"{said[0]}.", f"about {said[0]}."])
     closest = _closest(f"{item_text} {item_answer}", [pair for pair in earlier if pair[0] != index])
     cites = [] if closest is None else [f"[{closest}] is closest."]
     topic = key_words(item_answer, item_text)
@@ -98,20 +120,22 @@ def example_line(index: int, item_answer: str, item_text: str, earlier: Sequence
     choices = [[f"{_ABOUT} {listed(topic[:n])}."] for n in range(len(topic), 0, -1)]
     lines = [" ".join([*about, *cites, facts]) for about in [*choices, []]]
     lines += [facts, f"{said[0]}.", f"about {said[0]}."]
-    return next((line for line in lines if not _leaks(item_answer, line)), lines[-1])
-
-
-def listed(words: Sequence[str], last: str = "and") -> str:
-    """Words as a sentence has them: "a, b and c"; `last` stands before the last one."""
-    return f" {last} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+    return _first_without(item_answer, lines)
 
 
 def key_words(answer: str, text: str) -> list[str]:
-    """The content words that the answer took from the text, the text's most frequent first; else the text's own two."""
+    """What the answer took from the text: its key phrases, then its most frequent words; else two of its own.
+
+    A phrase counts where the answer has one of its words.
+    """
+    text = text.removeprefix(CHANGE)
     counts = Counter(content_words(text))  # keeps the order of the text, and so does most_common among equals
-    in_answer = set(content_words(answer))
-    shared = [word for word, _ in counts.most_common() if word in in_answer]
-    return shared[:MAX_KEY_WORDS] or [word for word, _ in counts.most_common(2)]
+    in_answer, found = set(content_words(answer)), list[str]()
+    phrases = [one.lower() for one in key_phrases(text) if _PLAIN.fullmatch(one) and long_words(one)]
+    for one in [*phrases, *(word for word, _ in counts.most_common())]:
+        if in_answer.intersection(new := set(long_words(one))) and not new & set(long_words(" ".join(found))):
+            found.append(one)
+    return found[:MAX_KEY_WORDS] or phrases[:2] or [word for word, _ in counts.most_common(2)]
 
 
 def line_claims(line: str) -> list[Claim]:
@@ -125,6 +149,10 @@ def line_claims(line: str) -> list[Claim]:
         of: Literal["answer", "writer"] = "writer" if match[1].lower() == _RECURS.lower() else "answer"
         claims += [Claim("key word", word.strip().lower(), of) for word in _AND.split(match[2]) if word.strip()]
     rest = _LIST.sub(" ", rest)
+    for match in _CHANGED.finditer(rest):
+        verb, names = match["verb"] or match["moves"], match["names"] or match["moved"]
+        said = [f"{verb} {name}" for name in _AND.split(names)] if names else [match["swap"]]
+        claims += [Claim("change", one) for one in said]
     return claims + [_claim(match, _of(rest, match.start())) for match in _CLAIM.finditer(rest)]
 
 
@@ -136,7 +164,8 @@ def check_line(line: str, answer: str, n_items: int, style: Style, text: str = "
         answer: The answer that follows it.
         n_items: Number of items in the prompt; a citation is true if such an item exists.
         style: The writer's style, for claims about it.
-        text: What the answer was written for: a key word is true if answer or text has it.
+        text: What the answer was written for: a key word is true if answer or text has it, and what is said of a change
+            if the text, that of a change, shows it.
     """
     judged = judge_line(line, answer, n_items, style, text)
     return sum(true for _, true in judged), len(judged)
@@ -146,7 +175,9 @@ def judge_line(line: str, answer: str, n_items: int, style: Style, text: str = "
     """A line's claims, in `line_claims`' order, and whether each is true; arguments as for `check_line`."""
     seen = observe(answer)
     words = set(long_words(answer)) | set(long_words(text))
-    return [(claim, _is_true(claim, seen, words, n_items, style)) for claim in line_claims(line)]
+    claims = line_claims(line)
+    change = Change.of(text if any(claim.kind == "change" for claim in claims) else "")
+    return [(claim, _is_true(claim, seen, words, change, n_items, style)) for claim in claims]
 
 
 def _own_facts(seen: Observation, style: Style) -> list[str]:
@@ -197,8 +228,13 @@ def _closest(text: str, earlier: Sequence[tuple[int, str]]) -> int | None:
     return best
 
 
-def _leaks(answer: str, line: str) -> bool:
-    """Whether the line holds the answer as a run of whole words."""
+def _first_without(answer: str, lines: Sequence[str]) -> str:
+    """The first of the lines that doesn't hold the answer; else the last."""
+    return next((line for line in lines if not gives_away(answer, line)), lines[-1])
+
+
+def gives_away(answer: str, line: str) -> bool:
+    """Whether a line holds the answer as a run of whole words."""
     answer, line = (" ".join(_WORDS.findall(text.casefold())) for text in (answer, line))
     return bool(answer) and f" {answer} " in f" {line} "
 
@@ -225,8 +261,10 @@ def _claim(match: re.Match[str], of: Literal["answer", "writer"]) -> Claim:
     return Claim("trait", _PHRASES[match["phrase"].lower()], of)
 
 
-def _is_true(claim: Claim, seen: Observation, words: set[str], n_items: int, style: Style) -> bool:
+def _is_true(claim: Claim, seen: Observation, words: set[str], change: Change, n_items: int, style: Style) -> bool:
     value = claim.value
+    if claim.kind == "change":
+        return change.has(str(value))
     if claim.kind == "cites":
         return isinstance(value, int) and 1 <= value <= n_items
     if claim.of == "writer":

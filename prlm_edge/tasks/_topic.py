@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from prlm_edge.style import key_phrases
+from prlm_edge.style import CHANGE, key_phrases
 from prlm_edge.tasks._filler import without_filler
 from prlm_edge.types import Item
 
 MAX_WORDS = 30
-CHANGE = "Changed files:"  # how the text of a change begins
 _MAX_CHARS = 12 * MAX_WORDS
 _MAX_SUBJECT = 80  # characters of a first line that stands apart
 _UNSPACED = "\u2e80"  # from here on scripts are written without spaces, a word being some two characters

@@ -130,9 +130,8 @@ def test_draws(recipe, tiny_folder, rows_file, tmp_path):
     asked, _ = prompts.read([DataFile(path=str(rows_file))], recipe.model_copy(update=given), tokens, limit=None)
 
     def draw(some, salt):
-        return [
-            Rollout(one, Candidate("an answer", f"drawn {place} of {salt}. " * 40)) for place, one in enumerate(some)
-        ]
+        said = (Candidate("an answer", f"drawn {place} of {salt}. " * 40) for place in range(len(some)))
+        return [rejection.judged(Rollout(one, each)) for one, each in zip(some, said, strict=True)]
 
     def sample(path, progress=lambda *_: None):
         assert rejection.sample(path, asked, draw, 4, cancel=Cancel(), progress=progress)

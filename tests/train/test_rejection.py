@@ -52,7 +52,11 @@ def test_draws_are_kept_as_they_come_and_made_once(tiny_folder, rows_file, tmp_p
         words = len(some[0].target.split())
         good = f"About parser. {words} words."
         return [
-            Rollout(one, Candidate(one.target, good) if place % 2 else Candidate("nothing of the kind", "99 words."))
+            rejection.judged(
+                Rollout(
+                    one, Candidate(one.target, good) if place % 2 else Candidate("nothing of the kind", "99 words.")
+                )
+            )
             for place, one in enumerate(some)
         ]
 
@@ -79,7 +83,8 @@ def asked(tiny_folder, rows_file):
 
 def said(some, salt):
     """Depends on what is asked together, as an engine's draws do."""
-    return [Rollout(one, Candidate(f"{one.id} {place}", f"{place} of {salt}")) for place, one in enumerate(some)]
+    answers = (Candidate(f"{one.id} {place}", f"{place} of {salt}") for place, one in enumerate(some))
+    return [rejection.judged(Rollout(one, answer)) for one, answer in zip(some, answers, strict=True)]
 
 
 @pytest.mark.parametrize("lines", [0, 1, 2, 11, 12, 13, 35])

@@ -210,6 +210,15 @@ def test_another_recipe_or_other_data_are_refused(tmp_path, tiny_folder, rows_fi
         run_folder.TrainFolder.open(tmp_path / "run", "warmstart", other, found.sha256)
     with pytest.raises(UsageError, match="data file"):
         run_folder.TrainFolder.open(tmp_path / "run", "warmstart", wanted, {"rows.jsonl": "0"})
+    with pytest.raises(UsageError, match="data file"):
+        run_folder.TrainFolder.open(tmp_path / "run", "warmstart", wanted, {})
+    header = json.loads((tmp_path / "run" / "run.json").read_text())
+    del header["recipe"]["data"]["reasonings"]  # begun before that setting was there
+    (tmp_path / "run" / "run.json").write_text(json.dumps(header))
+    run_folder.TrainFolder.open(tmp_path / "run", "warmstart", wanted, found.sha256)
+    drafted = recipe(tiny_folder, rows_file, "data.reasonings=r.jsonl")
+    with pytest.raises(UsageError, match="reasonings"):
+        run_folder.TrainFolder.open(tmp_path / "run", "warmstart", drafted, found.sha256)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
     with pytest.raises(UsageError, match="not empty"):

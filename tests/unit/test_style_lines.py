@@ -77,7 +77,9 @@ def test_only_a_true_likeness_is_cited_and_never_the_item_itself():
     ("answer", "text", "expected"),
     [
         ("rye: it is sticky", "Sticky rye, and rye again.", ["rye", "sticky"]),
-        ("mostly getting out", "Cold water, cold hands.", ["cold", "water"]),
+        ("mostly getting out", "Cold water, cold hands.", ["water", "hands"]),
+        ("my starter", "The rye starter is slow. I fed the rye starter.", ["rye starter"]),
+        ("parser: mend it", "Changed files: parser/a.py\n\nThe last line was lost.", ["parser"]),
         ("", "", []),
         ("anything", "it is to be", []),
     ],

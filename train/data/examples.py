@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from prlm_edge.errors import ConfigError, UsageError
 from prlm_edge.evaluate.records import QueryForm, Row
-from prlm_edge.prompt import ANSWER_CLOSE, THINK_CLOSE, Plan
+from prlm_edge.prompt import ANSWER_CLOSE, THINK_CLOSE
 from prlm_edge.style import example_line
 from prlm_edge.tasks import get_task
 from prlm_edge.train.config import DataConfig, DataFile
 from prlm_edge.train.data.order import lay_out, n_steps
-from prlm_edge.train.data.rows import Planner, one_line, read_rows, say_skipped, settings_of
+from prlm_edge.train.data.rows import Planner, one_line, own_ids, read_rows, say_skipped, settings_of
 from prlm_edge.train.data.tokens import Tokens
-from prlm_edge.types import Shape, TokenizedPrompt
+from prlm_edge.types import Scoring, Shape, TokenizedPrompt
 
 _SHAPES: Mapping[QueryForm, Shape] = {"short": "topic", "text": "text", "diff": "change"}
 
@@ -70,6 +70,7 @@ def read(
     loss_on: str,
     limit: int | None,
     more_per_user: int = 0,
+    reasonings: Mapping[tuple[str, str], str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Examples:
     """Examples of all `files`.
@@ -82,6 +83,7 @@ def read(
         loss_on: "answer", or "all" for the past items' answers too.
         limit: Users of each file at most.
         more_per_user: Further examples of each row, of the newest past items, where its file says nothing.
+        reasonings: By row (`own_ids`) and target what is learned in place of the built lines (`train.reasons.best`).
         progress: Called with (rows done, rows).
 
     Raises:
@@ -98,11 +100,12 @@ def read(
     data = read_rows(files, config, limit=limit, seed=seed)
     found = Examples(skipped=data.skipped, sha256=data.sha256)
     maker = _Maker(tokens, Planner(tokens, config, settings_of(config, seed)), loss_on)
-    for done, (row, file) in enumerate(zip(data.rows, data.files, strict=True), 1):
+    known = reasonings or {}
+    for done, (row, file, own_id) in enumerate(zip(data.rows, data.files, own_ids(data.rows), strict=True), 1):
         more = more_per_user if file.more_per_user is None else file.more_per_user
         shapes = config.more_shapes if file.more_shapes is None else file.more_shapes
         for one in (row, *_earlier(row, more, shapes)):
-            example = maker.make(one)
+            example = maker.make(one, known.get((own_id, row.target)) if one is row else None)
             if isinstance(example, str):
                 found.skipped[example] += 1
             else:
@@ -133,14 +136,14 @@ class _Maker:
         self._close = tuple(tokens.encode_text(THINK_CLOSE, trusted=True))
         self._ending = tuple(tokens.encode_text(ANSWER_CLOSE + tokens.end_of_turn, trusted=True))
 
-    def make(self, row: Row) -> Example | str:
-        """The example, or why there is none."""
+    def make(self, row: Row, reasoning: str | None = None) -> Example | str:
+        """The example, with `reasoning` in place of the built line, or why there is none."""
         plan = self._planner.plan(row)
         if isinstance(plan, str):
             return plan
         answer, prompt = one_line(row.target, plan.task), plan.prompt.tokenized
         assert prompt is not None  # made with our own tokenizer
-        line = _reasoning(plan, answer) if plan.reasoning_tokens else None
+        line = (reasoning or built_line(plan.scoring, answer)) if plan.reasoning_tokens else None
         more, mine = self._tokens.completion(answer, line)
         return Example(row.id, (*prompt.tokens, *more), (*self._own(prompt), *mine), len(prompt.tokens))
 
@@ -154,13 +157,12 @@ class _Maker:
         return own
 
 
-def _reasoning(plan: Plan, answer: str) -> str:
+def built_line(of: Scoring, answer: str) -> str:
     """A true reasoning line for what the user really wrote, in the words of the examples before it."""
-    earlier = [
-        (number, f"{plan.task.input_of(hit.item, plan.scoring.shape)} {plan.task.answer_of(hit.item)}")
-        for number, hit in enumerate(plan.prompt.used, 1)
-    ]
-    return example_line(len(earlier) + 1, answer, plan.scoring.query, earlier, plan.scoring.style)
+    task = get_task(of.task)
+    asked = [task.input_of(hit.item, of.shape) for hit in of.used]
+    earlier = [(number, f"{text} {past}") for number, (text, past) in enumerate(zip(asked, of.past, strict=True), 1)]
+    return example_line(len(earlier) + 1, answer, of.query, earlier, of.style, of.shape)
 
 
 def _earlier(row: Row, n: int, shapes: Sequence[Shape]) -> Iterator[Row]:

@@ -47,7 +47,7 @@ class Prepared:
 
     def __init__(self, out: Path, recipe: Recipe, source: Path) -> None:
         self._folder = out / FOLDER
-        data = recipe.data.model_dump(mode="json", exclude={"files", "dev_files"})
+        data = recipe.data.model_dump(mode="json", exclude={"files", "dev_files", "reasonings"})
         ours = [
             path for root in (Path(prlm_edge.__file__).parent, Path(__file__).parent) for path in root.rglob("*.py")
         ]

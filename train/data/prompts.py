@@ -10,7 +10,7 @@ from prlm_edge.errors import UsageError
 from prlm_edge.evaluate.records import Row
 from prlm_edge.prompt import Plan
 from prlm_edge.train.config import DataFile, Recipe
-from prlm_edge.train.data.rows import Planner, read_rows, say_skipped, settings_of
+from prlm_edge.train.data.rows import Planner, own_ids, read_rows, say_skipped, settings_of
 from prlm_edge.train.data.tokens import Tokens
 from prlm_edge.train.types import Ask, Progress
 from prlm_edge.types import Sampling
@@ -50,15 +50,12 @@ def read(
     planner = Planner(tokens, recipe.data, settings)
     left_out.update(data.skipped)
     found: list[Ask] = []
-    taken: Counter[str] = Counter()
-    for done, row in enumerate(data.rows, 1):
+    for done, (row, own_id) in enumerate(zip(data.rows, own_ids(data.rows), strict=True), 1):
         plan = planner.plan(row)
         if isinstance(plan, str):
             left_out[plan] += 1
         else:
-            taken[row.id] += 1  # several files, or a careless one, may give rows one id; what is drawn goes by it
-            ask = ask_of(row, plan)
-            found.append(ask if taken[row.id] == 1 else replace(ask, id=f"{row.id} ({taken[row.id]})"))
+            found.append(replace(ask_of(row, plan), id=own_id))
         progress(done, len(data.rows))
     if files and not found:
         raise UsageError(

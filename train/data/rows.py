@@ -71,6 +71,18 @@ def read_file(
     return data
 
 
+def own_ids(rows: Sequence[Row]) -> list[str]:
+    """An id of its own for each row, by which what is drawn for it is found.
+
+    Several files, or one file asked in several ways, may give rows one id: then a number follows it.
+    """
+    taken, found = Counter[str](), list[str]()
+    for row in rows:
+        taken[row.id] += 1
+        found.append(row.id if taken[row.id] == 1 else f"{row.id} ({taken[row.id]})")
+    return found
+
+
 def keep_sha256(kept: dict[str, str], data: Dataset) -> None:
     """Note a file's hash by its name, numbered where another has that name: mixtures are made of many train.jsonl."""
     key, number = data.name, 1

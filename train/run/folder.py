@@ -68,8 +68,7 @@ class TrainFolder:
         if (path / "run.json").exists():
             known = folder.header
             for key, value in asked.items():
-                if known.get(key) != value:
-                    what = _difference(key, known.get(key), value)
+                if what := _difference(key, known.get(key), value):
                     raise UsageError(
                         f"{path}: a run with another {what}", "choose another --out, or delete that folder"
                     )
@@ -168,13 +167,16 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def _difference(key: str, old: Any, new: Any) -> str:
-    """The first thing that differs, such as "recipe (warmstart.lr: 0.0005, not 0.001)"."""
+    """The first thing that differs, such as "recipe (warmstart.lr: 0.0005, not 0.001)"; "" where nothing does.
+
+    A setting that an older run does not name counts as None.
+    """
+    if old == new:
+        return ""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return f"{key} ({old!r}, not {new!r})"
-    for name in new:
-        if old.get(name) != new[name]:
-            inner = _difference(name, old.get(name), new[name])
-            if isinstance(new[name], dict):
-                return f"{key}.{inner}"
-            return f"{key}.{inner}" if key != "data" else f"data file {name}"
-    return key
+    for name in {**new, **old}:
+        if inner := _difference(name, old.get(name), new.get(name)):
+            nested = isinstance(new.get(name), dict) or key != "data"
+            return f"{key}.{inner}" if nested else f"data file {name}"
+    return ""

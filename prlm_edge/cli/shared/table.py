@@ -20,7 +20,7 @@ VERBS = {
     "config": "Show and change settings: show, path, set, unset, init.",
     "cache": "See and delete caches, which make requests quick: show, clear.",
     "eval": "Measure models on personalized data: run, score, show, compare, report, ab.",
-    "train": "Train a model on writing: recipes, warmstart, reward, blend, rejection, grpo, report.",
+    "train": "Train a model: recipes, reasons, warmstart, reward, blend, rejection, grpo, report.",
     "export": "Turn a trained run into files that a laptop loads: gguf, adapter, onnx, embedder.",
     "doctor": "Say what is installed, what is missing, and the command that mends it.",
     "completion": "Print the completion script of bash, zsh, fish or powershell.",

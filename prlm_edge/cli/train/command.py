@@ -89,8 +89,8 @@ class _Asked:
         recipe = config.load(self.recipe, [*before, *(self.set_ or ())], given, root)
         if not recipe.data.files:
             raise UsageError("no data to train on", "name a data set: --data train.jsonl.gz")
-        begin = self.begin_with(recipe) or "."
-        for path in (*(file.path for file in (*recipe.data.files, *recipe.data.dev_files)), begin):
+        others = recipe.data.reasonings or ".", self.begin_with(recipe) or "."
+        for path in (*(file.path for file in (*recipe.data.files, *recipe.data.dev_files)), *others):
             if not Path(path).is_file() and not Path(path).is_dir():
                 raise UsageError(
                     f"{path}: no such file", "check the path; --data FOLDER says where a recipe's data lie"
@@ -176,6 +176,29 @@ def recipes(
         console.emit_json(recipe.model_dump(mode="json"))
     else:
         console.out(config.explained(recipe))
+
+
+@app.command()
+@adds("asked", _Asked, without=("dev", "reward_model"))
+def reasons(
+    out: OutOption,
+    asked: _Asked,
+    json: JsonFlag = False,
+) -> None:
+    """Write reasonings towards the true answers, which a warm start learns (--set data.reasonings=RUN/reasons.jsonl).
+
+    A model (--set reasons.model=NAME) drafts several for each request, knowing the answer. Each is judged by how much
+    likelier it makes that answer to the model that will be trained; the best is learned, or the line that is built from
+    facts if none gains more. Stopped or killed, the same command goes on.
+    """
+    from prlm_edge.cli.train import stages
+
+    recipe = asked.load()
+    found = stages.reasons(recipe, out, asked.begin_with(recipe))
+    if json:
+        console.emit_json({"reasonings": str(found)})
+    else:
+        console.out(str(found))
 
 
 @app.command()

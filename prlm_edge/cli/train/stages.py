@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from prlm_edge import models
 from prlm_edge.cli.shared import console
 from prlm_edge.cli.shared.interrupt import cancel_on_interrupt, stopped
 from prlm_edge.cli.shared.progress import progress
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from prlm_edge.train.types import Ask
     from prlm_edge.types import Scorer
 
-REPORT, GGUF = "report.html", "adapter.gguf"
+REPORT, GGUF, REASONS = "report.html", "adapter.gguf", "reasons.jsonl"
 _bars = partial(progress, at_once=True)
 
 
@@ -82,6 +83,8 @@ def warmstart(
         raise typer.Exit
     memory.check(folder_of_base, recipe, max(len(example.ids) for example in examples.examples))
     sha256 = examples.sha256 | (_dev(judged.sha256) if judged else {})
+    if recipe.data.reasonings:
+        sha256["reasonings"] = models.sha256_of(Path(recipe.data.reasonings))
     with processes.first_one_first():
         folder = TrainFolder.open(out, "warmstart", recipe, sha256, {*examples.tasks, *tasks_of(adapter)})
     if folder.adapter.exists():
@@ -94,6 +97,44 @@ def warmstart(
             folder, recipe, examples.examples, dev, start=start, cancel=cancel, until=until, progress=update
         )
     return _ended(folder, recipe, whole=whole)
+
+
+def reasons(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
+    """A file of reasonings towards the true answers, judged by the base, under `adapter` if there is one."""
+    from prlm_edge.backends import open_backend
+    from prlm_edge.models.adapters import NONE
+    from prlm_edge.settings import Settings
+    from prlm_edge.train import base, rejection
+    from prlm_edge.train import reasons as stage
+    from prlm_edge.train.data import prompts
+    from prlm_edge.train.run.folder import TrainFolder
+
+    _alone()
+    data, sdpa = recipe.data.model_copy(update={"reasoning": True}), {"attention": "sdpa"}  # others take no such mask
+    recipe = recipe.model_copy(update={"data": data, "base": recipe.base.model_copy(update=sdpa)})
+    source = base.resolve(recipe.base.model)
+    tokens = base.load_tokens(source, recipe.data.max_tokens)
+    with progress("reading the data", unit="rows") as update:
+        asked, sha256 = prompts.read(recipe.data.files, recipe, tokens, limit=recipe.data.limit, progress=update)
+    if adapter is not None:
+        adapter = base.adapter_folder(adapter, source)
+        sha256 |= {"adapter": models.sha256_of(adapter / "adapter_model.safetensors")}
+    TrainFolder.open(out, "reasons", recipe, sha256, _tasks(asked))
+    file, n, cancel = out / REASONS, recipe.reasons.drafts + 1, Cancel()
+    if len(rejection.read(file)) < n * len(asked):
+        judge = base.load_model(source, recipe.base)
+        judge = (base.resume_adapter(judge, adapter) if adapter else judge).eval()
+        backend = open_backend(Settings(model=recipe.reasons.model or recipe.base.model, adapter=NONE))
+        try:
+            with cancel_on_interrupt(cancel), progress("drafting", unit="requests", at_once=True) as update:
+                draw = stage.drawer(backend, judge, tokens, n, recipe.seed, cancel)
+                whole = rejection.sample(file, asked, draw, n, cancel=cancel, progress=update)
+        finally:
+            backend.close()
+        if not whole:
+            raise stopped()
+    _note(stage.say(file))
+    return file
 
 
 def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
@@ -126,7 +167,7 @@ def rejection(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
                 whole = stage.sample(
                     out / "draws.jsonl",
                     asked,
-                    lambda some, salt: engine.draw(some, salt, cancel),
+                    lambda some, salt: [*map(stage.judged, engine.draw(some, salt, cancel))],
                     recipe.rejection.samples,
                     cancel=cancel,
                     progress=update,
@@ -241,7 +282,10 @@ def recipe_in_order(recipe: Recipe, out: Path, adapter: Path | None) -> Path:
     for number, name in enumerate(recipe.stages, 1):
         _note(f"stage {number} of {len(recipe.stages)}: {name}")
         folder = out / f"{number}-{name}"
-        if name == "blend":
+        if name == "reasons":
+            drafted = {"reasonings": str(reasons(recipe, folder, adapter))}
+            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=drafted)})
+        elif name == "blend":
             blend(recipe, folder, adapter)
         elif name == "reward":
             rated = reward(recipe, folder, adapter)
@@ -335,12 +379,19 @@ def _read(kept: Prepared, recipe: Recipe, tokens: Tokens, *, dev: bool) -> Examp
         "limit": recipe.data.dev_limit if dev else recipe.data.limit,
         "more_per_user": 0 if dev else recipe.data.more_per_user,
     }
+    drafted = Path(recipe.data.reasonings) if recipe.data.reasonings and not dev else None
+    sha256 = models.sha256_of(drafted) if drafted else None
     with progress("reading the dev data" if dev else "reading the data", unit="rows") as update:
 
         def make() -> Examples:
-            return read(files, tokens, recipe.data, seed=recipe.seed, progress=update, **asked)
+            known = None
+            if drafted:
+                from prlm_edge.train.reasons import best
 
-        return kept.get("dev-examples" if dev else "examples", EXAMPLES, files, make, **asked)
+                known = best(drafted)
+            return read(files, tokens, recipe.data, seed=recipe.seed, reasonings=known, progress=update, **asked)
+
+        return kept.get("dev-examples" if dev else "examples", EXAMPLES, files, make, reasonings=sha256, **asked)
 
 
 def _prompts(kept: Prepared, recipe: Recipe, tokens: Tokens, *, dev: bool) -> tuple[list[Ask], dict[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from prlm_edge.evaluate.records import Answer
 from prlm_edge.rerank.overlap import words
 from prlm_edge.style import Style, check_line, line_claims
+from prlm_edge.writer import as_text
 
 _RUN = 4  # so many equal words in a row count as copied
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<|im_")
@@ -34,12 +35,14 @@ def format_ok(answer: Answer) -> bool:
     return ended and bool(text.strip()) and not any(tag in text for tag in _TAGS)
 
 
-def faithfulness(answer: Answer, style: Style) -> float | None:
-    """Share of the reasoning's checkable claims that hold: item numbers, style facts, key words; None without any.
+def faithfulness(answer: Answer, style: Style, request: str) -> float | None:
+    """Share of the reasoning's checkable claims that hold; None without any.
 
-    Claims about the answer are checked against the answer, claims about the user against the profile.
+    Claims about the answer are checked against the answer, those about the user against the profile, and what is said
+    of a change or a text against the whole request.
     """
-    true, claims = check_line(answer.reasoning, answer.answer, len(answer.used), style, answer.query)
+    text = as_text(request) if answer.reasoning else ""
+    true, claims = check_line(answer.reasoning, answer.answer, len(answer.used), style, text)
     return true / claims if claims else None
 
 

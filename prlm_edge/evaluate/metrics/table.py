@@ -110,7 +110,7 @@ def score_answer(
         "length_ratio": len(text.split()) / n_target if n_target else None,
         "format_ok": float(format_ok(answer)),
         "reasoning_truncated": float(answer.reasoning_truncated) if answer.reasoning else None,
-        "faithfulness": faithfulness(answer, style),
+        "faithfulness": faithfulness(answer, style, request),
         "grounded": grounded(answer, style),
         **paper(text, target),
     }
