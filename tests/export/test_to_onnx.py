@@ -69,7 +69,11 @@ def test_weights_are_those_of_the_file(made, case, format):
             bias = [read.pop(f"{block}.{one}.bias") for one in parts]
             np.testing.assert_array_equal(tensors[node.input[5]], np.concatenate(bias))
     rows, scales = tensors["embedding_rows"], tensors["embedding_scales"]
-    embedding = (rows.reshape(*scales.shape, 32).astype(np.float32) - 128) * scales[..., None]
+    lookup = next(node for node in model.graph.node if node.op_type == "GatherBlockQuantized")
+    bits = next(one.i for one in lookup.attribute if one.name == "bits")
+    if bits == 4:
+        rows = np.stack([rows & 15, rows >> 4], axis=-1)
+    embedding = (rows.reshape(*scales.shape, 32).astype(np.float32) - 2 ** (bits - 1)) * scales[..., None]
     tied = read.pop("token_embd.weight", None)
     assert tied is None or np.array_equal(embedding.reshape(len(rows), -1), tied)
     for name in [name for name in read if "norm" in name]:

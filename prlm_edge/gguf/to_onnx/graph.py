@@ -145,17 +145,16 @@ class Model:
 
     def _embedding(self) -> tuple[str, _Matrix, int]:
         """The embedded tokens, the output layer, and how many logits it gives."""
-        rows = self._weights.rows("token_embd.weight").widened()
-        n_tokens, (_, blocks, _) = rows.shape[0], rows.numbers.shape
-        flat = (n_tokens, blocks * BLOCK)
-        numbers = self._graph.large("embedding", rows.numbers, ("embedding_rows", flat))
+        rows = self._weights.rows("token_embd.weight")
+        n_tokens = rows.shape[0]
+        numbers = self._graph.large("embedding", rows.numbers, ("embedding_rows", (n_tokens, -1)))
         scales = self._graph.large("embedding_scales", rows.scales)
-        how = {"bits": 8, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
+        how = {"bits": rows.bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
         inputs = ["embedding_rows", "input_ids", scales]
         stream = self._graph.node("GatherBlockQuantized", inputs, "embedded", **how)
         if "output.weight" not in self._weights:
-            return stream, _Matrix(numbers, scales, *rows.shape, 8), n_tokens
-        head = self._weights.rows("output.weight").widened()
+            return stream, _Matrix(numbers, scales, *rows.shape, rows.bits), n_tokens
+        head = self._weights.rows("output.weight")
         return stream, self._stored("output.weight", head), head.shape[0]
 
     def _attention(self, layer: int, normed: str, known: Sequence[str]) -> str:
