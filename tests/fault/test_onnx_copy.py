@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from prlm_edge import models
+from prlm_edge import Writer, models
 from prlm_edge.backends import what_runs
 from prlm_edge.errors import MissingError, PrlmError, UsageError
 from prlm_edge.models import catalog, onnx_copy
-from prlm_edge.models import store as model_store
 from prlm_edge.settings import load_settings
 
 pytestmark = pytest.mark.model
@@ -101,15 +101,14 @@ def test_a_full_disk_and_a_killed_process_leave_nothing_half_made(folder: Path) 
 
 
 def test_without_llama_cpp_onnx_runtime_runs_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prlm_edge import Writer
-
+    """The same greedy answer at first, again from the prefix cache, in a thread, and as the first of three."""
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     monkeypatch.setattr("prlm_edge.models.engine.find_spec", lambda name: None if name == "llama_cpp" else object())
-    with Writer.open(None, model="smollm2-135m", temperature=0.0) as writer:
-        answers = [
-            writer.generate("title for a post on bread", task="title", **more).answer for more in ({}, {"best_of": 3})
-        ]
-        assert all(answers)
+    ask = partial(Writer.generate, query="title for a post on bread", task="title", temperature=0.0)
+    with Writer.open(None, model="smollm2-135m") as writer, ThreadPoolExecutor(1) as pool:
+        first, again, threaded = ask(writer), ask(writer), pool.submit(ask, writer).result()
+        drawn = ask(writer, best_of=3)
         assert writer.load().info.name.endswith(".onnx") and writer.load().info.adapter
-    card = json.loads((onnx_copy.path_of(folder, "q8_0", VOICE) / model_store.ONNX_CARD).read_text())
-    assert card["quantization"] == "q8_0"
+    assert first.answer and first.answer == again.answer == threaded.answer
+    assert again.usage.cached_tokens > first.usage.cached_tokens
+    assert first.answer in [candidate.answer for candidate in drawn.candidates]

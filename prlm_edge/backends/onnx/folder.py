@@ -20,7 +20,7 @@ from prlm_edge.errors import BAD_DATA, ModelError, UsageError, first_line, no_on
 from prlm_edge.models import sha256_of
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, is_onnx
 
-_ADVICE = "export it again (`prlm-edge export onnx`), or choose another model"
+_ADVICE = "`prlm-edge model pull` mends an installed model; else export it again (`prlm-edge export onnx`)"
 
 
 @dataclass(frozen=True)

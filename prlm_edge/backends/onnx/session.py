@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _POLL_S = 0.02
-_ADVICE = "export it again, or try a smaller -k or --n-ctx"
+_ADVICE = "pull or export it again, or try a smaller -k or --n-ctx"
 _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
