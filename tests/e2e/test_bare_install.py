@@ -153,7 +153,9 @@ def test_doctor(bare):
 
 def test_uv_installs_pulls_and_writes_without_compiler_and_pip(wheel, tmp_path):
     """Installed as a tool, pulled, asked: ONNX Runtime runs what was fetched and converted."""
-    uv = Path(sys.executable).with_name("uv")
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if uv is None and not os.environ.get("CI"):
+        pytest.skip("uv is not installed: make setup")
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("PRLM_", "PYTHON", "VIRTUAL_ENV"))
     }
