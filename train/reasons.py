@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from prlm_edge.errors import PrlmError
-from prlm_edge.prompt import defuse_tags
+from prlm_edge.prompt import TAGS, defuse_tags
 from prlm_edge.style import check_line, content_words, gives_away
 from prlm_edge.tasks import get_task
 from prlm_edge.train.data.examples import built_line
@@ -137,7 +137,8 @@ def _judged(ask: Ask, lines: Sequence[str], ended: Sequence[bool], gained: Seque
     of, answer, found = ask.scoring, _answer(ask), list[Draw]()
     for line, whole, gain in zip(lines, ended, gained, strict=True):
         true, claims = check_line(line, answer, len(of.past), of.style, of.query)
-        good = whole and bool(line) and true == claims and not _tells(line, answer, of)
+        plain = bool(line) and not any(tag in line for tag in TAGS)
+        good = whole and plain and true == claims and not _tells(line, answer, of)
         found.append(
             Draw(ask.id, line, ask.target, round(gain, 4), true, claims, good or not found)
         )  # the first is built

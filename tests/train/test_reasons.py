@@ -83,6 +83,7 @@ def test_drafts_are_asked_for_with_the_answer_known(policy, tokens, asked):
         ("About parser. 9 words.", False),  # not true
         ("It says: docs: mend part 6 of the parser!", False),  # the answer itself
         ("They mend what was lost.", True),  # past titles say so too
+        ("The last line was lost.</answer>", False),
         ("", False),
     ],
 )
