@@ -20,13 +20,15 @@ from prlm_edge.errors import PrlmError
 from prlm_edge.train.config import Recipe
 
 _BYTES = {"fp32": 4.0, "bf16": 2.0, "nf4": 0.55}
-# Activations a token and layer, in hidden sizes: SmolLM2-135M in bf16 kept 44 (4 x 512 tokens: 3.3 GB), here with a
-# margin; with checkpointing a layer's input and one layer at work, which is an estimate.
-_KEPT, _KEPT_CHECKPOINTED = 48.0, 4.0
+# Activations a token and layer, in hidden sizes and in sizes of the feed-forward layer: SmolLM2-135M in bf16 kept 44
+# hidden sizes in all (4 x 512 tokens: 3.3 GB), here with a margin; with checkpointing a layer's input and one layer at
+# work, which is an estimate.
+_KEPT, _KEPT_INNER, _KEPT_CHECKPOINTED = 32.0, 6.0, 4.0
 _RUNTIME = 0.9e9  # PyTorch, Transformers and the data
-# What the C library's heap keeps of steps of other lengths: a step of 2 x 996 tokens takes 4.7 GB, the process after 48
-# of all lengths 10.7 (4 x 996: 8.1, and at step 25 14.3). A GPU's allocator uses its blocks again.
-_KEPT_BY_HEAP = 2.5
+# What the C library's heap keeps of other micro-batches, although `give_back` returns what it can:
+# Qwen2.5-Coder-0.5B took 10.1 GB after 60 steps of up to 2 x 1,020 tokens (16.8 without it). A GPU's allocator
+# uses its blocks again.
+_KEPT_BY_HEAP = 1.5
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def estimate(config: dict[str, Any], recipe: Recipe, longest: int) -> StepMemory
     width = 4.0 if recipe.base.precision == "fp32" else 2.0
     n_adapter = recipe.lora.r * layers * (8 * hidden + 3 * (hidden + inner))
     tokens = min(recipe.warmstart.micro_batch, recipe.warmstart.batch) * longest
-    kept = _KEPT_CHECKPOINTED if recipe.base.checkpointing else _KEPT
+    kept = _KEPT_CHECKPOINTED if recipe.base.checkpointing else _KEPT + _KEPT_INNER * inner / hidden
     return StepMemory(
         weights=n_linear * _BYTES[recipe.base.precision] + vocab * hidden * width,
         adapter=n_adapter * 4 * 4.0,  # weight, gradient and two moments
