@@ -14,7 +14,6 @@ from pathlib import Path
 from prlm_edge import models
 from prlm_edge.errors import MissingError, UsageError
 from prlm_edge.gguf.merge import Progress, merge
-from prlm_edge.gguf.to_onnx.convert import convert
 from prlm_edge.models import store, tuned_copy
 from prlm_edge.models.onnx_copy import about, find, path_of
 from prlm_edge.settings import Settings
@@ -72,6 +71,8 @@ def make(
 
 
 def _make(folder: Path, format: str, adapter: Path | None, progress: Progress) -> Path:
+    from prlm_edge.gguf.to_onnx.convert import convert  # a request to llama.cpp needs none of it
+
     target, said = path_of(folder, format, adapter), about(folder, format, adapter)
     source = tuned_copy.find(folder, format, adapter) if format else None
     pulled = folder / store.check(folder, folder.name).files[0].name
