@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -208,6 +211,25 @@ def remove(folder: Path) -> int:
 def staging(folder: Path) -> Path:
     """Where a model's files are gathered before the folder itself exists; kept for resuming."""
     return folder.with_name(f".{folder.name}.partial")
+
+
+@contextlib.contextmanager
+def making_copy(folder: Path) -> Iterator[Path]:
+    """An empty folder inside an installed model's, to make a copy of it in; gone behind the block.
+
+    What killed processes left of such folders goes too: the caller holds the model's lock.
+
+    Raises:
+        PrlmError: The block can't write there.
+    """
+    try:
+        try:
+            yield Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))
+        finally:
+            for left in folder.glob(".tune-*"):
+                shutil.rmtree(left, ignore_errors=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
 
 
 def installed_export(name: str) -> Manifest | None:

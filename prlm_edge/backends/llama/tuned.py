@@ -11,8 +11,6 @@ stays: training starts from it, and `--model FILE` runs any file as it is.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +27,7 @@ from prlm_edge.models.choice import chosen
 from prlm_edge.models.engine import ONNX, engine_of
 from prlm_edge.models.tuned_copy import BAKED, RECORD, Tuned, find, most_bytes, read, stem_of
 from prlm_edge.settings import Settings
-from prlm_edge.storage import atomic_write, locked, write_error
+from prlm_edge.storage import atomic_write, locked
 
 
 class Run(NamedTuple):
@@ -109,28 +107,20 @@ def _make(folder: Path, format: str, adapter: Path | None, progress: Progress) -
     source = store.check(folder, folder.name).files[0]
     stem, kept = stem_of(source.name), BAKED if adapter else RECORD
     name = f"{stem}.{'voice.' if adapter else ''}{format.upper()}.gguf"
-    try:
-        store.require_space(folder, most_bytes(source.size, format))
-        work = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))
-        try:
-            made = work / name
-            if adapter is not None:
-                merge(folder / source.name, adapter, made, format, progress)
-            elif why := convert(folder / source.name, made, format, requantize=True):
-                raise ModelError(f"{source.name}: llama.cpp can't make a {format} copy: {why}", "free some space")
-            of = models.sha256_of(adapter) if adapter else ""
-            before = read(folder, kept)
-            record = Tuned(name, made.stat().st_size, store.hash_file(made), format, source.sha256, of)
-            made.chmod(0o600)
-            made.replace(folder / name)
-            with atomic_write(folder / kept, follow=False) as stream:
-                stream.write(json.dumps(asdict(record), indent=2).encode())
-            if before is not None and before.file not in (name, source.name):  # in a format that is used no more
-                (folder / before.file).unlink(missing_ok=True)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-            for left in folder.glob(".tune-*"):  # of a process that was killed; the lock is ours
-                shutil.rmtree(left, ignore_errors=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    store.require_space(folder, most_bytes(source.size, format))
+    with store.making_copy(folder) as work:
+        made = work / name
+        if adapter is not None:
+            merge(folder / source.name, adapter, made, format, progress)
+        elif why := convert(folder / source.name, made, format, requantize=True):
+            raise ModelError(f"{source.name}: llama.cpp can't make a {format} copy: {why}", "free some space")
+        of = models.sha256_of(adapter) if adapter else ""
+        before = read(folder, kept)
+        record = Tuned(name, made.stat().st_size, store.hash_file(made), format, source.sha256, of)
+        made.chmod(0o600)
+        made.replace(folder / name)
+        with atomic_write(folder / kept, follow=False) as stream:
+            stream.write(json.dumps(asdict(record), indent=2).encode())
+        if before is not None and before.file not in (name, source.name):  # in a format that is used no more
+            (folder / before.file).unlink(missing_ok=True)
     return folder / name

@@ -6,8 +6,6 @@ pulled one for the moment (`prlm_edge.gguf.merge`). Seconds, once; which model a
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from prlm_edge.gguf.merge import Progress, merge
 from prlm_edge.models import store, tuned_copy
 from prlm_edge.models.onnx_copy import about, find, path_of
 from prlm_edge.settings import Settings
-from prlm_edge.storage import locked, write_error
+from prlm_edge.storage import locked
 
 _OTHER_ENGINE = 'install the engine that runs GGUF files: pip install "prlm-edge[gguf]"'
 
@@ -76,18 +74,11 @@ def _make(folder: Path, format: str, adapter: Path | None, progress: Progress) -
     target, said = path_of(folder, format, adapter), about(folder, format, adapter)
     source = tuned_copy.find(folder, format, adapter) if format else None
     pulled = folder / store.check(folder, folder.name).files[0].name
-    try:
-        work = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))
-        try:
-            if source is None and (format or adapter):
-                source = work / "merged.gguf"
-                merge(pulled, adapter, source, format or None, lambda done, total: progress(done, 2 * total))
-                convert(source, target, lambda done, total: progress(total + done, 2 * total), said)
-            else:
-                convert(source or pulled, target, progress, said)
-        finally:
-            for left in (work, *folder.glob(".tune-*")):  # of a process that was killed; the lock is ours
-                shutil.rmtree(left, ignore_errors=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    with store.making_copy(folder) as work:
+        if source is None and (format or adapter):
+            source = work / "merged.gguf"
+            merge(pulled, adapter, source, format or None, lambda done, total: progress(done, 2 * total))
+            convert(source, target, lambda done, total: progress(total + done, 2 * total), said)
+        else:
+            convert(source or pulled, target, progress, said)
     return target
