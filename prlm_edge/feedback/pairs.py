@@ -71,8 +71,10 @@ def write_pairs(profile: Path, draft: str, pairs: Sequence[Pair]) -> None:
     path = pairs_path(profile)
     with locked(path):
         cut_torn_line(path)
-        if any(old.draft == draft for old in read_pairs(profile)):
-            _replace(profile, lambda old: old.draft != draft, pairs)
+        before = read_pairs(profile)
+        others = [old for old in before if old.draft != draft]
+        if len(others) < len(before):
+            _write(path, [*others, *pairs])
         elif pairs:
             append_json(path, *map(asdict, pairs))
 
@@ -88,21 +90,21 @@ def forget_pairs(profile: Path, which: Callable[[Pair], bool]) -> int:
     if not path.exists():
         return 0
     with locked(path):
-        n = sum(map(which, read_pairs(profile)))
-        if n:
-            _replace(profile, lambda old: not which(old))
-    return n
+        before = read_pairs(profile)
+        left = [old for old in before if not which(old)]
+        if len(left) < len(before):
+            _write(path, left)
+    return len(before) - len(left)
 
 
-def _replace(profile: Path, keep: Callable[[Pair], bool], more: Sequence[Pair] = ()) -> None:
-    path = pairs_path(profile)
+def _write(path: Path, pairs: Sequence[Pair]) -> None:
+    """Replace the file by these pairs, or delete it where there are none."""
     clear_leftovers(path)
-    left = [*filter(keep, read_pairs(profile)), *more]
-    if not left:
+    if not pairs:
         path.unlink()
         return
     with atomic_write(path) as stream:
-        for pair in left:
+        for pair in pairs:
             stream.write((json.dumps(asdict(pair), ensure_ascii=False) + "\n").encode("utf-8", "replace"))
 
 
