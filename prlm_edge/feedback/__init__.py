@@ -2,12 +2,12 @@
 
 from prlm_edge.feedback.accept import Accepted, accept, distance, item_id, said_of
 from prlm_edge.feedback.drafts import KeptDraft, draft_of, drafts_path, find, forget, keep, kept
-from prlm_edge.feedback.pairs import Pair, forget_pairs, pairs_path, read_pairs
+from prlm_edge.feedback.pairs import KeptPair, forget_pairs, pairs_path, read_pairs
 
 __all__ = [
     "Accepted",
     "KeptDraft",
-    "Pair",
+    "KeptPair",
     "accept",
     "distance",
     "draft_of",

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from typing import Any, Literal
 
 from prlm_edge.errors import UsageError
-from prlm_edge.feedback.pairs import Pair, write_pairs
+from prlm_edge.feedback.pairs import KeptPair, write_pairs
 from prlm_edge.profile import Profile
 from prlm_edge.types import ACCEPTED, Draft, Item, Origin
 
@@ -109,11 +109,11 @@ def _claimed(profile: Profile, item: Item) -> Item:
     return old
 
 
-def _pairs(draft: Draft, item: Item, taken: str, final: str, origin: Origin) -> list[Pair]:
-    def pair(rejected: str, why: Literal["changed", "left"]) -> Pair:
+def _pairs(draft: Draft, item: Item, taken: str, final: str, origin: Origin) -> list[KeptPair]:
+    def pair(rejected: str, why: Literal["changed", "left"]) -> KeptPair:
         about = (draft.task, draft.request, draft.shape, draft.used)
         today = date.today().isoformat()
-        return Pair(draft.id, item.id, *about, final, rejected, why, origin, draft.model, today)
+        return KeptPair(draft.id, item.id, *about, final, rejected, why, origin, draft.model, today)
 
     left = [pair(one, "left") for one in draft.answers if one != taken]
     return [pair(taken, "changed"), *left] if origin != ACCEPTED else left

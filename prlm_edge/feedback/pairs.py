@@ -13,7 +13,7 @@ from prlm_edge.types import Origin, Shape
 
 
 @dataclass(frozen=True)
-class Pair:
+class KeptPair:
     """Two answers to a request.
 
     Attributes:
@@ -51,7 +51,7 @@ def pairs_path(profile: Path) -> Path:
     return real.with_name(f"{real.name}.pairs")
 
 
-def read_pairs(profile: Path) -> list[Pair]:
+def read_pairs(profile: Path) -> list[KeptPair]:
     """The pairs of a profile, oldest first.
 
     Raises:
@@ -61,7 +61,7 @@ def read_pairs(profile: Path) -> list[Pair]:
     return list(json_lines(path, _pair, f"delete that line of {path}"))
 
 
-def write_pairs(profile: Path, draft: str, pairs: Sequence[Pair]) -> None:
+def write_pairs(profile: Path, draft: str, pairs: Sequence[KeptPair]) -> None:
     """Add pairs, in place of those that came from the same draft before.
 
     Raises:
@@ -79,7 +79,7 @@ def write_pairs(profile: Path, draft: str, pairs: Sequence[Pair]) -> None:
             append_json(path, *map(asdict, pairs))
 
 
-def forget_pairs(profile: Path, which: Callable[[Pair], bool]) -> int:
+def forget_pairs(profile: Path, which: Callable[[KeptPair], bool]) -> int:
     """Delete pairs; returns how many. The file goes with its last one.
 
     Raises:
@@ -97,7 +97,7 @@ def forget_pairs(profile: Path, which: Callable[[Pair], bool]) -> int:
     return len(before) - len(left)
 
 
-def _write(path: Path, pairs: Sequence[Pair]) -> None:
+def _write(path: Path, pairs: Sequence[KeptPair]) -> None:
     """Replace the file by these pairs, or delete it where there are none."""
     clear_leftovers(path)
     if not pairs:
@@ -108,8 +108,8 @@ def _write(path: Path, pairs: Sequence[Pair]) -> None:
             stream.write((json.dumps(asdict(pair), ensure_ascii=False) + "\n").encode("utf-8", "replace"))
 
 
-def _pair(record: dict[str, Any]) -> Pair:
-    pair = Pair(**{field.name: record[field.name] for field in fields(Pair)})
+def _pair(record: dict[str, Any]) -> KeptPair:
+    pair = KeptPair(**{field.name: record[field.name] for field in fields(KeptPair)})
     if not all(isinstance(value, str) for name, value in vars(pair).items() if name != "used"):
         raise ValueError
     return pair

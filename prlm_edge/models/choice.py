@@ -26,7 +26,7 @@ _FORM = {"file": str, "size": int, "cpu": str, "threads": int, "prompt_s": NUMBE
 
 
 @dataclass(frozen=True)
-class Speed:
+class MeasuredSpeed:
     """How fast a file was run on a machine: tokens a second of prompts and of answers."""
 
     file: str
@@ -99,13 +99,13 @@ def better_than(name: str) -> Iterator[Fit]:
             yield fit(other)
 
 
-def speed_of(folder: Path) -> Speed | None:
+def speed_of(folder: Path) -> MeasuredSpeed | None:
     """What was measured of an installed model on this machine; None where nothing was, or of another file."""
     try:
         found = json.loads((folder / _SPEED).read_bytes())
         if not fits(found, _FORM) or min(found["prompt_s"], found["answer_s"]) <= 0:
             return None
-        speed = Speed(**found)
+        speed = MeasuredSpeed(**found)
         same = (folder / speed.file).stat().st_size == speed.size
     except (OSError, *BAD_DATA):
         return None
@@ -119,4 +119,6 @@ def keep_speed(path: Path, prompt_s: float, answer_s: float) -> None:
         OSError: It can't be written.
     """
     size, threads = path.stat().st_size, cpu.default_threads()
-    write_json(path.parent / _SPEED, asdict(Speed(path.name, size, cpu.cpu_name(), threads, prompt_s, answer_s)))
+    write_json(
+        path.parent / _SPEED, asdict(MeasuredSpeed(path.name, size, cpu.cpu_name(), threads, prompt_s, answer_s))
+    )

@@ -13,7 +13,17 @@ from prlm_edge.cli.shared.console import count
 from prlm_edge.cli.shared.options import ConfigFile, JsonFlag, UserOption, YesFlag
 from prlm_edge.cli.shared.table import PROG
 from prlm_edge.errors import UsageError
-from prlm_edge.feedback import KeptDraft, Pair, drafts_path, forget, forget_pairs, item_id, kept, pairs_path, read_pairs
+from prlm_edge.feedback import (
+    KeptDraft,
+    KeptPair,
+    drafts_path,
+    forget,
+    forget_pairs,
+    item_id,
+    kept,
+    pairs_path,
+    read_pairs,
+)
 from prlm_edge.profile import Profile
 from prlm_edge.style import listed
 from prlm_edge.types import Item
@@ -65,7 +75,7 @@ def rm(
         raise UsageError(f"no items from {source!r}", "`prlm-edge profile stats` shows the sources")
     gone = {item.id for item in items}
 
-    def is_pair(one: Pair) -> bool:
+    def is_pair(one: KeptPair) -> bool:
         return pairs or one.item in gone
 
     def is_draft(one: KeptDraft) -> bool:

@@ -14,8 +14,8 @@ from pathlib import Path
 from prlm_edge.errors import BAD_DATA, ModelError
 from prlm_edge.gguf.header import ADAPTER, REASONS, TASKS, Header, check_model
 from prlm_edge.gguf.to_onnx import tokenizer
-from prlm_edge.gguf.to_onnx.graph import Model, shape_of
-from prlm_edge.gguf.to_onnx.weights import Weights
+from prlm_edge.gguf.to_onnx.graph import Decoder, shape_of
+from prlm_edge.gguf.to_onnx.weights import Tensors
 from prlm_edge.gguf.to_onnx.wire import Graph
 from prlm_edge.models.store import ONNX_CARD, ONNX_MARKER, hash_file, require_space
 from prlm_edge.storage import new_folder, private_dir, writing
@@ -61,7 +61,7 @@ def _fill(
     shape, tokens = shape_of(said), tokenizer.tokenizer_of(said)
     with (work / _WEIGHTS).open("wb") as stream:
         graph = Graph(stream, _WEIGHTS)
-        n_tokens = Model(graph, shape, Weights(source, header)).write(progress)
+        n_tokens = Decoder(graph, shape, Tensors(source, header)).write(progress)
         stream.flush()
         os.fsync(stream.fileno())
     (work / _GRAPH).write_bytes(graph.model())

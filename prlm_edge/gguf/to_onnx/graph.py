@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prlm_edge.errors import ModelError
-from prlm_edge.gguf.to_onnx.weights import BLOCK, Rows, Weights, stacked
+from prlm_edge.gguf.to_onnx.weights import BLOCK, Blocks, Tensors, stacked
 from prlm_edge.gguf.to_onnx.wire import FLOAT, INT32, INT64, Graph
 
 #: Architectures, and whether a head's rotation mixes neighbours (or the two halves of the head).
@@ -76,7 +76,7 @@ class _Matrix(NamedTuple):
     bits: int
 
 
-class Model:
+class Decoder:
     """A model's graph in the making.
 
     Args:
@@ -85,7 +85,7 @@ class Model:
         weights: Its tensors.
     """
 
-    def __init__(self, graph: Graph, shape: Shape, weights: Weights) -> None:
+    def __init__(self, graph: Graph, shape: Shape, weights: Tensors) -> None:
         self._graph, self._shape, self._weights = graph, shape, weights
 
     def write(self, progress: Callable[[int, int], None]) -> int:
@@ -204,7 +204,7 @@ class Model:
         names = [inputs, by.numbers, by.scales, *(["", "", bias] if bias else [])]
         return self._graph.node("MatMulNBits", names, output or f"{name}.product", **how)
 
-    def _stored(self, name: str, rows: Rows) -> _Matrix:
+    def _stored(self, name: str, rows: Blocks) -> _Matrix:
         scales = self._graph.large(f"{name}.scales", rows.scales)
         return _Matrix(self._graph.large(name, rows.numbers), scales, *rows.shape, rows.bits)
 

@@ -23,7 +23,7 @@ _F32, _Q4_0, _Q8_0 = 0, 2, 8  # ggml's types
 
 
 @dataclass(frozen=True)
-class Rows:
+class Blocks:
     """A matrix in blocks: `scales` [rows, blocks], `numbers` [rows, blocks, bytes of a block].
 
     A byte holds one number plus 128 (8 bits), or two plus 8 each, the earlier one in the lower half (4 bits).
@@ -39,17 +39,17 @@ class Rows:
         rows, blocks = self.scales.shape
         return rows, blocks * BLOCK
 
-    def widened(self) -> Rows:
+    def widened(self) -> Blocks:
         """The same numbers in 8 bits."""
         import numpy as np
 
         if self.bits == 8:
             return self
         pairs = np.stack([self.numbers & 0x0F, self.numbers >> 4], axis=-1)
-        return Rows(8, self.scales, (pairs + np.uint8(128 - 8)).reshape(*self.scales.shape, BLOCK))
+        return Blocks(8, self.scales, (pairs + np.uint8(128 - 8)).reshape(*self.scales.shape, BLOCK))
 
 
-class Weights:
+class Tensors:
     """The tensors of a GGUF file, each taken once.
 
     Args:
@@ -85,7 +85,7 @@ class Weights:
             raise ModelError(f"{self._path}: {name} is not of 32-bit floats", "fetch the model again")
         return self._data(info, 4 * math.prod(info.shape)).view(np.float32)
 
-    def rows(self, name: str) -> Rows:
+    def rows(self, name: str) -> Blocks:
         """A matrix.
 
         Raises:
@@ -109,9 +109,9 @@ class Weights:
         scales = np.ascontiguousarray(blocks[..., :2]).view(np.float16)[..., 0].astype(np.float32)
         numbers = blocks[..., 2:]
         if bits == 8:
-            return Rows(bits, scales, numbers ^ np.uint8(128))  # of -128 to 127, as two's complement, to 0 to 255
+            return Blocks(bits, scales, numbers ^ np.uint8(128))  # of -128 to 127, as two's complement, to 0 to 255
         halves = np.concatenate([numbers & 0x0F, numbers >> 4], axis=-1)  # the lower halves come first there
-        return Rows(bits, scales, halves[..., ::2] | halves[..., 1::2] << 4)
+        return Blocks(bits, scales, halves[..., ::2] | halves[..., 1::2] << 4)
 
     def _take(self, name: str) -> TensorInfo:
         try:
@@ -145,11 +145,11 @@ class Weights:
         return found.reshape(-1)
 
 
-def stacked(parts: list[Rows]) -> Rows:
+def stacked(parts: list[Blocks]) -> Blocks:
     """Matrices of the same width above each other; in 8 bits where one of them is."""
     import numpy as np
 
     if len({part.bits for part in parts}) > 1:
         parts = [part.widened() for part in parts]
     scales, numbers = (np.concatenate([getattr(part, what) for part in parts]) for what in ("scales", "numbers"))
-    return Rows(parts[0].bits, scales, numbers)
+    return Blocks(parts[0].bits, scales, numbers)
